@@ -1,0 +1,83 @@
+// What every ABI function does around its op: check the context, bring inputs into the form that desc.h
+// promises, stage outputs that are strided or overlap an input, pick the backend, record what ran.
+#pragma once
+
+#include "core/error.h"
+#include "core/op_table.h"
+
+namespace cnnext {
+
+// ---- checking tensors (all throw Error) ----
+void check_tensor(const Tensor* t, const char* name);  // not null, ndim, device, dtype, data of non-empty
+void check_float(const Tensor& t, const char* name);   // float32 or float64 (others: see message)
+void check_same_dtype(const Tensor& a, const char* a_name, const Tensor& b, const char* b_name);
+void check_ndim(const Tensor& t, const char* name, int low, int high);
+void check_shape(const Tensor& t, const char* name, std::initializer_list<int64_t> shape, const char* rule);
+// The params struct is there and at least as long as this library's.
+void check_params(const void* params, size_t expected, const char* name);
+
+// Fills out's metadata for the result. Dry (data null and not empty): writes dtype, shape, strides in
+// `format`. Otherwise checks that the caller's tensor has that dtype and shape (any strides without overlap
+// of its own). Returns whether it was dry.
+bool describe_output(Tensor* out, const char* name, int32_t dtype, int ndim, const int64_t* shape,
+                     Format format);
+
+class Call {
+ public:
+  explicit Call(const cnnext_context* context);
+  ~Call();
+
+  Exec& exec() { return exec_; }
+
+  // A view of t that is dense in `format` (4-D) / row-major: t itself, or a copy in scratch.
+  Tensor dense(const Tensor& t, Format format);
+  Tensor contiguous(const Tensor& t);
+  // Dense in the same order as `like` (same shape).
+  Tensor dense_like(const Tensor& t, const Tensor& like);
+  // Weights: dense in KCRS or KRSC, whichever t is; else a KCRS copy. Writes which.
+  Tensor dense_weight(const Tensor& t, Format* w_format);
+
+  // An output the op may write: out itself when it is dense in `format` and overlaps none of the inputs named
+  // by avoid(); else scratch that finish() copies back. In-place ops pass allow_same: a view identical to an
+  // input is not an overlap.
+  Tensor output(const Tensor& out, Format format);
+  Tensor output_like(const Tensor& out, const Tensor& like);
+  void avoid(const Tensor& input);
+  void allow_same(bool on) { allow_same_ = on; }
+
+  // Runs the op on the backend that context and device ask for, then writes staged outputs back.
+  template <class Desc>
+  void run(Ran (*OpTable::*op)(const Desc&, Exec&), const char* op_name, const Desc& desc) {
+    for (const OpTable* table : candidates()) {
+      if (!table || !(table->*op)) continue;
+      if ((table->*op)(desc, exec_) == Ran::kDone) {
+        finish(table, op_name);
+        return;
+      }
+    }
+    fail_unsupported(op_name);
+  }
+
+ private:
+  struct Candidates {
+    const OpTable* tables[2];
+    const OpTable* const* begin() const { return tables; }
+    const OpTable* const* end() const { return tables + 2; }
+  };
+  Candidates candidates() const;
+  void finish(const OpTable* table, const char* op_name);
+  [[noreturn]] void fail_unsupported(const char* op_name) const;
+  Tensor stage(const Tensor& out, const Tensor& shape_like);
+
+  static constexpr int kMaxStaged = 4, kMaxInputs = 8;
+  Exec exec_;
+  Tensor staged_from_[kMaxStaged], staged_to_[kMaxStaged];
+  int staged_ = 0;
+  Tensor inputs_[kMaxInputs];
+  int num_inputs_ = 0;
+  bool allow_same_ = false;
+};
+
+#define CNNEXT_RUN(call, op, desc) (call).run(&::cnnext::OpTable::op, #op, desc)
+
+}  // namespace cnnext

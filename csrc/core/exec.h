@@ -1,0 +1,59 @@
+// What a running op may use: threads and scratch. One Exec lives for one call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cnnext/cnnext.h"
+
+namespace cnnext {
+
+class Exec {
+ public:
+  explicit Exec(const cnnext_context* context);
+  ~Exec();
+  Exec(const Exec&) = delete;
+  Exec& operator=(const Exec&) = delete;
+
+  // task(i) for each i in [0, count): on the caller's parallel_for if there is one, else on cnnext's pool.
+  // Serial where count is 1. Every task runs with round-to-nearest and the flush mode of
+  // cnnext_set_flush_denormal, and restores what it found. Tasks must not throw. Which thread runs which task
+  // must not matter to the result.
+  template <class Task>
+  void parallel_for(int64_t count, const Task& task) {
+    run(count, [](void* arg, int64_t i) { (*static_cast<const Task*>(arg))(i); }, const_cast<Task*>(&task));
+  }
+
+  // 64-byte-aligned scratch until the Exec ends; from the caller's workspace while it lasts. Throws
+  // std::bad_alloc. Call it from the calling thread only, before parallel_for.
+  void* scratch(size_t bytes);
+  template <class T>
+  T* scratch_array(int64_t count) {
+    return static_cast<T*>(scratch(static_cast<size_t>(count) * sizeof(T)));
+  }
+  size_t scratch_bytes() const { return scratch_bytes_; }
+
+  // How many threads would run; for choosing nothing that reaches a result.
+  int num_threads() const;
+  int32_t backend() const { return context_.backend; }
+  void* stream() const { return context_.stream; }
+
+  // The implementation that runs, a string literal or otherwise immortal: "cpu/avx512/conv2d_k_6x64".
+  void ran(const char* kernel) { kernel_ = kernel; }
+  const char* kernel() const { return kernel_; }
+
+ private:
+  void run(int64_t count, cnnext_task task, void* arg);
+
+  struct Block {
+    Block* next;
+  };
+  cnnext_context context_;
+  Block* blocks_ = nullptr;
+  char* workspace_ = nullptr;
+  size_t workspace_left_ = 0;
+  size_t scratch_bytes_ = 0;
+  const char* kernel_ = "";
+};
+
+}  // namespace cnnext

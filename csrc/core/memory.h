@@ -1,0 +1,12 @@
+// The pooled allocator: 64-byte-aligned blocks in bounded free lists, so that a fresh output does not
+// page-fault anew.
+#pragma once
+
+#include <cstddef>
+
+namespace cnnext {
+
+void* pool_alloc(size_t bytes) noexcept;  // nullptr when memory is out; bytes 0 gives a valid block
+void pool_free(void* block) noexcept;     // any thread; nullptr is ignored
+
+}  // namespace cnnext

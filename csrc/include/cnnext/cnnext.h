@@ -1,0 +1,402 @@
+/* cnnext: convolution, pooling and the operations around them, on the CPU (and on CUDA where that library is
+ * installed).
+ *
+ * The C ABI, and the only header that a program outside this library includes. Rules that hold for every
+ * function:
+ *  - Nothing throws, nothing aborts. A status other than CNNEXT_OK leaves a message in cnnext_last_error()
+ * (per thread).
+ *  - A tensor is a view: the caller owns the memory. The logical shape of images is always N, C, H, W;
+ * strides say whether the memory is NCHW or channels-last (NHWC). Strides count elements. Any other strides
+ * are accepted and copied once.
+ *  - Dry run: an output whose `data` is NULL makes the call only check its arguments and write dtype, shape
+ * and strides of every output, so that the caller can allocate; then the same call with data runs it. An
+ * output of size 0 may stay NULL on the second call. Outputs and inputs marked "may be NULL" are optional
+ * pointers.
+ *  - Structs start with their own size, so that they can grow: use the _INIT macros.
+ */
+#ifndef CNNEXT_H_
+#define CNNEXT_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CNNEXT_VERSION_MAJOR 0
+#define CNNEXT_VERSION_MINOR 1
+#define CNNEXT_VERSION_PATCH 0
+
+#if defined(_WIN32)
+#error "cnnext supports Linux (x86-64, aarch64) and macOS"
+#else
+#define CNNEXT_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- status, tensors, context
+ * ---------------------------------------------------------------------------------------- */
+
+typedef enum cnnext_status {
+  CNNEXT_OK = 0,
+  CNNEXT_INVALID_VALUE = 1,   /* a shape, size or parameter breaks a rule (Python: ValueError) */
+  CNNEXT_INVALID_TYPE = 2,    /* wrong kind or dtype (TypeError) */
+  CNNEXT_NOT_IMPLEMENTED = 3, /* valid, but not supported by this backend (NotImplementedError) */
+  CNNEXT_OUT_OF_MEMORY = 4,   /* (MemoryError) */
+  CNNEXT_RUNTIME_ERROR = 5    /* device and system failures (RuntimeError) */
+} cnnext_status;
+
+/* The message of this thread's last failed call; "" if none failed. Valid until this thread's next call. */
+CNNEXT_API const char* cnnext_last_error(void);
+
+typedef enum cnnext_dtype {
+  CNNEXT_FLOAT32 = 0,
+  CNNEXT_FLOAT64 = 1,
+  CNNEXT_FLOAT16 = 2,
+  CNNEXT_BFLOAT16 = 3,
+  CNNEXT_UINT8 = 4,
+  CNNEXT_INT8 = 5,
+  CNNEXT_UINT16 = 6,
+  CNNEXT_INT16 = 7,
+  CNNEXT_INT32 = 8,
+  CNNEXT_INT64 = 9
+} cnnext_dtype;
+
+typedef enum cnnext_device_type { CNNEXT_CPU = 1, CNNEXT_CUDA = 2 } cnnext_device_type; /* DLPack's numbers */
+
+#define CNNEXT_MAX_NDIM 8
+
+typedef struct cnnext_tensor {
+  void* data;
+  int32_t dtype;       /* cnnext_dtype */
+  int32_t ndim;        /* 0 .. CNNEXT_MAX_NDIM */
+  int32_t device_type; /* cnnext_device_type */
+  int32_t device_id;
+  int64_t shape[CNNEXT_MAX_NDIM];
+  int64_t strides[CNNEXT_MAX_NDIM]; /* in elements; may be 0 or negative */
+} cnnext_tensor;
+
+typedef enum cnnext_backend {
+  CNNEXT_BACKEND_AUTO = 0,
+  CNNEXT_BACKEND_REF = 1,
+  CNNEXT_BACKEND_CPU = 2,
+  CNNEXT_BACKEND_CUDA = 3
+} cnnext_backend;
+
+typedef void (*cnnext_task)(void* arg, int64_t index);
+
+/* How to run a call; every function accepts NULL for the defaults. */
+typedef struct cnnext_context {
+  size_t size;         /* sizeof(cnnext_context) */
+  int32_t backend;     /* cnnext_backend; AUTO follows the tensors' device */
+  int32_t num_threads; /* of parallel_for below; ignored without one */
+  /* Runs task(arg, i) once for each i in [0, count), in any order and on any threads; NULL: cnnext's own
+   * pool. */
+  void (*parallel_for)(void* user, int64_t count, cnnext_task task, void* arg);
+  void* parallel_for_user;
+  void* workspace; /* scratch for this call, any alignment; what does not fit comes from cnnext's allocator */
+  size_t workspace_bytes;
+  void* stream; /* cudaStream_t for CUDA tensors */
+} cnnext_context;
+#define CNNEXT_CONTEXT_INIT {sizeof(cnnext_context), CNNEXT_BACKEND_AUTO, 0, NULL, NULL, NULL, 0, NULL}
+
+/* ---- process-wide state
+ * ---------------------------------------------------------------------------------------------- */
+
+CNNEXT_API const char* cnnext_version(void);
+CNNEXT_API const char* cnnext_build_info(void); /* compiler, flags, CUDA option: one line */
+CNNEXT_API const char* cnnext_isa(void); /* the CPU instruction set in use: "scalar", "avx2", "avx512" */
+/* CNNEXT_OK, or what is wrong with CNNEXT_CPU_ISA (unknown name, not supported by this processor). */
+CNNEXT_API cnnext_status cnnext_init(void);
+/* Comma-separated names of the instruction sets that this build and this processor support, best last. */
+CNNEXT_API const char* cnnext_isa_available(void);
+CNNEXT_API cnnext_status cnnext_set_num_threads(int32_t n);
+CNNEXT_API int32_t cnnext_get_num_threads(void);
+CNNEXT_API void cnnext_set_flush_denormal(
+    int32_t on); /* default off; every task sets and restores its own modes */
+CNNEXT_API int32_t cnnext_get_flush_denormal(void);
+CNNEXT_API int32_t cnnext_cuda_available(void);
+CNNEXT_API const char* cnnext_cuda_reason(void); /* why CUDA is off; "" when it is on */
+
+/* 64-byte-aligned blocks from the pooled allocator; huge pages are advised for large ones. NULL when memory
+ * is out. */
+CNNEXT_API void* cnnext_alloc(size_t bytes);
+CNNEXT_API void cnnext_free(void* block);
+CNNEXT_API void cnnext_empty_cache(void);
+typedef struct cnnext_memory_stats {
+  size_t size;
+  uint64_t in_use_bytes, peak_in_use_bytes, cached_bytes, cache_limit_bytes, allocations, cache_hits;
+} cnnext_memory_stats;
+CNNEXT_API cnnext_status cnnext_get_memory_stats(cnnext_memory_stats* stats);
+
+/* This thread's last call: which implementation ran ("cpu/avx512/conv2d_k_6x64", "ref/max_pool2d"), and its
+ * scratch. */
+CNNEXT_API const char* cnnext_last_kernel(void);
+CNNEXT_API uint64_t cnnext_last_scratch_bytes(void);
+/* Whether `backend` has an implementation of its own of op (the name of an op-table field, as cnnext_op_name
+ * gives) for dtype; -1 for an unknown name. */
+CNNEXT_API int32_t cnnext_op_supported(int32_t backend, const char* op, int32_t dtype);
+CNNEXT_API const char* cnnext_op_name(int32_t index); /* NULL past the end */
+
+/* ---- convolution
+ * ----------------------------------------------------------------------------------------------------- */
+
+typedef enum cnnext_padding_mode {
+  CNNEXT_PAD_EXPLICIT = 0,
+  CNNEXT_PAD_SAME = 1, /* output = ceil(input / stride); an odd total puts the extra at the end */
+  CNNEXT_PAD_VALID = 2
+} cnnext_padding_mode;
+
+typedef enum cnnext_activation {
+  CNNEXT_ACT_NONE = 0,
+  CNNEXT_ACT_RELU = 1,
+  CNNEXT_ACT_RELU6 = 2,
+  CNNEXT_ACT_LEAKY_RELU = 3, /* alpha: negative slope */
+  CNNEXT_ACT_GELU = 4,       /* by erf */
+  CNNEXT_ACT_GELU_TANH = 5,
+  CNNEXT_ACT_SILU = 6,
+  CNNEXT_ACT_SIGMOID = 7,
+  CNNEXT_ACT_TANH = 8
+} cnnext_activation;
+
+typedef enum cnnext_algorithm { CNNEXT_ALGO_AUTO = 0, CNNEXT_ALGO_DIRECT = 1 } cnnext_algorithm;
+
+typedef struct cnnext_conv2d_params {
+  size_t size;
+  int64_t stride[2];  /* h, w */
+  int64_t padding[4]; /* top, bottom, left, right */
+  int64_t dilation[2];
+  int64_t output_padding[2]; /* conv_transpose2d only */
+  int64_t groups;
+  int32_t padding_mode;
+  int32_t activation;
+  int32_t algorithm;
+  double activation_alpha;
+} cnnext_conv2d_params;
+#define CNNEXT_CONV2D_PARAMS_INIT                                                      \
+  {sizeof(cnnext_conv2d_params), {1, 1},          {0, 0, 0, 0},     {1, 1}, {0, 0}, 1, \
+   CNNEXT_PAD_EXPLICIT,          CNNEXT_ACT_NONE, CNNEXT_ALGO_AUTO, 0.01}
+
+/* y = activation(conv(x, w) + bias + residual). x (N,C,H,W) or (C,H,W); w (K,C/groups,R,S); bias (K),
+ * residual as y: may be NULL. */
+CNNEXT_API cnnext_status cnnext_conv2d(const cnnext_context*, const cnnext_conv2d_params*,
+                                       const cnnext_tensor* x, const cnnext_tensor* w,
+                                       const cnnext_tensor* bias, const cnnext_tensor* residual,
+                                       cnnext_tensor* y);
+/* grad_x's shape is an input (set ndim and shape before a dry run). */
+CNNEXT_API cnnext_status cnnext_conv2d_backward_data(const cnnext_context*, const cnnext_conv2d_params*,
+                                                     const cnnext_tensor* grad_y, const cnnext_tensor* w,
+                                                     cnnext_tensor* grad_x);
+/* grad_w's shape is an input. */
+CNNEXT_API cnnext_status cnnext_conv2d_backward_weights(const cnnext_context*, const cnnext_conv2d_params*,
+                                                        const cnnext_tensor* grad_y, const cnnext_tensor* x,
+                                                        cnnext_tensor* grad_w);
+/* x (N,C,H,W); w (C,K/groups,R,S); y (N,K,P,Q), P = (H-1)*stride - top - bottom + dilation*(R-1) +
+ * output_padding + 1. */
+CNNEXT_API cnnext_status cnnext_conv_transpose2d(const cnnext_context*, const cnnext_conv2d_params*,
+                                                 const cnnext_tensor* x, const cnnext_tensor* w,
+                                                 const cnnext_tensor* bias, cnnext_tensor* y);
+
+/* Weights packed once for repeated forwards. The handle holds a copy: later changes of w do not reach it. */
+typedef struct cnnext_packed_weight cnnext_packed_weight;
+CNNEXT_API cnnext_status cnnext_pack_weight(const cnnext_context*, const cnnext_conv2d_params*,
+                                            const cnnext_tensor* w, int32_t channels_last,
+                                            const int64_t* input_shape /* N,C,H,W; may be NULL */,
+                                            cnnext_packed_weight** packed);
+CNNEXT_API void cnnext_packed_weight_free(cnnext_packed_weight*);
+CNNEXT_API uint64_t cnnext_packed_weight_bytes(const cnnext_packed_weight*);
+CNNEXT_API cnnext_status cnnext_conv2d_packed(const cnnext_context*, const cnnext_conv2d_params*,
+                                              const cnnext_tensor* x, const cnnext_packed_weight* w,
+                                              const cnnext_tensor* bias, const cnnext_tensor* residual,
+                                              cnnext_tensor* y);
+
+/* y = activation(x w^T + bias); x (..., in), w (out, in), y (..., out). */
+CNNEXT_API cnnext_status cnnext_linear(const cnnext_context*,
+                                       const cnnext_conv2d_params* /* activation only; may be NULL */,
+                                       const cnnext_tensor* x, const cnnext_tensor* w,
+                                       const cnnext_tensor* bias, cnnext_tensor* y);
+CNNEXT_API cnnext_status cnnext_linear_backward_data(const cnnext_context*, const cnnext_tensor* grad_y,
+                                                     const cnnext_tensor* w, cnnext_tensor* grad_x);
+CNNEXT_API cnnext_status cnnext_linear_backward_weights(const cnnext_context*, const cnnext_tensor* grad_y,
+                                                        const cnnext_tensor* x, cnnext_tensor* grad_w);
+
+/* ---- pooling
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+typedef enum cnnext_index_kind {
+  CNNEXT_INDEX_PLANE = 0, /* int64, h*W + w in the plane; -1: no valid tap */
+  CNNEXT_INDEX_WINDOW =
+      1, /* r*S + s; uint8, uint16 where R*S > 255, int32 above 65,535; all ones: no valid tap */
+  CNNEXT_INDEX_ONNX = 2,             /* int64 into the whole flattened N,C,H,W tensor */
+  CNNEXT_INDEX_ONNX_COLUMN_MAJOR = 3 /* the same with h and w exchanged (ONNX storage_order = 1) */
+} cnnext_index_kind;
+
+typedef struct cnnext_pool2d_params {
+  size_t size;
+  int64_t kernel[2];
+  int64_t stride[2];
+  int64_t padding[4]; /* top, bottom, left, right */
+  int64_t dilation[2];
+  int32_t padding_mode;
+  int32_t ceil_mode;
+  int32_t index_kind;
+  int32_t count_include_pad;
+  int32_t four_sided; /* padding was given side by side: each side may reach up to the effective kernel - 1 */
+  int64_t divisor_override; /* 0: none */
+} cnnext_pool2d_params;
+#define CNNEXT_POOL2D_PARAMS_INIT \
+  {sizeof(cnnext_pool2d_params),  \
+   {1, 1},                        \
+   {1, 1},                        \
+   {0, 0, 0, 0},                  \
+   {1, 1},                        \
+   CNNEXT_PAD_EXPLICIT,           \
+   0,                             \
+   CNNEXT_INDEX_PLANE,            \
+   1,                             \
+   0,                             \
+   0}
+
+CNNEXT_API cnnext_status cnnext_max_pool2d(const cnnext_context*, const cnnext_pool2d_params*,
+                                           const cnnext_tensor* x, cnnext_tensor* y,
+                                           cnnext_tensor* indices /* may be NULL */);
+/* grad_x's shape is an input. */
+CNNEXT_API cnnext_status cnnext_max_pool2d_backward(const cnnext_context*, const cnnext_pool2d_params*,
+                                                    const cnnext_tensor* grad_y, const cnnext_tensor* indices,
+                                                    cnnext_tensor* grad_x);
+/* y = x read at the argmax: the adjoint of max_pool2d_backward, and max_unpool2d's backward. */
+CNNEXT_API cnnext_status cnnext_max_pool2d_gather(const cnnext_context*, const cnnext_pool2d_params*,
+                                                  const cnnext_tensor* x, const cnnext_tensor* indices,
+                                                  cnnext_tensor* y);
+/* y's shape is an input. Values at equal indices: the last in row-major order stays. */
+CNNEXT_API cnnext_status cnnext_max_unpool2d(const cnnext_context*, const cnnext_pool2d_params*,
+                                             const cnnext_tensor* x, const cnnext_tensor* indices,
+                                             cnnext_tensor* y);
+/* params->index_kind is the source's kind. input_shape: N, C, H, W of the pool's input. */
+CNNEXT_API cnnext_status cnnext_convert_indices(const cnnext_context*, const cnnext_pool2d_params*,
+                                                const int64_t* input_shape, int32_t target_kind,
+                                                const cnnext_tensor* indices, cnnext_tensor* out);
+CNNEXT_API cnnext_status cnnext_avg_pool2d(const cnnext_context*, const cnnext_pool2d_params*,
+                                           const cnnext_tensor* x, cnnext_tensor* y);
+CNNEXT_API cnnext_status cnnext_avg_pool2d_backward(const cnnext_context*, const cnnext_pool2d_params*,
+                                                    const cnnext_tensor* grad_y, cnnext_tensor* grad_x);
+/* output_size: h, w; -1 keeps the input's size. */
+CNNEXT_API cnnext_status cnnext_adaptive_avg_pool2d(const cnnext_context*, const int64_t* output_size,
+                                                    const cnnext_tensor* x, cnnext_tensor* y);
+CNNEXT_API cnnext_status cnnext_adaptive_avg_pool2d_backward(const cnnext_context*,
+                                                             const cnnext_tensor* grad_y,
+                                                             cnnext_tensor* grad_x);
+
+/* ---- element-wise and per channel
+ * ------------------------------------------------------------------------------------ */
+
+CNNEXT_API cnnext_status cnnext_activation_forward(const cnnext_context*, int32_t kind, double alpha,
+                                                   const cnnext_tensor* x, cnnext_tensor* y);
+/* x is the input of the forward. */
+CNNEXT_API cnnext_status cnnext_activation_backward(const cnnext_context*, int32_t kind, double alpha,
+                                                    const cnnext_tensor* grad_y, const cnnext_tensor* x,
+                                                    cnnext_tensor* grad_x);
+CNNEXT_API cnnext_status cnnext_add(const cnnext_context*, const cnnext_tensor* a, const cnnext_tensor* b,
+                                    cnnext_tensor* y);
+CNNEXT_API cnnext_status cnnext_bias_add(const cnnext_context*, const cnnext_tensor* x,
+                                         const cnnext_tensor* bias, cnnext_tensor* y);
+/* Sum over every axis but axis 1. */
+CNNEXT_API cnnext_status cnnext_bias_grad(const cnnext_context*, const cnnext_tensor* grad_y,
+                                          cnnext_tensor* grad_bias);
+/* Kept with probability 1-p and scaled by 1/(1-p): Philox4x32-10 keyed by seed at offset + position in memory
+ * order. */
+CNNEXT_API cnnext_status cnnext_dropout(const cnnext_context*, double p, uint64_t seed, uint64_t offset,
+                                        const cnnext_tensor* x, cnnext_tensor* y);
+/* y = x with y's strides (any, without overlap). In a dry run channels_last picks y's format for 4-D and 3-D
+ * tensors. */
+CNNEXT_API cnnext_status cnnext_copy(const cnnext_context*, int32_t channels_last, const cnnext_tensor* x,
+                                     cnnext_tensor* y);
+
+/* ---- normalisation, softmax, loss
+ * ------------------------------------------------------------------------------------ */
+
+typedef struct cnnext_batch_norm_params {
+  size_t size;
+  double eps;
+  double momentum;
+  int32_t training;
+} cnnext_batch_norm_params;
+#define CNNEXT_BATCH_NORM_PARAMS_INIT {sizeof(cnnext_batch_norm_params), 1e-5, 0.1, 0}
+
+/* x (N,C,...). weight, bias (C): may be NULL. running_mean, running_var (C): updated in place in training
+ * (unbiased variance), may be NULL then. save_mean, save_invstd (C) feed the backward; may be NULL. */
+CNNEXT_API cnnext_status cnnext_batch_norm(const cnnext_context*, const cnnext_batch_norm_params*,
+                                           const cnnext_tensor* x, const cnnext_tensor* weight,
+                                           const cnnext_tensor* bias, cnnext_tensor* running_mean,
+                                           cnnext_tensor* running_var, cnnext_tensor* y,
+                                           cnnext_tensor* save_mean, cnnext_tensor* save_invstd);
+/* Each of the three results may be NULL. */
+CNNEXT_API cnnext_status cnnext_batch_norm_backward(const cnnext_context*, const cnnext_batch_norm_params*,
+                                                    const cnnext_tensor* grad_y, const cnnext_tensor* x,
+                                                    const cnnext_tensor* weight,
+                                                    const cnnext_tensor* save_mean,
+                                                    const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
+                                                    cnnext_tensor* grad_weight, cnnext_tensor* grad_bias);
+
+CNNEXT_API cnnext_status cnnext_softmax(const cnnext_context*, int32_t dim, int32_t log,
+                                        const cnnext_tensor* x, cnnext_tensor* y);
+/* y is the forward's result. */
+CNNEXT_API cnnext_status cnnext_softmax_backward(const cnnext_context*, int32_t dim, int32_t log,
+                                                 const cnnext_tensor* grad_y, const cnnext_tensor* y,
+                                                 cnnext_tensor* grad_x);
+
+typedef enum cnnext_reduction {
+  CNNEXT_REDUCTION_NONE = 0,
+  CNNEXT_REDUCTION_MEAN = 1,
+  CNNEXT_REDUCTION_SUM = 2
+} cnnext_reduction;
+typedef struct cnnext_cross_entropy_params {
+  size_t size;
+  int64_t ignore_index;
+  double label_smoothing;
+  int32_t reduction;
+} cnnext_cross_entropy_params;
+#define CNNEXT_CROSS_ENTROPY_PARAMS_INIT \
+  {sizeof(cnnext_cross_entropy_params), -100, 0.0, CNNEXT_REDUCTION_MEAN}
+
+/* x (N,C), (N,C,d1,...) or (C). target: integers (N,d1,...) or probabilities of x's shape and dtype. weight
+ * (C): may be NULL. */
+CNNEXT_API cnnext_status cnnext_cross_entropy(const cnnext_context*, const cnnext_cross_entropy_params*,
+                                              const cnnext_tensor* x, const cnnext_tensor* target,
+                                              const cnnext_tensor* weight, cnnext_tensor* loss);
+CNNEXT_API cnnext_status cnnext_cross_entropy_backward(const cnnext_context*,
+                                                       const cnnext_cross_entropy_params*,
+                                                       const cnnext_tensor* grad_loss, const cnnext_tensor* x,
+                                                       const cnnext_tensor* target,
+                                                       const cnnext_tensor* weight, cnnext_tensor* grad_x);
+
+/* ---- optimisers: one call updates `count` tensors in place
+ * ----------------------------------------------------------- */
+
+typedef struct cnnext_sgd_params {
+  size_t size;
+  double lr, momentum, dampening, weight_decay;
+  int32_t nesterov, maximize, first_step; /* first_step: the buffers are set, not blended */
+} cnnext_sgd_params;
+/* buffers: may be NULL when momentum is 0. */
+CNNEXT_API cnnext_status cnnext_sgd_step(const cnnext_context*, const cnnext_sgd_params*, int64_t count,
+                                         cnnext_tensor* params, const cnnext_tensor* grads,
+                                         cnnext_tensor* buffers);
+
+typedef struct cnnext_adam_params {
+  size_t size;
+  double lr, beta1, beta2, eps, weight_decay;
+  int64_t step;                /* counts from 1 */
+  int32_t decoupled, maximize; /* decoupled: AdamW's weight decay */
+} cnnext_adam_params;
+/* max_exp_avg_sqs: NULL without amsgrad. */
+CNNEXT_API cnnext_status cnnext_adam_step(const cnnext_context*, const cnnext_adam_params*, int64_t count,
+                                          cnnext_tensor* params, const cnnext_tensor* grads,
+                                          cnnext_tensor* exp_avgs, cnnext_tensor* exp_avg_sqs,
+                                          cnnext_tensor* max_exp_avg_sqs);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+#endif /* CNNEXT_H_ */
