@@ -1,0 +1,25 @@
+#include <cstring>
+
+#include "cpu/ref/ref.h"
+
+namespace cnnext {
+namespace {
+
+bool takes_dtype(const char* op, int32_t dtype) {
+  if (std::strcmp(op, "copy") == 0) return dtype_size(dtype) > 0;
+  if (std::strcmp(op, "convert_indices") == 0) return is_integer(dtype);
+  if (std::strcmp(op, "max_pool2d_forward") == 0 && (dtype == CNNEXT_UINT8 || dtype == CNNEXT_INT8))
+    return true;
+  return is_float(dtype);
+}
+
+}  // namespace
+
+const OpTable* ref_table() {
+#define CNNEXT_REF_ENTRY(name, Desc) ref_##name,
+  static const OpTable table = {"ref", takes_dtype, CNNEXT_OPS(CNNEXT_REF_ENTRY)};
+#undef CNNEXT_REF_ENTRY
+  return &table;
+}
+
+}  // namespace cnnext
