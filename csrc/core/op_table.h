@@ -3,6 +3,7 @@
 
 #include "core/desc.h"
 #include "core/exec.h"
+#include "core/packed_weight.h"
 
 namespace cnnext {
 
@@ -46,6 +47,10 @@ struct OpTable {
 #define CNNEXT_OP_FIELD(name, Desc) Ran (*name)(const Desc& desc, Exec& exec);
   CNNEXT_OPS(CNNEXT_OP_FIELD)
 #undef CNNEXT_OP_FIELD
+  // Packs desc.w (dense) for this backend's forward kernels; may be null, and may leave blob empty. desc's N,
+  // H, W, P and Q are 0 where the input's shape is not known. The blob outlives the call: it comes from
+  // pool_alloc or the backend's own allocator, never from exec's scratch.
+  void (*pack_weight)(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) = nullptr;
 };
 
 // The backends, in order of preference (backend.cpp); nullptr where one is not there.
