@@ -1,0 +1,31 @@
+# In a wheel everything lies inside the package's folder; elsewhere under the usual prefix folders.
+if(SKBUILD)
+  set(library_dir ${SKBUILD_PROJECT_NAME})
+  set(include_dir ${SKBUILD_PROJECT_NAME}/include)
+  set(package_dir ${SKBUILD_PROJECT_NAME}/cmake)
+else()
+  set(library_dir ${CMAKE_INSTALL_LIBDIR})
+  set(include_dir ${CMAKE_INSTALL_INCLUDEDIR})
+  set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cnnext)
+endif()
+
+install(TARGETS cnnext EXPORT cnnextTargets LIBRARY DESTINATION ${library_dir} INCLUDES DESTINATION ${include_dir})
+install(DIRECTORY csrc/include/ DESTINATION ${include_dir})
+if(CNNEXT_BUILD_PYTHON)
+  if(SKBUILD)
+    install(TARGETS _C LIBRARY DESTINATION ${library_dir})
+  else()
+    install(TARGETS _C LIBRARY DESTINATION ${library_dir}/python/cnnext)
+  endif()
+endif()
+if(CNNEXT_HAVE_CUDA)
+  install(TARGETS cnnext_cuda LIBRARY DESTINATION ${library_dir})
+endif()
+
+include(CMakePackageConfigHelpers)
+install(EXPORT cnnextTargets NAMESPACE cnnext:: DESTINATION ${package_dir})
+configure_package_config_file(cmake/cnnextConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/cnnextConfig.cmake
+                              INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/cnnextConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cnnextConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/cnnextConfigVersion.cmake
+        DESTINATION ${package_dir})

@@ -1,0 +1,23 @@
+// What libcnnext.so hands to a backend in another shared library, so that the backend links to nothing of
+// ours.
+#pragma once
+
+#include "core/op_table.h"
+
+namespace cnnext {
+
+struct HostServices {
+  size_t size;
+  const char* version;  // cnnext_version(): the two libraries must come from one build
+  void (*fail)(cnnext_status status,
+               const char* message);  // throws in libcnnext.so; call it from the calling thread only
+  void* (*scratch)(Exec& exec, size_t bytes);
+  void* (*stream)(const Exec& exec);
+  void (*ran)(Exec& exec, const char* kernel);
+};
+
+// The one symbol such a library exports, "cnnext_cuda_backend": its table, or nullptr and a reason that stays
+// valid.
+using BackendEntry = const OpTable* (*)(const HostServices* services, const char** reason);
+
+}  // namespace cnnext
