@@ -1,0 +1,33 @@
+// Kernels for AVX-512 F, BW, DQ, VL; compiled with that ISA's flags. See scalar.cpp.
+#include "cpu/ukernels.h"
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+
+#include "cpu/simd/vec16.h"
+#include "cpu/simd/vec4.h"
+#include "cpu/simd/vec8.h"
+
+namespace cnnext {
+namespace {
+using Vec = Vec16;
+using HalfVec = Vec8;
+constexpr const char* kIsaName = "avx512";
+}  // namespace
+}  // namespace cnnext
+
+#include "cpu/kernels/conv_k-inl.h"
+
+namespace cnnext {
+namespace {
+constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels};
+}  // namespace
+
+const UkernelTable* ukernels_avx512() { return &kTable; }
+
+}  // namespace cnnext
+
+#else
+
+const cnnext::UkernelTable* cnnext::ukernels_avx512() { return nullptr; }
+
+#endif

@@ -1,0 +1,24 @@
+// Kernels for the compiler's baseline: SSE2 on x86-64, NEON on aarch64. Vec is the native vector, HalfVec the
+// next narrower one (where there is one). No std:: templates and no static initialisers here: the linker
+// might otherwise keep this file's copy of an inline function for everyone.
+#include "cpu/simd/vec4.h"
+
+namespace cnnext {
+namespace {
+using Vec = Vec4;
+using HalfVec = Vec4;
+constexpr const char* kIsaName = "scalar";
+}  // namespace
+}  // namespace cnnext
+
+#include "cpu/kernels/conv_k-inl.h"
+#include "cpu/ukernels.h"
+
+namespace cnnext {
+namespace {
+constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels};
+}  // namespace
+
+const UkernelTable* ukernels_scalar() { return &kTable; }
+
+}  // namespace cnnext

@@ -1,0 +1,72 @@
+// Eight floats: AVX2 + FMA. See vec4.h for the interface.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+namespace cnnext {
+namespace {
+
+// Tail masks: eight set lanes, then eight clear ones; read from 8 - n on.
+alignas(64) const int32_t kTailMask8[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+struct Vec8 {
+  using Mask = __m256;
+  static constexpr int kLanes = 8;
+  __m256 v;
+
+  static inline __m256i tail_mask(int n) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kTailMask8 + (8 - n)));
+  }
+  static inline Vec8 zero() { return {_mm256_setzero_ps()}; }
+  static inline Vec8 set1(float s) { return {_mm256_set1_ps(s)}; }
+  static inline Vec8 broadcast(const float* p) { return {_mm256_broadcast_ss(p)}; }
+  static inline Vec8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static inline Vec8 load_tail(const float* p, int n) { return {_mm256_maskload_ps(p, tail_mask(n))}; }
+  inline void store(float* p) const { _mm256_storeu_ps(p, v); }
+  inline void store_tail(float* p, int n) const { _mm256_maskstore_ps(p, tail_mask(n), v); }
+  inline void stream(float* p) const { _mm256_stream_ps(p, v); }
+};
+
+inline Vec8 operator+(Vec8 a, Vec8 b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline Vec8 operator-(Vec8 a, Vec8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline Vec8 operator*(Vec8 a, Vec8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline Vec8 operator/(Vec8 a, Vec8 b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline Vec8 fma(Vec8 a, Vec8 b, Vec8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline Vec8 min(Vec8 a, Vec8 b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline Vec8 max(Vec8 a, Vec8 b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline Vec8 sqrt(Vec8 a) { return {_mm256_sqrt_ps(a.v)}; }
+inline Vec8 abs(Vec8 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.f), a.v)}; }
+inline __m256 lt(Vec8 a, Vec8 b) { return _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ); }
+inline __m256 le(Vec8 a, Vec8 b) { return _mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ); }
+inline __m256 eq(Vec8 a, Vec8 b) { return _mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ); }
+inline __m256 is_nan(Vec8 a) { return _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q); }
+inline bool any(__m256 m) { return _mm256_movemask_ps(m) != 0; }
+inline Vec8 select(__m256 m, Vec8 a, Vec8 b) { return {_mm256_blendv_ps(b.v, a.v, m)}; }
+inline float reduce_add(Vec8 a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+inline void pin(Vec8& a) { asm volatile("" : "+x"(a.v)); }
+
+inline void transpose(Vec8 (&r)[8]) {
+  __m256 t[8], u[8];
+  for (int i = 0; i < 4; ++i) {
+    t[2 * i] = _mm256_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
+    t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
+  }
+  for (int h = 0; h < 2; ++h) {
+    u[4 * h] = _mm256_shuffle_ps(t[4 * h], t[4 * h + 2], 0x44);
+    u[4 * h + 1] = _mm256_shuffle_ps(t[4 * h], t[4 * h + 2], 0xee);
+    u[4 * h + 2] = _mm256_shuffle_ps(t[4 * h + 1], t[4 * h + 3], 0x44);
+    u[4 * h + 3] = _mm256_shuffle_ps(t[4 * h + 1], t[4 * h + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+    r[i + 4].v = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+  }
+}
+
+}  // namespace
+}  // namespace cnnext

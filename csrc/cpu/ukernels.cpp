@@ -1,0 +1,23 @@
+#include "cpu/ukernels.h"
+
+#include "cpu/cpuid.h"
+
+namespace cnnext {
+namespace {
+
+const UkernelTable* pick() {
+  const Isa isa = active_isa();
+  const UkernelTable* table = nullptr;
+  if (isa == Isa::kAvx512) table = ukernels_avx512();
+  if (isa == Isa::kAvx2) table = ukernels_avx2();
+  return table ? table : ukernels_scalar();
+}
+
+}  // namespace
+
+const UkernelTable& ukernels() {
+  static const UkernelTable* const table = pick();
+  return *table;
+}
+
+}  // namespace cnnext

@@ -1,0 +1,23 @@
+// The table of microkernels: plain function pointers, one table an instruction set. Each kernel family
+// declares its part in kernels/<family>.h and fills it in kernels/<family>-inl.h, which isa/*.cpp include.
+#pragma once
+
+#include "cpu/kernels/conv_k.h"
+
+namespace cnnext {
+
+struct UkernelTable {
+  const char* isa;  // "scalar", "avx2", "avx512"
+  int lanes;        // floats in a vector
+  ConvKUkernels conv_k;
+};
+
+// nullptr where this build has no such kernels (another processor family).
+const UkernelTable* ukernels_scalar();
+const UkernelTable* ukernels_avx2();
+const UkernelTable* ukernels_avx512();
+
+// The table of active_isa().
+const UkernelTable& ukernels();
+
+}  // namespace cnnext
