@@ -1,0 +1,11 @@
+// The op functions of the vectorised CPU backend, named cpu_<op-table field>.
+#pragma once
+
+#include "core/op_table.h"
+
+namespace cnnext {
+
+Ran cpu_conv2d_forward(const Conv2dDesc& desc, Exec& exec);
+Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec);
+
+}  // namespace cnnext

@@ -1,0 +1,36 @@
+// The op table of the vectorised CPU kernels. A null entry runs on ref.
+#include <cstring>
+
+#include "core/op_table.h"
+#include "cpu/cpu.h"
+
+namespace cnnext {
+namespace {
+
+bool takes_dtype(const char* op, int32_t dtype);
+
+OpTable make_table() {
+  OpTable t{};
+  t.backend = "cpu";
+  t.takes_dtype = takes_dtype;
+  return t;
+}
+
+const OpTable& table() {
+  static const OpTable made = make_table();
+  return made;
+}
+
+bool takes_dtype(const char* op, int32_t dtype) {
+#define CNNEXT_OP_FIELD(name, Desc) \
+  if (std::strcmp(op, #name) == 0) return table().name && dtype == CNNEXT_FLOAT32;
+  CNNEXT_OPS(CNNEXT_OP_FIELD)
+#undef CNNEXT_OP_FIELD
+  return false;
+}
+
+}  // namespace
+
+const OpTable* cpu_table() { return &table(); }
+
+}  // namespace cnnext
