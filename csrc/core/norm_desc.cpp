@@ -1,0 +1,162 @@
+// Batch normalisation as torch has it: the biased variance normalises, the unbiased one goes into
+// running_var.
+#include <cmath>
+
+#include "core/views.h"
+
+namespace cnnext {
+namespace {
+
+void check_batch_norm_params(const cnnext_batch_norm_params* params) {
+  check_params(params, sizeof(*params), "params");
+  if (!std::isfinite(params->eps) || params->eps < 0.0) {
+    fail_value("eps is ", params->eps, "; it must be finite and positive");
+  }
+  if (params->training && params->eps == 0.0) fail_value("eps is 0; it must be positive in training");
+  if (std::isnan(params->momentum)) fail_value("momentum is nan; it must be a number");
+}
+
+// (N, C, ...); torch also lets an empty vector pass, as no channels.
+ChannelShape batch_norm_shape(const Tensor& x, const char* name) {
+  if (x.ndim == 1 && x.shape[0] == 0) return {0, 0, 1, Format::kNHWC};
+  check_ndim(x, name, 2, CNNEXT_MAX_NDIM);
+  return channel_shape(x);
+}
+
+BatchNormDesc make_batch_norm_desc(const cnnext_batch_norm_params& params, const Tensor& x,
+                                   const ChannelShape& shape) {
+  if (params.training && shape.N * shape.inner == 1) {
+    fail_value("Expected more than 1 value per channel when training, but x has shape ", shape_string(x));
+  }
+  BatchNormDesc d{};
+  d.N = shape.N;
+  d.C = shape.C;
+  d.inner = shape.inner;
+  d.format = shape.format;
+  d.dtype = x.dtype;
+  d.training = params.training != 0;
+  d.eps = params.eps;
+  d.momentum = params.momentum;
+  d.x = d.weight = d.bias = d.running_mean = d.running_var = d.y = d.save_mean = d.save_invstd = absent();
+  d.grad_y = d.grad_x = d.grad_weight = d.grad_bias = absent();
+  return d;
+}
+
+constexpr char kPerChannel[] = "one value for each channel (axis 1 of x)";
+
+// The running statistics that training updates: writable, and apart from everything else.
+void check_running(Tensor* t, const char* name, const Tensor& x, int64_t C, bool training) {
+  check_vector(t, name, x, C, kPerChannel);
+  if (!training || C == 0) return;
+  describe_output(t, name, x.dtype, 1, &C, Format::kNCHW);
+  if (overlap(*t, x)) fail_value(name, " shares memory with x; training updates it");
+}
+
+void check_running_stats(const cnnext_batch_norm_params& params, const Tensor& x, int64_t C, Tensor* mean,
+                         Tensor* var) {
+  if (!params.training && !(mean && var)) {
+    fail_value(mean ? "running_var" : "running_mean",
+               " is missing; both running statistics are needed when training is off");
+  }
+  if (!mean != !var) {
+    fail_value(mean ? "running_var" : "running_mean",
+               " is missing; running_mean and running_var must both be given or both be left out");
+  }
+  if (!mean) return;
+  check_running(mean, "running_mean", x, C, params.training);
+  check_running(var, "running_var", x, C, params.training);
+  if (params.training && overlap(*mean, *var)) fail_value("running_mean and running_var share memory");
+}
+
+Tensor optional_vector(Call& call, const Tensor* t) {
+  if (!t) return absent();
+  const Tensor v = call.contiguous(*t);
+  call.avoid(v);
+  return v;
+}
+
+bool describe_optional(Tensor* out, const char* name, int32_t dtype, int64_t C) {
+  return out && describe_output(out, name, dtype, 1, &C, Format::kNCHW);
+}
+
+Tensor optional_output(Call& call, const Tensor* t) { return t ? call.output(*t, Format::kNCHW) : absent(); }
+
+}  // namespace
+}  // namespace cnnext
+
+using namespace cnnext;
+
+extern "C" cnnext_status cnnext_batch_norm(const cnnext_context* context,
+                                           const cnnext_batch_norm_params* params, const cnnext_tensor* x,
+                                           const cnnext_tensor* weight, const cnnext_tensor* bias,
+                                           cnnext_tensor* running_mean, cnnext_tensor* running_var,
+                                           cnnext_tensor* y, cnnext_tensor* save_mean,
+                                           cnnext_tensor* save_invstd) {
+  return guard([&] {
+    check_batch_norm_params(params);
+    check_input(x, "x");
+    check_float(*x, "x");
+    const ChannelShape shape = batch_norm_shape(*x, "x");
+    BatchNormDesc d = make_batch_norm_desc(*params, *x, shape);
+    if (weight) check_vector(weight, "weight", *x, d.C, kPerChannel);
+    if (bias) check_vector(bias, "bias", *x, d.C, kPerChannel);
+    check_running_stats(*params, *x, d.C, running_mean, running_var);
+    bool dry = describe_channel_output(y, "y", *x);
+    dry |= describe_optional(save_mean, "save_mean", x->dtype, d.C);
+    dry |= describe_optional(save_invstd, "save_invstd", x->dtype, d.C);
+    if (dry) return;
+
+    Call call(context);
+    d.x = channel_input(call, *x, d.format);
+    call.avoid(d.x);
+    d.weight = optional_vector(call, weight);
+    d.bias = optional_vector(call, bias);
+    d.running_mean = optional_vector(call, running_mean);
+    d.running_var = optional_vector(call, running_var);
+    d.y = channel_output(call, *y, d.format);
+    d.save_mean = optional_output(call, save_mean);
+    d.save_invstd = optional_output(call, save_invstd);
+    CNNEXT_RUN(call, batch_norm_forward, d);
+    if (d.training && running_mean) {
+      write_back(call, d.running_mean, *running_mean);
+      write_back(call, d.running_var, *running_var);
+    }
+  });
+}
+
+extern "C" cnnext_status cnnext_batch_norm_backward(const cnnext_context* context,
+                                                    const cnnext_batch_norm_params* params,
+                                                    const cnnext_tensor* grad_y, const cnnext_tensor* x,
+                                                    const cnnext_tensor* weight,
+                                                    const cnnext_tensor* save_mean,
+                                                    const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
+                                                    cnnext_tensor* grad_weight, cnnext_tensor* grad_bias) {
+  return guard([&] {
+    check_batch_norm_params(params);
+    check_input(x, "x");
+    check_float(*x, "x");
+    check_float_like(grad_y, "grad_y", *x, "x");
+    const ChannelShape shape = batch_norm_shape(*x, "x");
+    BatchNormDesc d = make_batch_norm_desc(*params, *x, shape);
+    if (weight) check_vector(weight, "weight", *x, d.C, kPerChannel);
+    check_vector(save_mean, "save_mean", *x, d.C, kPerChannel);
+    check_vector(save_invstd, "save_invstd", *x, d.C, kPerChannel);
+    bool dry = grad_x && describe_channel_output(grad_x, "grad_x", *x);
+    dry |= describe_optional(grad_weight, "grad_weight", x->dtype, d.C);
+    dry |= describe_optional(grad_bias, "grad_bias", x->dtype, d.C);
+    if (dry || !(grad_x || grad_weight || grad_bias)) return;
+
+    Call call(context);
+    d.x = channel_input(call, *x, d.format);
+    call.avoid(d.x);
+    d.grad_y = channel_input(call, *grad_y, d.format);
+    call.avoid(d.grad_y);
+    d.weight = optional_vector(call, weight);
+    d.save_mean = optional_vector(call, save_mean);
+    d.save_invstd = optional_vector(call, save_invstd);
+    if (grad_x) d.grad_x = channel_output(call, *grad_x, d.format);
+    d.grad_weight = optional_output(call, grad_weight);
+    d.grad_bias = optional_output(call, grad_bias);
+    CNNEXT_RUN(call, batch_norm_backward, d);
+  });
+}
