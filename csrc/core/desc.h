@@ -23,6 +23,10 @@ inline Tensor absent() {
 //   forward            y <- x, w        (+ bias (K), residual (y's shape), activation)
 //   backward-data      x <- y, w        (+ bias (C): conv_transpose2d's forward)
 //   backward-weights   w <- y, x
+// An empty result never reaches a backend. An empty sum may (forward: C == 0; backward-data: K == 0;
+// backward-weights: N == 0): a backend may decline it with kUnsupported, and ref takes it.
+// Always (P - 1) * stride_h + dilation_h * (R - 1) + 1 <= H + pads, so every tap lies in the padded image; but
+// conv_transpose2d's output_padding can make P less than the number of windows that fit: never recompute it.
 struct Conv2dDesc {
   int64_t N, C, H, W, K, R, S, P, Q, groups;
   int64_t stride_h, stride_w, dilation_h, dilation_w;

@@ -166,7 +166,8 @@ typedef struct cnnext_conv2d_params {
   int64_t stride[2];  /* h, w */
   int64_t padding[4]; /* top, bottom, left, right */
   int64_t dilation[2];
-  int64_t output_padding[2]; /* conv_transpose2d only */
+  int64_t output_padding[2]; /* conv_transpose2d; and the conv2d calls that are its gradients, where it is taken
+                              * off the end of the image side before windows are counted */
   int64_t groups;
   int32_t padding_mode;
   int32_t activation;
@@ -205,6 +206,7 @@ CNNEXT_API cnnext_status cnnext_pack_weight(const cnnext_context*, const cnnext_
                                             cnnext_packed_weight** packed);
 CNNEXT_API void cnnext_packed_weight_free(cnnext_packed_weight*);
 CNNEXT_API uint64_t cnnext_packed_weight_bytes(const cnnext_packed_weight*);
+/* params' stride, padding, dilation and groups must be those of the packing; NULL: the packing's params. */
 CNNEXT_API cnnext_status cnnext_conv2d_packed(const cnnext_context*, const cnnext_conv2d_params*,
                                               const cnnext_tensor* x, const cnnext_packed_weight* w,
                                               const cnnext_tensor* bias, const cnnext_tensor* residual,

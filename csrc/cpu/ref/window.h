@@ -1,0 +1,28 @@
+// Index arithmetic of sliding windows for the reference loops.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace cnnext {
+
+// The output positions q in [begin, end) whose tap, at q * stride + offset, lies in an image of `size`.
+struct TapRange {
+  int64_t begin, end;
+};
+inline TapRange positions_inside(int64_t offset, int64_t stride, int64_t size, int64_t count) {
+  const int64_t begin = offset >= 0 ? 0 : (-offset - 1) / stride + 1;
+  const int64_t end = offset >= size ? 0 : (size - 1 - offset) / stride + 1;
+  return {std::min(begin, count), std::max(std::min(end, count), std::min(begin, count))};
+}
+
+// Strides of a dense (N,C,H,W) image by its tensor.
+struct ImageStrides {
+  int64_t n, c, h, w;
+};
+template <class TensorType>
+ImageStrides image_strides(const TensorType& t) {
+  return {t.strides[0], t.strides[1], t.strides[2], t.strides[3]};
+}
+
+}  // namespace cnnext
