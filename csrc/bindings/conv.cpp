@@ -1,0 +1,200 @@
+// Convolution and linear: arguments -> views -> one call.
+#include "output.h"
+#include "packed_weight.h"
+#include "params.h"
+
+namespace bindings {
+namespace {
+
+PyTypeObject* packed_type = nullptr;
+
+cnnext_conv2d_params conv_params(PyObject* stride, PyObject* padding, PyObject* dilation, PyObject* groups) {
+  cnnext_conv2d_params params = CNNEXT_CONV2D_PARAMS_INIT;
+  parse_pair(stride, "stride", params.stride);
+  parse_padding(padding, params.padding, &params.padding_mode, nullptr);
+  parse_pair(dilation, "dilation", params.dilation);
+  params.groups = parse_int(groups, "groups");
+  return params;
+}
+
+// x, weight, bias, stride, padding, dilation, groups, activation, residual, algorithm, out
+py::object conv2d(Args args) {
+  cnnext_conv2d_params params = conv_params(args[3], args[4], args[5], args[6]);
+  params.activation = parse_activation(args[7], "activation");
+  params.algorithm = parse_algorithm(args[9]);
+  Array x(args[0], "x");
+  Array bias = Array::optional(args[2], "bias");
+  Array residual = Array::optional(args[8], "residual");
+  Output y(args[10]);
+  if (Py_IS_TYPE(args[1], packed_type)) {
+    const cnnext_packed_weight* packed = py::handle(args[1]).cast<const PackedWeight&>().handle();
+    Library library = result_library({&x, &bias, &residual});
+    run({&y}, [&](const cnnext_context* with) {
+      return cnnext_conv2d_packed(with, &params, x.get(), packed, bias.get(), residual.get(), y.get());
+    });
+    return y.take(library);
+  }
+  Array weight(args[1], "weight");
+  Library library = result_library({&x, &weight, &bias, &residual});
+  run({&y}, [&](const cnnext_context* with) {
+    return cnnext_conv2d(with, &params, x.get(), weight.get(), bias.get(), residual.get(), y.get());
+  });
+  return y.take(library);
+}
+
+// grad_y, weight, input_shape, stride, padding, dilation, groups, algorithm, out
+py::object conv2d_backward_data(Args args) {
+  cnnext_conv2d_params params = conv_params(args[3], args[4], args[5], args[6]);
+  params.algorithm = parse_algorithm(args[7]);
+  Array grad_y(args[0], "grad_y"), weight(args[1], "weight");
+  Library library = result_library({&grad_y, &weight});
+  int64_t shape[CNNEXT_MAX_NDIM];
+  int ndim = parse_shape(args[2], "input_shape", shape);
+  Output grad_x(args[8]);
+  grad_x.set_shape(ndim, shape);
+  run({&grad_x}, [&](const cnnext_context* with) {
+    return cnnext_conv2d_backward_data(with, &params, grad_y.get(), weight.get(), grad_x.get());
+  });
+  return grad_x.take(library);
+}
+
+// grad_y, x, weight_shape, stride, padding, dilation, groups, algorithm, out
+py::object conv2d_backward_weights(Args args) {
+  cnnext_conv2d_params params = conv_params(args[3], args[4], args[5], args[6]);
+  params.algorithm = parse_algorithm(args[7]);
+  Array grad_y(args[0], "grad_y"), x(args[1], "x");
+  Library library = result_library({&grad_y, &x});
+  int64_t shape[CNNEXT_MAX_NDIM];
+  int ndim = parse_shape(args[2], "weight_shape", shape);
+  Output grad_weight(args[8]);
+  grad_weight.set_shape(ndim, shape);
+  run({&grad_weight}, [&](const cnnext_context* with) {
+    return cnnext_conv2d_backward_weights(with, &params, grad_y.get(), x.get(), grad_weight.get());
+  });
+  return grad_weight.take(library);
+}
+
+// x, weight, bias, stride, padding, output_padding, groups, dilation, algorithm, out
+py::object conv_transpose2d(Args args) {
+  cnnext_conv2d_params params = conv_params(args[3], args[4], args[7], args[6]);
+  parse_pair(args[5], "output_padding", params.output_padding);
+  params.algorithm = parse_algorithm(args[8]);
+  Array x(args[0], "x"), weight(args[1], "weight");
+  Array bias = Array::optional(args[2], "bias");
+  Library library = result_library({&x, &weight, &bias});
+  Output y(args[9]);
+  run({&y}, [&](const cnnext_context* with) {
+    return cnnext_conv_transpose2d(with, &params, x.get(), weight.get(), bias.get(), y.get());
+  });
+  return y.take(library);
+}
+
+// weight, stride, padding, dilation, groups, input_shape, channels_last
+py::object pack_weight(Args args) {
+  cnnext_conv2d_params params = conv_params(args[1], args[2], args[3], args[4]);
+  Array weight(args[0], "weight");
+  int64_t shape[CNNEXT_MAX_NDIM];
+  bool has_shape = args[5] != Py_None;
+  if (has_shape && parse_shape(args[5], "input_shape", shape) != 4) {
+    raise(PyExc_ValueError, "input_shape is %R; it must be (N, C, H, W)", args[5]);
+  }
+  int32_t channels_last = parse_bool(args[6], "channels_last");
+  cnnext_packed_weight* handle = nullptr;
+  PyThreadState* state = PyEval_SaveThread();
+  cnnext_status status = cnnext_pack_weight(context(), &params, weight.get(), channels_last,
+                                            has_shape ? shape : nullptr, &handle);
+  PyEval_RestoreThread(state);
+  check(status);
+  py::tuple weight_shape(weight.get()->ndim);
+  for (int i = 0; i < weight.get()->ndim; ++i) weight_shape[i] = weight.get()->shape[i];
+  py::str dtype(weight.get()->dtype == CNNEXT_FLOAT64 ? "float64" : "float32");
+  auto packed = std::make_unique<PackedWeight>(handle, weight_shape, dtype);
+  return py::cast(std::move(packed));
+}
+
+// x, weight, bias, activation, out
+py::object linear(Args args) {
+  cnnext_conv2d_params params = CNNEXT_CONV2D_PARAMS_INIT;
+  params.activation = parse_activation(args[3], "activation");
+  Array x(args[0], "x"), weight(args[1], "weight");
+  Array bias = Array::optional(args[2], "bias");
+  Library library = result_library({&x, &weight, &bias});
+  Output y(args[4]);
+  run({&y}, [&](const cnnext_context* with) {
+    return cnnext_linear(with, &params, x.get(), weight.get(), bias.get(), y.get());
+  });
+  return y.take(library);
+}
+
+// grad_y, weight, out
+py::object linear_backward_data(Args args) {
+  Array grad_y(args[0], "grad_y"), weight(args[1], "weight");
+  Library library = result_library({&grad_y, &weight});
+  Output grad_x(args[2]);
+  run({&grad_x}, [&](const cnnext_context* with) {
+    return cnnext_linear_backward_data(with, grad_y.get(), weight.get(), grad_x.get());
+  });
+  return grad_x.take(library);
+}
+
+// grad_y, x, out
+py::object linear_backward_weights(Args args) {
+  Array grad_y(args[0], "grad_y"), x(args[1], "x");
+  Library library = result_library({&grad_y, &x});
+  Output grad_weight(args[2]);
+  run({&grad_weight}, [&](const cnnext_context* with) {
+    return cnnext_linear_backward_weights(with, grad_y.get(), x.get(), grad_weight.get());
+  });
+  return grad_weight.take(library);
+}
+
+PyMethodDef methods[] = {
+    method<11, conv2d>(
+        "conv2d",
+        "conv2d(x, weight, bias, stride, padding, dilation, groups, activation, residual, algorithm, "
+        "out, /)\n--\n\nactivation(conv(x, weight) + bias + residual)."),
+    method<9, conv2d_backward_data>(
+        "conv2d_backward_data",
+        "conv2d_backward_data(grad_y, weight, input_shape, stride, padding, dilation, "
+        "groups, algorithm, out, /)\n--\n\nThe gradient of x."),
+    method<9, conv2d_backward_weights>(
+        "conv2d_backward_weights",
+        "conv2d_backward_weights(grad_y, x, weight_shape, stride, padding, dilation, "
+        "groups, algorithm, out, /)\n--\n\nThe gradient of weight."),
+    method<10, conv_transpose2d>("conv_transpose2d",
+                                 "conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, "
+                                 "dilation, algorithm, out, /)\n--\n\nThe adjoint of conv2d, plus bias."),
+    method<7, pack_weight>(
+        "pack_weight",
+        "pack_weight(weight, stride, padding, dilation, groups, input_shape, channels_last, "
+        "/)\n--\n\nA copy of weight in the order that the kernels read."),
+    method<5, linear>("linear",
+                      "linear(x, weight, bias, activation, out, /)\n--\n\nactivation(x weight^T + bias)."),
+    method<3, linear_backward_data>("linear_backward_data",
+                                    "linear_backward_data(grad_y, weight, out, /)\n--\n\nThe gradient of x."),
+    method<3, linear_backward_weights>(
+        "linear_backward_weights",
+        "linear_backward_weights(grad_y, x, out, /)\n--\n\nThe gradient of weight."),
+    {nullptr, nullptr, 0, nullptr}};
+
+py::str repr(const PackedWeight& packed) {
+  return py::str("PackedWeight(shape={}, dtype={}, nbytes={})")
+      .format(packed.shape(), packed.dtype(), packed.nbytes());
+}
+
+}  // namespace
+
+void add_conv(py::module_& m) {
+  py::class_<PackedWeight> type(
+      m, "PackedWeight", py::is_final(),
+      "A convolution's weight in the order that the kernels read; made by pack_weight(). It "
+      "holds a copy: later changes of the array do not reach it.");
+  type.def_property_readonly("shape", &PackedWeight::shape);
+  type.def_property_readonly("dtype", &PackedWeight::dtype);
+  type.def_property_readonly("nbytes", &PackedWeight::nbytes);
+  type.def("__repr__", &repr);
+  packed_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();
+}
+
+}  // namespace bindings

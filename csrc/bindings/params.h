@@ -1,0 +1,27 @@
+// The one place where Python parameters (ints, pairs, paddings, names) are read. Kinds and lengths are judged
+// here; values are judged by the library, which knows the rules.
+#pragma once
+
+#include "python.h"
+
+namespace bindings {
+
+int64_t parse_int(PyObject* object, const char* name);
+double parse_double(PyObject* object, const char* name);
+bool parse_bool(PyObject* object, const char* name);
+// An int (both), or a sequence of two ints.
+void parse_pair(PyObject* object, const char* name, int64_t* pair);
+// An int, (h, w), ((top, bottom), (left, right)), "same" or "valid". four_sided (may be null): whether the
+// third.
+void parse_padding(PyObject* object, int64_t* padding, int32_t* mode, int32_t* four_sided);
+// A sequence of at most CNNEXT_MAX_NDIM ints; returns how many.
+int parse_shape(PyObject* object, const char* name, int64_t* shape);
+
+int32_t parse_activation(PyObject* object, const char* name);  // None: CNNEXT_ACT_NONE
+int32_t parse_algorithm(PyObject* object);
+int32_t parse_index_kind(PyObject* object, const char* name);
+int32_t parse_reduction(PyObject* object);
+int32_t parse_backend(PyObject* object);
+int32_t parse_dtype(PyObject* object);
+
+}  // namespace bindings
