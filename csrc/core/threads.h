@@ -12,6 +12,8 @@ namespace cnnext {
 void pool_parallel_for(int64_t count, cnnext_task task, void* arg);
 int pool_num_threads();
 void pool_set_num_threads(int n);
+// Throws Error where CNNEXT_NUM_THREADS holds no valid value; the pool itself then takes its default.
+void check_thread_settings();
 
 // Sets round-to-nearest and cnnext's flush mode for the scope of one task; restores the caller's on exit.
 class FloatModeScope {

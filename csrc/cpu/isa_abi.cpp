@@ -1,5 +1,7 @@
-// The ABI's questions about the instruction set.
+// The ABI's questions about the instruction set, and whether the environment's settings are sound.
 #include "core/error.h"
+#include "core/memory.h"
+#include "core/threads.h"
 #include "cpu/cpuid.h"
 
 using namespace cnnext;
@@ -9,6 +11,8 @@ extern "C" {
 cnnext_status cnnext_init(void) {
   return guard([] {
     if (*isa_error()) fail_value(isa_error());
+    check_thread_settings();
+    check_memory_settings();
   });
 }
 const char* cnnext_isa(void) { return isa_name(active_isa()); }
