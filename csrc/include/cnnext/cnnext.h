@@ -106,7 +106,8 @@ typedef struct cnnext_context {
 CNNEXT_API const char* cnnext_version(void);
 CNNEXT_API const char* cnnext_build_info(void); /* compiler, flags, CUDA option: one line */
 CNNEXT_API const char* cnnext_isa(void); /* the CPU instruction set in use: "scalar", "avx2", "avx512" */
-/* CNNEXT_OK, or what is wrong with CNNEXT_CPU_ISA (unknown name, not supported by this processor). */
+/* CNNEXT_OK, or what is wrong with CNNEXT_CPU_ISA (unknown name, not supported by this processor),
+ * CNNEXT_NUM_THREADS (1 to 1024) or CNNEXT_CACHE_MB (0 or more). What is wrong is ignored otherwise. */
 CNNEXT_API cnnext_status cnnext_init(void);
 /* Comma-separated names of the instruction sets that this build and this processor support, best last. */
 CNNEXT_API const char* cnnext_isa_available(void);
