@@ -115,12 +115,12 @@ def _bilinear(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """images (N, C, H, W) read at fractional rows y and columns x, both (N, H, W); 0 outside."""
     n, channels, height, width = images.shape
     # One row and column of zeros before, two after: a clipped coordinate reads zeros only.
-    padded = np.pad(images, ((0, 0), (0, 0), (1, 2), (1, 2))).reshape(n, channels, -1)
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 2), (1, 2))).reshape(n, channels, (height + 3) * (width + 3))
     y = np.clip(y, -1, height) + 1
     x = np.clip(x, -1, width) + 1
     row, column = y.astype(np.intp), x.astype(np.intp)
     down, right = (y - row).astype(np.float32), (x - column).astype(np.float32)
-    corner = (row * (width + 3) + column).reshape(n, 1, -1)
+    corner = (row * (width + 3) + column).reshape(n, 1, height * width)
 
     def read(offset: int) -> np.ndarray:
         return np.take_along_axis(padded, corner + offset, axis=2).reshape(images.shape)
