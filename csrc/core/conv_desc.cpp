@@ -97,6 +97,23 @@ int64_t window_count(WindowAxis axis, int64_t output_padding, const char* axis_n
   return windows_that_fit(axis, axis_name);
 }
 
+// What P, Q and the padded image say about the rest. A stride between windows of which there is one, and a
+// dilation between taps of which there is one, are 1: kernels are chosen by them. Every offset into the
+// padded image fits 64 bits, so that below here index arithmetic need not be checked.
+void finish_desc(Conv2dDesc* desc) {
+  const char* what = "the padded image's number of elements";
+  int64_t elements = checked_mul(std::max<int64_t>(desc->N, 1), std::max<int64_t>(desc->C, 1), what);
+  elements = checked_mul(
+      elements, checked_add(checked_add(desc->H, desc->pad_top, what), desc->pad_bottom, what), what);
+  elements = checked_mul(
+      elements, checked_add(checked_add(desc->W, desc->pad_left, what), desc->pad_right, what), what);
+  checked_mul(elements, 8, what);
+  if (desc->P == 1) desc->stride_h = 1;
+  if (desc->Q == 1) desc->stride_w = 1;
+  if (desc->R == 1) desc->dilation_h = 1;
+  if (desc->S == 1) desc->dilation_w = 1;
+}
+
 int64_t transposed_size(const WindowAxis& axis, int64_t output_padding, const char* axis_name) {
   const std::string what = concat("the output's ", axis_name);
   const char* w = what.c_str();
@@ -135,6 +152,7 @@ Conv2dDesc make_conv2d_desc(const cnnext_conv2d_params& params, const Tensor& x,
   desc.P = window_count(window.height, params.output_padding[0], "height");
   desc.Q = window_count(window.width, params.output_padding[1], "width");
   desc.format = format_of(x);
+  finish_desc(&desc);
   return desc;
 }
 
@@ -165,6 +183,7 @@ Conv2dDesc make_conv_transpose2d_desc(const cnnext_conv2d_params& params, const 
   desc.P = image.shape[2];
   desc.Q = image.shape[3];
   desc.format = format_of(x);
+  finish_desc(&desc);
   return desc;
 }
 
