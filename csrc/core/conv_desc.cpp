@@ -58,8 +58,8 @@ void check_out_channels(int64_t K, int64_t groups, const char* w_name) {
 
 ConvWindow window_of(const cnnext_conv2d_params& params, const Tensor& w, int64_t H, int64_t W) {
   ConvWindow window;
-  window.height = {H, w.shape[2], params.stride[0], params.dilation[0], 0, 0};
-  window.width = {W, w.shape[3], params.stride[1], params.dilation[1], 0, 0};
+  window.height = {&kHeightNames, H, w.shape[2], params.stride[0], params.dilation[0], 0, 0};
+  window.width = {&kWidthNames, W, w.shape[3], params.stride[1], params.dilation[1], 0, 0};
   resolve_padding(params.padding_mode, params.padding, &window.height, &window.width);
   return window;
 }
@@ -92,21 +92,19 @@ Conv2dDesc start_desc(const cnnext_conv2d_params& params, const Tensor& w, const
 
 // The rows at the end that conv_transpose2d's output_padding added hold the start of no window: seen from the
 // image side, the image is that much shorter.
-int64_t window_count(WindowAxis axis, int64_t output_padding, const char* axis_name) {
+int64_t window_count(WindowAxis axis, int64_t output_padding) {
   axis.size -= output_padding;
-  return windows_that_fit(axis, axis_name);
+  return windows_that_fit(axis);
 }
 
 // What P, Q and the padded image say about the rest. A stride between windows of which there is one, and a
 // dilation between taps of which there is one, are 1: kernels are chosen by them. Every offset into the
 // padded image fits 64 bits, so that below here index arithmetic need not be checked.
-void finish_desc(Conv2dDesc* desc) {
+void finish_desc(Conv2dDesc* desc, const ConvWindow& window) {
   const char* what = "the padded image's number of elements";
   int64_t elements = checked_mul(std::max<int64_t>(desc->N, 1), std::max<int64_t>(desc->C, 1), what);
-  elements = checked_mul(
-      elements, checked_add(checked_add(desc->H, desc->pad_top, what), desc->pad_bottom, what), what);
-  elements = checked_mul(
-      elements, checked_add(checked_add(desc->W, desc->pad_left, what), desc->pad_right, what), what);
+  elements = checked_mul(elements, padded_size(window.height), what);
+  elements = checked_mul(elements, padded_size(window.width), what);
   checked_mul(elements, 8, what);
   if (desc->P == 1) desc->stride_h = 1;
   if (desc->Q == 1) desc->stride_w = 1;
@@ -114,16 +112,15 @@ void finish_desc(Conv2dDesc* desc) {
   if (desc->S == 1) desc->dilation_w = 1;
 }
 
-int64_t transposed_size(const WindowAxis& axis, int64_t output_padding, const char* axis_name) {
-  const std::string what = concat("the output's ", axis_name);
-  const char* w = what.c_str();
-  int64_t size =
-      checked_add(checked_mul(axis.size - 1, axis.stride, w), effective_kernel(axis, axis_name), w);
-  size = checked_add(size, output_padding, w);
-  size = checked_add(checked_add(size, -axis.pad_begin, w), -axis.pad_end, w);
+int64_t transposed_size(const WindowAxis& axis, int64_t output_padding) {
+  const char* what = axis.names->output;
+  int64_t size = checked_mul(axis.size - 1, axis.stride, what);
+  size = checked_add(size, effective_kernel(axis), what);
+  size = checked_add(size, output_padding, what);
+  size = checked_add(checked_add(size, -axis.pad_begin, what), -axis.pad_end, what);
   if (size < 1) {
-    fail_value("the output's ", axis_name, " would be ", size, ": padding ", axis.pad_begin, " and ",
-               axis.pad_end, " leave nothing of it; it must be at least 1");
+    fail_value(what, " would be ", size, ": padding ", axis.pad_begin, " and ", axis.pad_end,
+               " leave nothing of it; it must be at least 1");
   }
   return size;
 }
@@ -149,10 +146,10 @@ Conv2dDesc make_conv2d_desc(const cnnext_conv2d_params& params, const Tensor& x,
                desc.C, ", but ", x_name, " has ", image.shape[1], " channels");
   }
   desc.N = image.shape[0];
-  desc.P = window_count(window.height, params.output_padding[0], "height");
-  desc.Q = window_count(window.width, params.output_padding[1], "width");
+  desc.P = window_count(window.height, params.output_padding[0]);
+  desc.Q = window_count(window.width, params.output_padding[1]);
   desc.format = format_of(x);
-  finish_desc(&desc);
+  finish_desc(&desc, window);
   return desc;
 }
 
@@ -174,8 +171,8 @@ Conv2dDesc make_conv_transpose2d_desc(const cnnext_conv2d_params& params, const 
                " channels");
   }
   ConvWindow window = window_of(params, w, image.shape[2], image.shape[3]);
-  const int64_t H = transposed_size(window.height, params.output_padding[0], "height");
-  const int64_t W = transposed_size(window.width, params.output_padding[1], "width");
+  const int64_t H = transposed_size(window.height, params.output_padding[0]);
+  const int64_t W = transposed_size(window.width, params.output_padding[1]);
   window.height.size = H;
   window.width.size = W;
   Conv2dDesc desc = start_desc(params, w, window);
@@ -183,7 +180,7 @@ Conv2dDesc make_conv_transpose2d_desc(const cnnext_conv2d_params& params, const 
   desc.P = image.shape[2];
   desc.Q = image.shape[3];
   desc.format = format_of(x);
-  finish_desc(&desc);
+  finish_desc(&desc, window);
   return desc;
 }
 

@@ -13,17 +13,26 @@ namespace cnnext {
 void check_at_least(int64_t value, int64_t low, const char* name, int index);
 void check_in_range(int64_t value, int64_t low, int64_t high, const char* name);
 
+// What messages call an axis. Literals: text is put together only when something is wrong.
+struct AxisNames {
+  const char *axis, *kernel, *padded, *output;
+};
+extern const AxisNames kHeightNames, kWidthNames;
+
 // One axis of a sliding window, with the padding resolved.
 struct WindowAxis {
+  const AxisNames* names;
   int64_t size, kernel, stride, dilation, pad_begin, pad_end;
 };
 
 // dilation * (kernel - 1) + 1: how far apart the window's ends lie. Overflow is a ValueError.
-int64_t effective_kernel(const WindowAxis& axis, const char* axis_name);
+int64_t effective_kernel(const WindowAxis& axis);
+// size + pad_begin + pad_end, checked.
+int64_t padded_size(const WindowAxis& axis);
 // Fills in the padding for a cnnext_padding_mode; explicit padding must be at least 0.
 void resolve_padding(int32_t mode, const int64_t* padding, WindowAxis* height, WindowAxis* width);
 // How many windows fit (floor), at least 1: "the kernel's effective height 5 exceeds the padded height 4".
-int64_t windows_that_fit(const WindowAxis& axis, const char* axis_name);
+int64_t windows_that_fit(const WindowAxis& axis);
 
 // (C,H,W) as (1,C,H,W); 4-D as it is.
 inline Tensor batched(const Tensor& t) { return t.ndim == 3 ? with_batch_axis(t) : t; }

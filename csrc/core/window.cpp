@@ -15,18 +15,28 @@ void check_in_range(int64_t value, int64_t low, int64_t high, const char* name) 
   }
 }
 
-int64_t effective_kernel(const WindowAxis& axis, const char* axis_name) {
-  const std::string what = concat("the kernel's effective ", axis_name);
-  return checked_add(checked_mul(axis.dilation, axis.kernel - 1, what.c_str()), 1, what.c_str());
+const AxisNames kHeightNames = {"height", "the kernel's effective height", "the padded height",
+                                "the output's height"};
+const AxisNames kWidthNames = {"width", "the kernel's effective width", "the padded width",
+                               "the output's width"};
+
+int64_t effective_kernel(const WindowAxis& axis) {
+  const char* what = axis.names->kernel;
+  return checked_add(checked_mul(axis.dilation, axis.kernel - 1, what), 1, what);
+}
+
+int64_t padded_size(const WindowAxis& axis) {
+  const char* what = axis.names->padded;
+  return checked_add(checked_add(axis.size, axis.pad_begin, what), axis.pad_end, what);
 }
 
 namespace {
 
 // Output ceil(size / stride); an odd total puts the extra at the end.
-void same_padding(WindowAxis* axis, const char* axis_name) {
+void same_padding(WindowAxis* axis) {
   const int64_t out = axis->size / axis->stride + (axis->size % axis->stride != 0);
   const int64_t last = std::max<int64_t>(out - 1, 0) * axis->stride;  // below size: no overflow
-  const int64_t reach = checked_add(last, effective_kernel(*axis, axis_name), "the padded size");
+  const int64_t reach = checked_add(last, effective_kernel(*axis), axis->names->padded);
   const int64_t total = std::max<int64_t>(reach - axis->size, 0);
   axis->pad_begin = total / 2;
   axis->pad_end = total - axis->pad_begin;
@@ -50,8 +60,8 @@ void resolve_padding(int32_t mode, const int64_t* padding, WindowAxis* height, W
       return;
     }
     case CNNEXT_PAD_SAME:
-      same_padding(height, "height");
-      same_padding(width, "width");
+      same_padding(height);
+      same_padding(width);
       return;
     case CNNEXT_PAD_VALID:
       height->pad_begin = height->pad_end = width->pad_begin = width->pad_end = 0;
@@ -61,13 +71,10 @@ void resolve_padding(int32_t mode, const int64_t* padding, WindowAxis* height, W
   }
 }
 
-int64_t windows_that_fit(const WindowAxis& axis, const char* axis_name) {
-  const int64_t effective = effective_kernel(axis, axis_name);
-  const char* what = "the padded size";
-  const int64_t padded = checked_add(checked_add(axis.size, axis.pad_begin, what), axis.pad_end, what);
+int64_t windows_that_fit(const WindowAxis& axis) {
+  const int64_t effective = effective_kernel(axis), padded = padded_size(axis);
   if (effective > padded) {
-    fail_value("the kernel's effective ", axis_name, " ", effective, " exceeds the padded ", axis_name, " ",
-               padded);
+    fail_value(axis.names->kernel, " ", effective, " exceeds ", axis.names->padded, " ", padded);
   }
   return (padded - effective) / axis.stride + 1;
 }
