@@ -1,0 +1,65 @@
+"""Networks small enough to train on two CPU cores in minutes."""
+
+from __future__ import annotations
+
+from .. import nn
+
+__all__ = ["DigitsCNN", "LeNet5"]
+
+
+class DigitsCNN(nn.Module):
+    """Three 3x3 convolutions and two dense layers for 8x8 images of one channel: 90,000 parameters.
+
+    Images (N, 1, 8, 8) to logits (N, classes).
+    """
+
+    def __init__(self, classes: int = 10, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(64 * 2 * 2, 128),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(128, classes),
+        )
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        return self.classifier(self.features(x))
+
+
+class LeNet5(nn.Module):
+    """LeNet-5's plan (LeCun et al., 1998) with ReLU, max-pooling, wider layers and dropout.
+
+    Images (N, 1, 28, 28) to logits (N, classes); 260,000 parameters.
+    """
+
+    def __init__(self, classes: int = 10, dropout: float = 0.4) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(64 * 5 * 5, 128),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(128, classes),
+        )
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        return self.classifier(self.features(x))

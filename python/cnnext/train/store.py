@@ -1,0 +1,126 @@
+"""A run's folder: every file is written aside, flushed to disk, then renamed over the older one."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["RunError", "RunFolder", "read_tensors"]
+
+_METADATA_KEY = "cnnext"
+
+
+class RunError(RuntimeError):
+    """A run cannot go on; the message is one line that says why and what is left."""
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+class RunFolder:
+    """The folder that a run leaves its files in.
+
+    Args:
+        path: used as it is, made if missing; files of the same name are replaced one by one.
+
+    Raises:
+        RunError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._made = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {self.path}: {_reason(error)}") from None
+        # Found out now rather than after the first epoch.
+        self.write("probe", b"probe")
+        (self.path / "probe").unlink()
+
+    @classmethod
+    def numbered(cls, parent: str | os.PathLike[str], name: str) -> RunFolder:
+        """A new folder ``parent/name-001``, or with the first number that is free."""
+        for number in range(1, 100_000):
+            path = Path(parent) / f"{name}-{number:03d}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if path.parent.is_dir():
+                    continue
+                raise RunError(f"cannot make the folder {path}: {path.parent} is not a folder") from None
+            except OSError as error:
+                raise RunError(f"cannot make the folder {path}: {_reason(error)}") from None
+            folder = cls(path)
+            folder._made = True
+            return folder
+        raise RunError(f"cannot make the folder {path}: every number is taken")
+
+    def remove_if_empty(self) -> None:
+        """Takes back a folder that this object made and nothing was written to."""
+        if self._made:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+    def write(self, name: str, payload: bytes) -> Path:
+        """Writes a whole file or none: an older file of that name stays until the new one is complete."""
+        target = self.path / name
+        aside = self.path / f".{name}.{os.getpid()}.tmp"
+        try:
+            with aside.open("wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, target)
+        except OSError as error:
+            raise RunError(f"cannot write {target}: {_reason(error)}") from None
+        finally:
+            # Gone after a success; after an error or Ctrl-C no half-written file stays behind.
+            with contextlib.suppress(OSError):
+                aside.unlink()
+        return target
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> Path:
+        return self.write(name, (json.dumps(value, indent=2) + "\n").encode())
+
+    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+        """A CSV file with a header; floats in full precision."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return self.write(name, text.getvalue().encode())
+
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+    ) -> Path:
+        """A safetensors file, readable by `cnnext.load`; `metadata` is anything JSON can hold."""
+        from safetensors.numpy import save
+
+        # safetensors keeps metadata in a hash map: with one key the file's bytes are reproducible.
+        text = json.dumps(metadata, sort_keys=True)
+        payload = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {_METADATA_KEY: text})
+        return self.write(name, payload)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `RunFolder.write_tensors` wrote: (tensors, metadata)."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise RunError(f"{path}: no such file")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = json.loads(file.metadata()[_METADATA_KEY])
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: not a checkpoint of this program ({error})") from None
