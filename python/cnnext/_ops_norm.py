@@ -110,8 +110,8 @@ def cross_entropy(
     """The cross-entropy of logits: torch.nn.functional.cross_entropy, with its positional order.
 
     x: (N, C), (N, C, d1, ...) or (C,). target: class numbers (N, d1, ...) of any integer dtype, or
-    probabilities of x's shape and dtype. weight: (C,). reduction: "none" (the target's shape), "mean" (weighted), "sum".
-    size_average and reduce: torch's old spelling of reduction; they win where they are given.
+    probabilities of x's shape and dtype. weight: (C,). reduction: "none" (the target's shape), "mean"
+    (weighted), "sum". size_average and reduce: torch's old spelling of reduction; they win where they are given.
     """
     if size_average is not None or reduce is not None:
         if reduce is not None and not reduce:

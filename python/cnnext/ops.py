@@ -1,4 +1,4 @@
-"""Operations on arrays (NumPy, torch, JAX, anything with `__dlpack__`) in CPU memory; no gradient is recorded.
+"""Operations on arrays (NumPy, torch, JAX, anything with `__dlpack__`) in CPU memory, without gradients.
 
 The result is of x's library (NumPy's for a plain `__dlpack__` object) and has x's memory format. Images are
 (N, C, H, W) in contiguous or channels-last memory; other strides are copied once. One call takes arrays of

@@ -10,7 +10,7 @@ from . import _C
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Runs this thread's calls on "ref" (plain loops), "cpu" (ref where it has none) or "cuda"; "auto" ends it."""
+    """Runs this thread's calls on "ref" (plain loops), "cpu" (ref where it has none), "cuda" or "auto"."""
     previous = _C.get_backend()
     _C.set_backend(name)
     try:
