@@ -74,10 +74,17 @@ py::object conv2d_backward_weights(Args args) {
   return grad_weight.take(library);
 }
 
+// In conv_transpose2d's order: stride, padding, output_padding, groups, dilation.
+cnnext_conv2d_params transposed_params(Args stride_to_dilation) {
+  cnnext_conv2d_params params =
+      conv_params(stride_to_dilation[0], stride_to_dilation[1], stride_to_dilation[4], stride_to_dilation[3]);
+  parse_pair(stride_to_dilation[2], "output_padding", params.output_padding);
+  return params;
+}
+
 // x, weight, bias, stride, padding, output_padding, groups, dilation, algorithm, out
 py::object conv_transpose2d(Args args) {
-  cnnext_conv2d_params params = conv_params(args[3], args[4], args[7], args[6]);
-  parse_pair(args[5], "output_padding", params.output_padding);
+  cnnext_conv2d_params params = transposed_params(args + 3);
   params.algorithm = parse_algorithm(args[8]);
   Array x(args[0], "x"), weight(args[1], "weight");
   Array bias = Array::optional(args[2], "bias");
@@ -87,6 +94,34 @@ py::object conv_transpose2d(Args args) {
     return cnnext_conv_transpose2d(with, &params, x.get(), weight.get(), bias.get(), y.get());
   });
   return y.take(library);
+}
+
+// Its gradients are convolutions of grad_y with the output_padding left out at the end.
+// grad_y, weight, stride, padding, output_padding, groups, dilation
+py::object conv_transpose2d_backward_data(Args args) {
+  cnnext_conv2d_params params = transposed_params(args + 2);
+  Array grad_y(args[0], "grad_y"), weight(args[1], "weight");
+  Library library = result_library({&grad_y, &weight});
+  Output grad_x;
+  run({&grad_x}, [&](const cnnext_context* with) {
+    return cnnext_conv2d(with, &params, grad_y.get(), weight.get(), nullptr, nullptr, grad_x.get());
+  });
+  return grad_x.take(library);
+}
+
+// grad_y, x, weight_shape, stride, padding, output_padding, groups, dilation
+py::object conv_transpose2d_backward_weights(Args args) {
+  cnnext_conv2d_params params = transposed_params(args + 3);
+  Array grad_y(args[0], "grad_y"), x(args[1], "x");
+  Library library = result_library({&grad_y, &x});
+  int64_t shape[CNNEXT_MAX_NDIM];
+  int ndim = parse_shape(args[2], "weight_shape", shape);
+  Output grad_weight;
+  grad_weight.set_shape(ndim, shape);
+  run({&grad_weight}, [&](const cnnext_context* with) {
+    return cnnext_conv2d_backward_weights(with, &params, x.get(), grad_y.get(), grad_weight.get());
+  });
+  return grad_weight.take(library);
 }
 
 // weight, stride, padding, dilation, groups, input_shape, channels_last
@@ -164,6 +199,14 @@ PyMethodDef methods[] = {
     method<10, conv_transpose2d>("conv_transpose2d",
                                  "conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, "
                                  "dilation, algorithm, out, /)\n--\n\nThe adjoint of conv2d, plus bias."),
+    method<7, conv_transpose2d_backward_data>(
+        "conv_transpose2d_backward_data",
+        "conv_transpose2d_backward_data(grad_y, weight, stride, padding, output_padding, groups, dilation, "
+        "/)\n--\n\nThe gradient of x."),
+    method<8, conv_transpose2d_backward_weights>(
+        "conv_transpose2d_backward_weights",
+        "conv_transpose2d_backward_weights(grad_y, x, weight_shape, stride, padding, output_padding, groups, "
+        "dilation, /)\n--\n\nThe gradient of weight."),
     method<7, pack_weight>(
         "pack_weight",
         "pack_weight(weight, stride, padding, dilation, groups, input_shape, channels_last, "

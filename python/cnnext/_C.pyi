@@ -74,6 +74,27 @@ def conv_transpose2d(
     out: _Array | None,
     /,
 ) -> _Array: ...
+def conv_transpose2d_backward_data(
+    grad_y: _Array,
+    weight: _Array,
+    stride: _Pair,
+    padding: _Padding,
+    output_padding: _Pair,
+    groups: int,
+    dilation: _Pair,
+    /,
+) -> _Array: ...
+def conv_transpose2d_backward_weights(
+    grad_y: _Array,
+    x: _Array,
+    weight_shape: Sequence[int],
+    stride: _Pair,
+    padding: _Padding,
+    output_padding: _Pair,
+    groups: int,
+    dilation: _Pair,
+    /,
+) -> _Array: ...
 def pack_weight(
     weight: _Array,
     stride: _Pair,

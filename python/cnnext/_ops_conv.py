@@ -173,10 +173,11 @@ def conv_transpose2d_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of conv_transpose2d's x, weight and bias, None where `needs` says so."""
     need_x, need_weight, need_bias = parse_needs(needs)
-    _C.parse_pair(output_padding, "output_padding")  # reaches no gradient but by grad_y's shape
     grad_x = grad_weight = grad_bias = None
     if need_x:
-        grad_x = _C.conv2d(grad_y, weight, None, stride, padding, dilation, groups, None, None, "auto", None)
+        grad_x = _C.conv_transpose2d_backward_data(
+            grad_y, weight, stride, padding, output_padding, groups, dilation
+        )
         if shape_of(grad_x, "grad_x") != shape_of(x, "x"):
             raise ValueError(
                 f"grad_y has shape {shape_of(grad_y, 'grad_y')}; with these parameters it does not belong to "
@@ -184,8 +185,8 @@ def conv_transpose2d_backward(
             )
     if need_weight:
         shape = shape_of(weight, "weight")
-        grad_weight = _C.conv2d_backward_weights(
-            x, grad_y, shape, stride, padding, dilation, groups, "auto", None
+        grad_weight = _C.conv_transpose2d_backward_weights(
+            grad_y, x, shape, stride, padding, output_padding, groups, dilation
         )
     if need_bias:
         unbatched = len(shape_of(grad_y, "grad_y")) == 3

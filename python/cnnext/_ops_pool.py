@@ -24,9 +24,10 @@ def max_pool2d(
 
     x: (N, C, H, W) or (C, H, W), float32, float64, uint8 or int8. stride None: kernel_size. The result:
     y (N, C, P, Q), or (y, indices). Padding counts as -inf and is never chosen; ties go to the first in
-    row-major order; NaN wins. padding as int or (h, w) is at most half the effective kernel, each side for itself
-    less than it. indices: "plane", int64, h*W + w (torch's); "window", the tap r*S + s in the smallest of uint8,
-    uint16 and int32.
+    row-major order; NaN wins. padding as int or (h, w) is at most half the effective kernel, side by
+    side less than it.
+    indices: "plane", int64, h*W + w (torch's); "window", the tap r*S + s in the smallest of uint8, uint16 and
+    int32.
     """
     return _C.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out)
 
