@@ -66,28 +66,8 @@ void write_back(Call& call, const Tensor& dense, const Tensor& original) {
 
 namespace {
 
-// Ranks up to 4 as a strided (N, C, H, W) view; higher ranks must be dense in `format`.
-Tensor as_image(const Tensor& t, Format format) {
-  if (t.ndim == 4) return t;
-  Tensor v = t;
-  v.ndim = 4;
-  const ChannelShape s = channel_shape(t);
-  const int64_t shape[4] = {s.N, s.C, 1, s.inner};
-  std::copy(shape, shape + 4, v.shape);
-  v.strides[0] = t.ndim > 1 ? t.strides[0] : 0;
-  v.strides[1] = t.ndim > 1 ? t.strides[1] : t.strides[0];
-  v.strides[2] = 0;
-  if (t.ndim <= 3) {
-    v.strides[3] = t.ndim == 3 ? t.strides[2] : 1;
-  } else {
-    set_format(&v, format);
-  }
-  return v;
-}
-
-}  // namespace
-
-ChannelShape channel_shape(const Tensor& t) {
+// N, C and inner of a shape; the format is not decided yet.
+ChannelShape channel_counts(const Tensor& t) {
   ChannelShape s{1, 1, 1, Format::kNCHW};
   if (t.ndim == 1) {
     s.C = t.shape[0];
@@ -96,15 +76,35 @@ ChannelShape channel_shape(const Tensor& t) {
     s.C = t.shape[1];
     for (int i = 2; i < t.ndim; ++i) s.inner *= t.shape[i];
   }
-  // With one value per channel and image both formats are the same memory, and rows of channels are the
-  // better view.
-  if (s.inner == 1) {
-    s.format = Format::kNHWC;
-  } else if (t.ndim == 3) {
-    s.format = format_of(as_image(t, Format::kNCHW));
-  } else {
-    s.format = format_of(t);
+  return s;
+}
+
+// Ranks up to 4 as a strided (N, C, H, W) view; higher ranks must be dense in `format`.
+Tensor as_image(const Tensor& t, Format format) {
+  if (t.ndim == 4) return t;
+  const ChannelShape s = channel_counts(t);
+  const int64_t shape[4] = {s.N, s.C, 1, s.inner};
+  Tensor v = t;
+  v.ndim = 4;
+  std::copy(shape, shape + 4, v.shape);
+  if (t.ndim > 4) {
+    set_format(&v, format);
+    return v;
   }
+  v.strides[0] = t.ndim > 1 ? t.strides[0] : 0;
+  v.strides[1] = t.ndim > 1 ? t.strides[1] : t.strides[0];
+  v.strides[2] = 0;
+  v.strides[3] = t.ndim == 3 ? t.strides[2] : 1;
+  return v;
+}
+
+}  // namespace
+
+ChannelShape channel_shape(const Tensor& t) {
+  ChannelShape s = channel_counts(t);
+  // With one value per channel and image both formats are the same memory; rows of channels are the better
+  // view.
+  s.format = s.inner == 1 ? Format::kNHWC : format_of(t.ndim == 3 ? as_image(t, Format::kNCHW) : t);
   return s;
 }
 
