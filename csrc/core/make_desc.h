@@ -73,4 +73,17 @@ Conv2dDesc make_pack_weight_desc(const cnnext_conv2d_params& params, const Tenso
 // algorithm are free.
 void check_packed_geometry(const cnnext_conv2d_params& params, const cnnext_packed_weight& w);
 
+// ---- pooling ----
+
+// x: the large side, (N,C,H,W) or (C,H,W). The element type is not judged here. Window indices' dtype follows
+// from the kernel.
+Pool2dDesc make_pool2d_desc(const cnnext_pool2d_params& params, const Tensor& x, const char* x_name);
+// The same for a pooled side of any size: what max_unpool2d needs, where (P, Q) is the caller's.
+Pool2dDesc make_unpool2d_desc(const cnnext_pool2d_params& params, const Tensor& y, const char* y_name,
+                              const Tensor& x, const char* x_name);
+// output_size: h, w; -1 keeps the input's.
+Pool2dDesc make_adaptive_pool2d_desc(const int64_t* output_size, const Tensor& x, const char* x_name);
+// The dtype of a cnnext_index_kind's codes for a window of R x S taps.
+int32_t index_dtype(int32_t kind, int64_t R, int64_t S);
+
 }  // namespace cnnext

@@ -3,25 +3,13 @@
 // weight.
 #include "cpu/ref/activation.h"
 #include "cpu/ref/ref.h"
+#include "cpu/ref/rows.h"
 #include "cpu/ref/window.h"
 
 namespace cnnext {
 namespace {
 
-// Splits `rows` rows into tasks, each with a row of `width` accumulators of its own. The split follows from
-// the shape alone.
-template <class Body>
-void for_each_row(Exec& exec, int64_t rows, int64_t width, const Body& body) {
-  const int64_t tasks = std::min<int64_t>(rows, 64);
-  double* accumulators = exec.scratch_array<double>(tasks * width);
-  exec.parallel_for(tasks, [&](int64_t task) {
-    double* row = accumulators + task * width;
-    for (int64_t i = rows * task / tasks; i < rows * (task + 1) / tasks; ++i) {
-      std::fill(row, row + width, 0.0);
-      body(i, row);
-    }
-  });
-}
+constexpr int64_t kTasks = 64;
 
 template <class T>
 struct ConvViews {
@@ -45,7 +33,7 @@ void forward(const Conv2dDesc& d, Exec& exec) {
   const ConvViews<T> v(d);
   const T* bias = static_cast<const T*>(d.bias.data);
   const T* residual = static_cast<const T*>(d.residual.data);
-  for_each_row(exec, d.N * d.K * d.P, d.Q, [&](int64_t i, double* row) {
+  for_each_sum(exec, d.N * d.K * d.P, d.Q, kTasks, [&](int64_t i, double* row) {
     const int64_t n = i / (d.K * d.P), k = i / d.P % d.K, p = i % d.P;
     const int64_t c0 = k / v.group_k * v.group_c;
     for (int64_t c = 0; c < v.group_c; ++c) {
@@ -76,7 +64,7 @@ template <class T>
 void backward_data(const Conv2dDesc& d, Exec& exec) {
   const ConvViews<T> v(d);
   const T* bias = static_cast<const T*>(d.bias.data);
-  for_each_row(exec, d.N * d.C * d.H, d.W, [&](int64_t i, double* row) {
+  for_each_sum(exec, d.N * d.C * d.H, d.W, kTasks, [&](int64_t i, double* row) {
     const int64_t n = i / (d.C * d.H), c = i / d.H % d.C, h = i % d.H;
     const int64_t group = c / v.group_c;
     for (int64_t k = group * v.group_k; k < (group + 1) * v.group_k; ++k) {
@@ -101,7 +89,7 @@ void backward_data(const Conv2dDesc& d, Exec& exec) {
 template <class T>
 void backward_weights(const Conv2dDesc& d, Exec& exec) {
   const ConvViews<T> v(d);
-  for_each_row(exec, d.K * v.group_c * d.R * d.S, d.Q, [&](int64_t i, double* row) {
+  for_each_sum(exec, d.K * v.group_c * d.R * d.S, d.Q, kTasks, [&](int64_t i, double* row) {
     const int64_t k = i / (v.group_c * d.R * d.S), c = i / (d.R * d.S) % v.group_c;
     const int64_t r = i / d.S % d.R, s = i % d.S;
     const int64_t image_c = k / v.group_k * v.group_c + c;

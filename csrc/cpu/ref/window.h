@@ -16,6 +16,19 @@ inline TapRange positions_inside(int64_t offset, int64_t stride, int64_t size, i
   return {std::min(begin, count), std::max(std::min(end, count), std::min(begin, count))};
 }
 
+// The taps of window p along one axis: tap t lies at start + t * dilation, those in [begin, end) in the
+// image.
+struct WindowTaps {
+  int64_t start, dilation, begin, end;
+  int64_t at(int64_t tap) const { return start + tap * dilation; }
+};
+inline WindowTaps window_taps(int64_t p, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel,
+                              int64_t size) {
+  const int64_t start = p * stride - pad;
+  const TapRange taps = positions_inside(start, dilation, size, kernel);
+  return {start, dilation, taps.begin, taps.end};
+}
+
 // Strides of a dense (N,C,H,W) image by its tensor.
 struct ImageStrides {
   int64_t n, c, h, w;
