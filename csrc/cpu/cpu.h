@@ -7,5 +7,6 @@ namespace cnnext {
 
 Ran cpu_conv2d_forward(const Conv2dDesc& desc, Exec& exec);
 Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec);
+Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec);
 
 }  // namespace cnnext

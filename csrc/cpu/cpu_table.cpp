@@ -13,6 +13,7 @@ OpTable make_table() {
   OpTable t{};
   t.backend = "cpu";
   t.takes_dtype = takes_dtype;
+  t.conv2d_backward_weights = cpu_conv2d_backward_weights;
   return t;
 }
 

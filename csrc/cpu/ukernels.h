@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/kernels/conv_k.h"
+#include "cpu/kernels/conv_weights.h"
 
 namespace cnnext {
 
@@ -10,6 +11,7 @@ struct UkernelTable {
   const char* isa;  // "scalar", "avx2", "avx512"
   int lanes;        // floats in a vector
   ConvKUkernels conv_k;
+  ConvWeightsUkernels conv_weights;
 };
 
 // nullptr where this build has no such kernels (another processor family).

@@ -15,10 +15,12 @@ constexpr const char* kIsaName = "avx2";
 }  // namespace cnnext
 
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_weights-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels};
+constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels,
+                                 conv_weights_ukernels_16<Vec>("cpu/avx2/conv2d_weights_6x16")};
 }  // namespace
 
 const UkernelTable* ukernels_avx2() { return &kTable; }

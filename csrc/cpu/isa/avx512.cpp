@@ -16,10 +16,12 @@ constexpr const char* kIsaName = "avx512";
 }  // namespace cnnext
 
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_weights-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels};
+constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels,
+                                 conv_weights_ukernels_32<Vec>("cpu/avx512/conv2d_weights_6x64")};
 }  // namespace
 
 const UkernelTable* ukernels_avx512() { return &kTable; }

@@ -12,11 +12,13 @@ constexpr const char* kIsaName = "scalar";
 }  // namespace cnnext
 
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/ukernels.h"
 
 namespace cnnext {
 namespace {
-constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels};
+constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels,
+                                 conv_weights_ukernels_16<Vec>("cpu/scalar/conv2d_weights_6x8")};
 }  // namespace
 
 const UkernelTable* ukernels_scalar() { return &kTable; }

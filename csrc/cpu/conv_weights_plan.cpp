@@ -1,0 +1,207 @@
+#include "cpu/conv_weights_plan.h"
+
+#include <algorithm>
+
+namespace cnnext {
+namespace {
+
+constexpr int64_t kChunkPixels = 256;    // a panel of 16 floats a pixel fills half of a 32 KB L1
+constexpr int64_t kTasks = 32;           // aimed at, where the work is enough
+constexpr int64_t kTaskFlops = 1000000;  // some 10 us
+constexpr int64_t kSlicePixels = 512;    // fewer, and adding up the slices shows
+constexpr int64_t kMaxABlock = 256, kMaxBBlock = 128;  // channels
+constexpr int64_t kMinABlock = 48, kMinBBlock = 64;    // smaller blocks only because there is no more
+constexpr int64_t kMaxBlockFloats = 96 * 1024;         // a block's sums, in L2 beside the panels
+constexpr int64_t kMaxHalo = 3;                        // A's panels may be this much larger than the chunk
+constexpr int64_t kPanelSlack = 64;                    // copy_rows writes whole vectors
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+// The smallest a / b rounded up, for a of either sign.
+int64_t ceil_signed(int64_t a, int64_t b) { return a >= 0 ? ceil_div(a, b) : -(-a / b); }
+
+// Whether side B may be X along an axis: its pixels must be in step with dY's under every tap.
+bool x_can_be_b(int64_t stride, int64_t taps) { return stride == 1 || taps == 1; }
+
+ConvWeightsAxis make_axis(bool b_is_y, int64_t x_size, int64_t y_size, int64_t taps, int64_t stride,
+                          int64_t dilation, int64_t pad) {
+  if (b_is_y) return {y_size, taps, 0, 1, -pad, stride, dilation, x_size};
+  if (stride == 1) return {x_size, taps, 0, 1, pad, 1, -dilation, y_size};
+  const int64_t begin = std::min(ceil_div(pad, stride), y_size);
+  const int64_t end = std::max(begin, std::min(y_size, ceil_div(x_size + pad, stride)));
+  return {end - begin, taps, begin * stride - pad, stride, begin, 1, 0, y_size};
+}
+
+ConvWeightsSide make_side(const Tensor& t, int64_t channels, int64_t groups, int64_t rows, int64_t cols,
+                          Format format) {
+  const float* data = static_cast<const float*>(t.data);
+  const int64_t all = channels * groups;
+  if (format == Format::kNHWC) return {data, channels, rows * cols * all, cols * all, all, 1, channels};
+  return {data, channels, rows * cols * all, cols, 1, rows * cols, channels * rows * cols};
+}
+
+// What a product costs with `vector` channels along the vectors, relative to one without waste: lanes left
+// empty, tiles of very few rows, and bringing B into vectors, which `broadcast` channels times taps pay for.
+double side_cost(int64_t vector, int64_t broadcast, const Conv2dDesc& desc,
+                 const ConvWeightsUkernels& kernels) {
+  const double lanes = static_cast<double>(round_up(vector, kernels.lanes)) / static_cast<double>(vector);
+  const double rows = static_cast<double>(broadcast * desc.S);
+  const double pack = desc.format == Format::kNCHW ? 6 : 3;
+  return lanes * (1 + 1 / rows + pack / (rows * static_cast<double>(desc.R)));
+}
+
+bool choose_b_is_y(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
+  if (!x_can_be_b(desc.stride_h, desc.R) || !x_can_be_b(desc.stride_w, desc.S)) return true;
+  // NCHW is packed by transposing whole rows, which need neighbouring pixels.
+  if (desc.format == Format::kNCHW && (desc.stride_h != 1 || desc.stride_w != 1)) return true;
+  const int64_t c = desc.C / desc.groups, k = desc.K / desc.groups;
+  const double x = side_cost(c, k, desc, kernels), y = side_cost(k, c, desc, kernels);
+  // B = X writes K,R,S,C weights as they lie.
+  return desc.w_format == Format::kNHWC ? y < 0.98 * x : y < x;
+}
+
+// Cuts n into blocks of at most `limit`, each a multiple of `unit` but the last.
+void cut(int64_t n, int64_t limit, int64_t unit, int64_t* block, int64_t* blocks) {
+  *block = std::min(round_up(ceil_div(n, ceil_div(n, limit)), unit), n);
+  *blocks = ceil_div(n, *block);
+}
+
+void set_blocks(ConvWeightsPlan& plan, const ConvWeightsUkernels& kernels, int64_t a_limit, int64_t b_limit) {
+  const int rows = kernels.rows[kernels.vectors];
+  cut(plan.b.channels, std::max<int64_t>(b_limit, kernels.lanes), kernels.lanes, &plan.b_block,
+      &plan.b_blocks);
+  plan.b_padded = round_up(plan.b_block, kernels.lanes);
+  cut(plan.a.channels, std::max<int64_t>(a_limit, rows), rows, &plan.a_block, &plan.a_blocks);
+}
+
+void set_chunks(ConvWeightsPlan& plan) {
+  const int64_t rows = plan.height.size, cols = plan.width.size;
+  plan.col_chunks = std::max<int64_t>(ceil_div(cols, 2 * kChunkPixels), 1);
+  plan.chunk_cols = ceil_div(cols, plan.col_chunks);
+  if (plan.col_chunks > 1) {
+    plan.chunk_rows = plan.chunk_images = 1;
+    return;
+  }
+  const int64_t pieces = std::max<int64_t>(ceil_div(rows * cols, kChunkPixels + kChunkPixels / 2), 1);
+  plan.chunk_rows = std::max<int64_t>(ceil_div(rows, pieces), 1);
+  plan.chunk_images = std::max<int64_t>(kChunkPixels / std::max<int64_t>(rows * cols, 1), 1);
+  plan.chunk_images = std::min(plan.chunk_images, std::max<int64_t>(plan.images, 1));
+}
+
+int64_t bytes_of(const Conv2dDesc& desc) {
+  return 4 * std::max(desc.N * desc.C * desc.H * desc.W, desc.N * desc.K * desc.P * desc.Q);
+}
+
+// Enough tasks for many threads: first groups, then slices of the pixels as far as scratch allows (a quarter
+// of the larger image), then smaller blocks, then filter rows.
+void set_tasks(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
+  const int64_t pixels = plan.images * plan.height.size * plan.width.size;
+  const double flops = 2.0 * static_cast<double>(pixels) * static_cast<double>(desc.K * desc.R * desc.S) *
+                       static_cast<double>(desc.C / desc.groups);
+  const int64_t wanted = std::clamp<int64_t>(static_cast<int64_t>(flops / kTaskFlops), 1, kTasks);
+
+  const int64_t taps = desc.R * desc.S;
+  int64_t b_limit = kMaxBBlock, a_limit = kMaxABlock;
+  set_blocks(plan, kernels, a_limit, b_limit);
+  if (plan.a_block * plan.b_padded * taps > kMaxBlockFloats) {
+    b_limit = kMinBBlock;
+    a_limit = std::max<int64_t>(kMaxBlockFloats / (std::min(plan.b_padded, b_limit) * taps), 1);
+    set_blocks(plan, kernels, a_limit, b_limit);
+  }
+  plan.tap_rows = desc.R;
+  plan.tap_row_blocks = 1;
+  plan.group_block = ceil_div(plan.groups, wanted);
+  const int64_t group_floats = plan.a_block * plan.b_padded * taps;
+  plan.group_block = std::max<int64_t>(std::min(plan.group_block, kMaxBlockFloats / group_floats), 1);
+  plan.group_blocks = ceil_div(plan.groups, plan.group_block);
+
+  const int64_t sums = 4 * plan.block_floats() * plan.blocks();
+  plan.slices = ceil_div(wanted, plan.blocks());
+  plan.slices =
+      std::min({plan.slices, pixels / kSlicePixels, (bytes_of(desc) / 4 + sums) / sums, plan.units()});
+  plan.slices = std::max<int64_t>(plan.slices, 1);
+
+  const auto tasks = [&] { return plan.slices * plan.blocks(); };
+  while (tasks() < wanted) {
+    if (plan.b_block >= 2 * kMinBBlock) {
+      b_limit = plan.b_block / 2;
+    } else if (plan.a_block >= 2 * kMinABlock) {
+      a_limit = ceil_div(plan.a_block, 2);
+    } else {
+      break;
+    }
+    set_blocks(plan, kernels, a_limit, b_limit);
+  }
+  if (tasks() < wanted && desc.R > 1 && plan.a.channels >= kernels.rows[kernels.vectors]) {
+    cut(desc.R, ceil_div(desc.R, ceil_div(wanted, tasks())), 1, &plan.tap_rows, &plan.tap_row_blocks);
+  }
+}
+
+// What goes through panels. B: what is not vectors yet, or lies at strides of whole KB, which share few cache
+// sets; and A as well where registers are few, so that each float is read often, by many tiles or taps.
+void set_panels(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
+  const bool nchw = desc.format == Format::kNCHW;
+  plan.b_tile = std::min<int64_t>(plan.b_padded, kernels.lanes * kernels.vectors);
+  plan.pack_b = nchw || plan.b.channels % kernels.lanes != 0 || kernels.pack_rows ||
+                plan.b.col * plan.width.b_step % 256 == 0;
+  plan.pack_a = kernels.pack_rows && !nchw && !plan.merge_taps &&
+                plan.taps() * ceil_div(plan.b_padded, plan.b_tile) >= 3;
+  if (!plan.pack_a) return;
+  const int64_t pixels = plan.chunk_images * plan.chunk_rows * plan.chunk_cols;
+  plan.pack_a = plan.panel_a_floats() <= kMaxHalo * pixels * plan.a_block + kPanelSlack;
+}
+
+}  // namespace
+
+void ConvWeightsAxis::valid(int64_t tap, int64_t* begin, int64_t* end) const {
+  const int64_t first = tap_step * tap + a_first;
+  *begin = std::max<int64_t>(ceil_signed(-first, a_step), 0);
+  *end = std::min(ceil_signed(a_size - first, a_step), size);
+}
+
+ConvWeightsSpan ConvWeightsAxis::span(int64_t u, int64_t positions, int64_t tap, int64_t count) const {
+  const int64_t every = taps == 1 ? a_step : 1;
+  const int64_t ends[] = {a_index(u, tap), a_index(u, tap + count - 1)};
+  const int64_t low = std::min(ends[0], ends[1]),
+                high = std::max(ends[0], ends[1]) + a_step * (positions - 1);
+  const int64_t first = low >= 0 ? low : low + ceil_div(-low, every) * every;
+  const int64_t last = std::min(high, a_size - 1);
+  return {first, last >= first ? (last - first) / every + 1 : 0, every};
+}
+
+int64_t ConvWeightsPlan::panel_b_floats() const {
+  return pack_b ? chunk_images * chunk_rows * chunk_cols * b_tile + kPanelSlack : 0;
+}
+
+int64_t ConvWeightsPlan::panel_a_floats() const {
+  if (!pack_a) return 0;
+  const auto most = [](const ConvWeightsAxis& axis, int64_t positions, int64_t count) {
+    if (axis.taps == 1) return positions;
+    const int64_t reach = axis.a_step * (positions - 1) + std::abs(axis.tap_step) * (count - 1) + 1;
+    return std::min(reach, axis.a_size);
+  };
+  const int64_t rows = most(height, chunk_rows, tap_rows), cols = most(width, chunk_cols, width.taps);
+  return chunk_images * rows * cols * a_block + kPanelSlack;
+}
+
+ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
+  ConvWeightsPlan plan{};
+  plan.b_is_y = choose_b_is_y(desc, kernels);
+  plan.images = desc.N;
+  plan.groups = desc.groups;
+  plan.height = make_axis(plan.b_is_y, desc.H, desc.P, desc.R, desc.stride_h, desc.dilation_h, desc.pad_top);
+  plan.width = make_axis(plan.b_is_y, desc.W, desc.Q, desc.S, desc.stride_w, desc.dilation_w, desc.pad_left);
+  plan.a = make_side(desc.x, desc.C / desc.groups, desc.groups, desc.H, desc.W, desc.format);
+  plan.b = make_side(desc.y, desc.K / desc.groups, desc.groups, desc.P, desc.Q, desc.format);
+  if (!plan.b_is_y) std::swap(plan.a, plan.b);
+  plan.merge_taps = desc.S > 1 && plan.a.channels < kernels.rows[kernels.vectors];
+  set_chunks(plan);
+  set_tasks(plan, desc, kernels);
+  set_panels(plan, desc, kernels);
+  plan.taps_inside = desc.w_format == Format::kNCHW && desc.R * desc.S > 1;
+  plan.direct = !plan.b_is_y && !plan.taps_inside && plan.slices == 1 && !plan.merge_taps &&
+                plan.b.channels % kernels.lanes == 0;
+  return plan;
+}
+
+}  // namespace cnnext

@@ -1,0 +1,161 @@
+// Backward-weights: the tiles and the movers of conv_weights.h. The including file has chosen Vec.
+#pragma once
+
+#include "cpu/kernels/conv_weights.h"
+
+namespace cnnext {
+namespace {
+
+// M x NV accumulators. A is broadcast from M pointers that share one index, so that M addresses cost M
+// registers and no additions; B is read once a pixel.
+template <class V, int M, int NV>
+void conv_weights_tile(const ConvWeightsPixels& pixels, const ConvWeightsTile& tile) {
+  V acc[M][NV];
+  const float* a[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    a[m] = tile.a[m];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[m][v] = V::zero();
+  }
+  const int64_t a_col = pixels.a_col, b_col = pixels.b_col;
+  for (int64_t i = 0; i < pixels.images; ++i) {
+    for (int64_t r = 0; r < pixels.rows; ++r) {
+      int64_t at = i * pixels.a_image + r * pixels.a_row;
+      const float* b = tile.b + i * pixels.b_image + r * pixels.b_row;
+#pragma GCC unroll 1
+      for (int64_t c = pixels.cols; c > 0; --c, at += a_col, b += b_col) {
+        V row[NV];
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) {
+          row[v] = V::load(b + v * V::kLanes);
+          if (M > 1) pin(row[v]);
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) {
+          V x = V::broadcast(a[m] + at);
+          if (NV > 1) pin(x);
+#pragma GCC unroll 4
+          for (int v = 0; v < NV; ++v) acc[m][v] = fma(x, row[v], acc[m][v]);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    float* out = tile.out[m];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      V sum = acc[m][v];
+      if (tile.accumulate) sum = V::load(out + v * V::kLanes) + sum;
+      sum.store(out + v * V::kLanes);
+    }
+  }
+}
+
+// One block of up to kLanes x kLanes. Rows from `rows` on are taken as zero.
+template <class V, bool kPadded>
+inline void conv_weights_transpose_block(int rows, int cols, const float* in, int64_t in_step, float* out,
+                                         int64_t out_step) {
+  constexpr int kLanes = V::kLanes;
+  V block[kLanes];
+  if (cols == kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) block[i] = i < rows ? V::load(in + i * in_step) : V::zero();
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) block[i] = i < rows ? V::load_tail(in + i * in_step, cols) : V::zero();
+  }
+  transpose(block);
+  const bool whole = kPadded || rows == kLanes;
+#pragma GCC unroll 16
+  for (int j = 0; j < kLanes; ++j) {
+    if (j >= cols) break;
+    if (whole)
+      block[j].store(out + j * out_step);
+    else
+      block[j].store_tail(out + j * out_step, rows);
+  }
+}
+
+template <class V, bool kPadded>
+void conv_weights_transpose(int64_t rows, int64_t cols, const float* in, int64_t in_step, float* out,
+                            int64_t out_step) {
+  constexpr int kLanes = V::kLanes;
+  for (int64_t j = 0; j < cols; j += kLanes) {
+    const int block_cols = cols - j < kLanes ? static_cast<int>(cols - j) : kLanes;
+    for (int64_t i = 0; i < rows; i += kLanes) {
+      const int block_rows = rows - i < kLanes ? static_cast<int>(rows - i) : kLanes;
+      conv_weights_transpose_block<V, kPadded>(block_rows, block_cols, in + i * in_step + j, in_step,
+                                               out + j * out_step + i, out_step);
+    }
+  }
+}
+
+template <class V>
+void conv_weights_copy_rows(int64_t rows, int64_t cols, const float* in, int64_t in_step, float* out,
+                            int64_t out_step) {
+  constexpr int kLanes = V::kLanes;
+  const int64_t whole = cols / kLanes * kLanes;
+  const int tail = static_cast<int>(cols - whole);
+  for (int64_t i = 0; i < rows; ++i, in += in_step, out += out_step) {
+    for (int64_t j = 0; j < whole; j += kLanes) V::load(in + j).store(out + j);
+    if (tail) V::load_tail(in + whole, tail).store(out + whole);
+  }
+}
+
+template <class V>
+void conv_weights_add(int64_t n, int64_t count, const float* parts, int64_t step, float* sum) {
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    V s = V::load(sum + i);
+    for (int64_t j = 0; j < count; ++j) s = s + V::load(parts + j * step + i);
+    s.store(sum + i);
+  }
+  for (; i < n; ++i) {
+    float s = sum[i];
+    for (int64_t j = 0; j < count; ++j) s += parts[j * step + i];
+    sum[i] = s;
+  }
+}
+
+#define CNNEXT_CONV_WEIGHTS_ROWS_4(V, NV)                                                         \
+  nullptr, conv_weights_tile<V, 1, NV>, conv_weights_tile<V, 2, NV>, conv_weights_tile<V, 3, NV>, \
+      conv_weights_tile<V, 4, NV>
+#define CNNEXT_CONV_WEIGHTS_ROWS_6(V, NV) \
+  CNNEXT_CONV_WEIGHTS_ROWS_4(V, NV), conv_weights_tile<V, 5, NV>, conv_weights_tile<V, 6, NV>
+#define CNNEXT_CONV_WEIGHTS_ROWS_8(V, NV) \
+  CNNEXT_CONV_WEIGHTS_ROWS_6(V, NV), conv_weights_tile<V, 7, NV>, conv_weights_tile<V, 8, NV>
+#define CNNEXT_CONV_WEIGHTS_MOVERS(V)                                                           \
+  conv_weights_transpose<V, false>, conv_weights_transpose<V, true>, conv_weights_copy_rows<V>, \
+      conv_weights_add<V>
+
+// 16 registers: 6x2 accumulators, two vectors of B, one broadcast.
+template <class V>
+constexpr ConvWeightsUkernels conv_weights_ukernels_16(const char* name) {
+  return {V::kLanes,
+          2,
+          {0, 8, 6, 0, 0},
+          true,
+          {{}, {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 1)}, {CNNEXT_CONV_WEIGHTS_ROWS_6(V, 2)}, {}, {}},
+          CNNEXT_CONV_WEIGHTS_MOVERS(V),
+          name};
+}
+// 32 registers: 6x4 or 8x3.
+template <class V>
+constexpr ConvWeightsUkernels conv_weights_ukernels_32(const char* name) {
+  return {V::kLanes,
+          4,
+          {0, 8, 8, 8, 6},
+          false,
+          {{},
+           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 1)},
+           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 2)},
+           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 3)},
+           {CNNEXT_CONV_WEIGHTS_ROWS_6(V, 4)}},
+          CNNEXT_CONV_WEIGHTS_MOVERS(V),
+          name};
+}
+
+}  // namespace
+}  // namespace cnnext
