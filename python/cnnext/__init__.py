@@ -1,0 +1,124 @@
+"""cnnext: fast convolution and max-pool kernels for training and inference, and a framework around them.
+
+import cnnext as cx
+y = cx.ops.conv2d(x, weight, padding=1)      # arrays in, arrays out
+y = cx.nn.Conv2d(3, 16, 3)(cx.Tensor(x))     # layers that train
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as _np
+
+from . import ops
+from ._C import (
+    empty_cache,
+    get_num_threads,
+    memory_stats,
+    set_flush_denormal,
+    set_num_threads,
+)
+from ._C import (
+    version as _version,
+)
+from .autograd import grad
+from .creation import (
+    arange,
+    cat,
+    from_numpy,
+    full,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    randperm,
+    stack,
+    tensor,
+    where,
+    zeros,
+    zeros_like,
+)
+from .grad_mode import enable_grad, is_grad_enabled, no_grad
+from .info import info
+from .random import manual_seed
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from . import data, functional, interop, models, nn, optim, viz
+    from .serialization import load, save
+
+__version__: str = _version()
+
+float16, float32, float64 = _np.float16, _np.float32, _np.float64
+uint8, int8, int32, int64 = _np.uint8, _np.int8, _np.int32, _np.int64
+channels_last, contiguous_format = "channels_last", "contiguous_format"
+
+# Imported on first use, so that `import cnnext` for its ops alone stays quick.
+_MODULES = ("data", "functional", "interop", "models", "nn", "optim", "viz")
+_FROM = {"save": "serialization", "load": "serialization"}
+
+__all__ = [
+    "Tensor",
+    "__version__",
+    "arange",
+    "cat",
+    "channels_last",
+    "contiguous_format",
+    "data",
+    "empty_cache",
+    "enable_grad",
+    "float16",
+    "float32",
+    "float64",
+    "from_numpy",
+    "full",
+    "functional",
+    "get_num_threads",
+    "grad",
+    "info",
+    "int8",
+    "int32",
+    "int64",
+    "interop",
+    "is_grad_enabled",
+    "load",
+    "manual_seed",
+    "memory_stats",
+    "models",
+    "nn",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "ops",
+    "optim",
+    "rand",
+    "randint",
+    "randn",
+    "randperm",
+    "save",
+    "set_flush_denormal",
+    "set_num_threads",
+    "stack",
+    "tensor",
+    "uint8",
+    "viz",
+    "where",
+    "zeros",
+    "zeros_like",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _FROM:
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_FROM})

@@ -1,0 +1,38 @@
+"""Differentiable functions on tensors, with torch.nn.functional's names and argument order.
+
+Each is built of primitives: an array function of `cnnext.ops` with its gradient rule beside it, made of
+primitives, too. Arrays are taken where tensors are.
+"""
+
+from .activation import gelu, leaky_relu, log_softmax, relu, relu6, sigmoid, silu, softmax, tanh
+from .conv import conv2d, conv_transpose2d, linear
+from .loss import cross_entropy, mse_loss, nll_loss
+from .norm import batch_norm, dropout
+from .padding import flatten, pad
+from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, max_unpool2d
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "conv_transpose2d",
+    "cross_entropy",
+    "dropout",
+    "flatten",
+    "gelu",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "max_unpool2d",
+    "mse_loss",
+    "nll_loss",
+    "pad",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
+]

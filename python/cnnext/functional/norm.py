@@ -1,0 +1,137 @@
+"""Batch normalisation and dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops, random
+from ..autograd import vjp_through
+from ..tape import Variable, defvjp, primitive
+from ..tensor import Tensor
+from ._common import as_raw, as_tensor, records
+
+
+@primitive(nondiff=(1, 2))
+def _batch_norm(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    *,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    return ops.batch_norm_forward(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+@primitive
+def _batch_norm_backward(
+    grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, *, training: bool, eps: float
+) -> Any:
+    return ops.batch_norm_backward(
+        grad_y, x, weight, mean, invstd, training=training, needs=(True, True, True)
+    )
+
+
+def _batch_norm_rule(
+    g: Any, x: Any, weight: Any, out1: Any, out2: Any, training: bool, eps: float, wanted: Any
+) -> tuple:
+    grads = _batch_norm_backward(g, x, weight, out1, out2, training=training, eps=eps)
+    return tuple(grad if w else None for grad, w in zip(grads, wanted[:3], strict=True))
+
+
+def _batch_norm_backward_rule(
+    gs: Any, grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, training: bool, eps: float, wanted: Any
+) -> list:
+    axes = tuple(i for i in range(x.ndim) if i != 1)
+    shape = [1, -1] + [1] * (x.ndim - 2)
+
+    def gradients(grad_y: Tensor, x: Tensor, weight: Any) -> tuple:
+        """The three gradients as a composition, with mean and invstd as functions of x where they are."""
+        m, s = mean.reshape(shape), invstd.reshape(shape)
+        if training:
+            m = x.mean(axes, keepdim=True)
+            s = 1.0 / (((x - m) ** 2).mean(axes, keepdim=True) + eps).sqrt()
+        normal = (x - m) * s
+        grad_weight, grad_bias = (grad_y * normal).sum(axes), grad_y.sum(axes)
+        scale = s if weight is None else s * weight.reshape(shape)
+        if not training:
+            return grad_y * scale, grad_weight, grad_bias
+        mean_grad = grad_y.mean(axes, keepdim=True)
+        return (
+            scale * (grad_y - mean_grad - normal * (grad_y * normal).mean(axes, keepdim=True)),
+            grad_weight,
+            grad_bias,
+        )
+
+    return vjp_through(gradients, (grad_y, x, weight), gs, wanted[:3])
+
+
+defvjp(_batch_norm, joint=_batch_norm_rule)
+defvjp(_batch_norm_backward, joint=_batch_norm_backward_rule)
+
+
+def batch_norm(
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Differentiable cnnext.ops.batch_norm (torch.nn.functional.batch_norm) over axis 1.
+
+    The running statistics are updated in place when training.
+    """
+    x = as_tensor(x)
+    if not training and not records(x, weight, bias):
+        arrays = [as_raw(a) for a in (x, running_mean, running_var, weight, bias)]
+        return as_tensor(ops.batch_norm(*arrays, False, momentum, eps))
+    y = _batch_norm(
+        x, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps
+    )[0]
+    if training:
+        for statistic in (running_mean, running_var):
+            if isinstance(statistic, Variable):
+                statistic._version.count += 1
+    return y
+
+
+@primitive
+def _dropout(x: Any, *, p: float, seed: int, offset: int, channels_last: bool) -> Any:
+    # The mask follows memory order: a gradient must lie in memory as the input of the forward pass did.
+    if channels_last:
+        x = ops.contiguous(x, channels_last=True)
+    elif not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x)
+    return ops.dropout(x, p, True, seed=seed, offset=offset)
+
+
+defvjp(
+    _dropout,
+    lambda g, p, seed, offset, channels_last: _dropout(
+        g, p=p, seed=seed, offset=offset, channels_last=channels_last
+    ),
+)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zeros with probability p, the rest times 1 / (1 - p) (torch.nn.functional.dropout).
+
+    Drawn from the counter-based stream of cnnext.manual_seed. The identity where training is False.
+    """
+    x = as_tensor(x)
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise ValueError(f"dropout: p={p!r} must be a probability, from 0 to 1")
+    if not training or p == 0:
+        return x
+    seed, offset = random.dropout_state(x.numel())
+    channels_last = not x.is_contiguous() and x.is_contiguous("channels_last")
+    options = {"p": float(p), "seed": seed, "offset": offset, "channels_last": channels_last}
+    return x._assign(_dropout, **options) if inplace else _dropout(x, **options)

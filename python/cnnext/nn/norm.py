@@ -1,0 +1,97 @@
+"""Batch normalisation layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..tensor import Tensor
+from ._checks import factory, positive
+from .init import ones_, zeros_
+from .module import Module, Parameter
+
+
+class _BatchNorm(Module):
+    _ranks: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = positive("num_features", num_features)
+        self.eps, self.momentum, self.affine, self.track_running_stats = (
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+        )
+        dtype = factory(device, dtype)
+
+        def vector() -> np.ndarray:
+            return np.empty(self.num_features, dtype)
+
+        self.register_parameter("weight", Parameter(vector()) if affine else None)
+        self.register_parameter("bias", Parameter(vector()) if affine else None)
+        self.register_buffer("running_mean", Tensor(vector()) if track_running_stats else None)
+        self.register_buffer("running_var", Tensor(vector()) if track_running_stats else None)
+        self.register_buffer(
+            "num_batches_tracked", Tensor(np.zeros((), np.int64)) if track_running_stats else None
+        )
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Mean 0, variance 1, no batches seen."""
+        if self.track_running_stats:
+            zeros_(self.running_mean)
+            ones_(self.running_var)
+            zeros_(self.num_batches_tracked)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0, and reset_running_stats."""
+        self.reset_running_stats()
+        if self.affine:
+            ones_(self.weight)
+            zeros_(self.bias)
+
+    def forward(self, x: Any) -> Any:
+        """Same shape out; the batch's statistics in training, the running ones in evaluation."""
+        if x.ndim not in self._ranks:
+            expected = " or ".join(f"{rank}D" for rank in self._ranks)
+            raise ValueError(f"{type(self).__name__}: expected {expected} input, got {x.ndim}D")
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / self.num_batches_tracked.item()
+        training = self.training or self.running_mean is None
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps
+        )
+
+    def extra_repr(self) -> str:
+        """As torch prints it."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of (N, C) or (N, C, L) (torch.nn.BatchNorm1d)."""
+
+    _ranks = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of (N, C, H, W) (torch.nn.BatchNorm2d)."""
+
+    _ranks = (4,)

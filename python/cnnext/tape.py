@@ -1,0 +1,265 @@
+"""The tape: primitives record themselves on it, with rules for their gradients.
+
+A *primitive* is a function of arrays; called on variables it records a node. `defvjp` gives it one rule an
+argument: a function from the gradient of the output to the gradient of that argument. Rules are written with
+primitives, so that a gradient can be differentiated again. A rule names what it uses, and only that is kept
+alive until the backward pass:
+
+    g          the gradient of the output; `gs`: the gradients of all outputs, None where there is none
+    out, outN  the first output, output number N
+    shapes     the shapes of the arguments;  `params`: the keyword arguments of the call, as a dict
+    wanted     for which arguments a gradient is asked (joint rules)
+    others     the argument, or the keyword argument, of that name
+
+The engine itself sums a gradient over broadcast axes and casts it to the argument's dtype.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .grad_mode import mode as _mode
+
+_order = itertools.count()
+FREED: Any = object()
+
+
+class Version:
+    """Counts the in-place changes of one memory, for all its views; `epoch` counts the recorded ones."""
+
+    __slots__ = ("count", "epoch")
+
+    def __init__(self) -> None:
+        self.count = self.epoch = 0
+
+
+class Variable:
+    """An array with a place on the tape. `cnnext.Tensor` adds the arithmetic."""
+
+    __slots__ = ("__weakref__", "_index", "_node", "_requires_grad", "_version", "_view", "data", "grad")
+
+    data: Any  # numpy.ndarray or cupy.ndarray
+    grad: Any
+    _requires_grad: bool
+    _node: Node | None  # what made it; None for a leaf
+    _index: int  # which output of that node
+    _version: Version
+    _view: int | None  # for a view, the epoch of its memory when the view was made
+
+    __hash__ = object.__hash__
+
+    def _init(self, data: Any) -> None:
+        self.data = np.asarray(data) if isinstance(data, np.generic) else data
+        self.grad = self._node = self._view = None
+        self._requires_grad = False
+        self._index = 0
+        self._version = Version()
+
+    def _share_version(self, other: Variable) -> None:
+        self._version = other._version
+        self._view = other._version.epoch
+
+
+_variable_type: type[Variable] = Variable
+
+
+def set_variable_type(cls: type[Variable]) -> None:
+    """Let primitives return `cls`, which has +, sum_to(shape), to(dtype) and clone()."""
+    global _variable_type
+    _variable_type = cls
+
+
+def wrap(data: Any) -> Any:
+    """A variable around `data`, outside the tape; arrays are not copied."""
+    variable = _variable_type.__new__(_variable_type)
+    variable._init(data)
+    return variable
+
+
+def edge_of(variable: Variable) -> tuple[Any, int]:
+    """Where a gradient of `variable` goes: an output of a node, or the leaf itself."""
+    return (variable._node, variable._index) if variable._node is not None else (variable, 0)
+
+
+def _argument_names(fn: Callable) -> tuple[str, ...]:
+    code = getattr(fn, "__wrapped__", fn).__code__
+    return code.co_varnames[: code.co_argcount]
+
+
+class _Rule:
+    __slots__ = ("fn", "names")
+
+    def __init__(self, fn: Callable) -> None:
+        self.fn = fn
+        self.names = _argument_names(fn)
+
+    def applies(self, gs: tuple) -> bool:
+        return gs[0] is not None or "g" not in self.names
+
+    def __call__(self, values: dict[str, Any]) -> Any:
+        return self.fn(*[values[name] for name in self.names])
+
+
+class Primitive:
+    """A function of arrays that records itself. Only positional arguments may carry gradients."""
+
+    def __init__(self, fn: Callable, view: bool = False, nondiff: Iterable[int] = ()) -> None:
+        self.fn, self.view, self.nondiff = fn, view, frozenset(nondiff)
+        self.name = fn.__name__.strip("_")
+        self.arguments = _argument_names(fn)
+        self.rules: tuple[_Rule | None, ...] = ()
+        self.joint: _Rule | None = None
+        self._plans: dict[tuple[bool, ...], tuple] = {}
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        arrays, tracked = [], False
+        for a in args:
+            if isinstance(a, Variable):
+                tracked = tracked or a._requires_grad
+                a = a.data
+            arrays.append(a)
+        result = self.fn(*arrays, **params)
+        many = isinstance(result, tuple)
+        outputs = tuple([wrap(r) for r in result]) if many else (wrap(result),)
+        if self.view and isinstance(args[0], Variable) and np.may_share_memory(result, arrays[0]):
+            outputs[0]._share_version(args[0])
+        if tracked and _mode.enabled:
+            self._record(args, params, outputs)
+        return outputs if many else outputs[0]
+
+    def _plan(self, needs: tuple[bool, ...]) -> tuple:
+        """For which arguments there is a gradient to compute, and which arguments and outputs that needs."""
+        if self.joint is not None:
+            wanted, used = needs, [self.joint]
+        else:
+            wanted = tuple(
+                n and i < len(self.rules) and self.rules[i] is not None for i, n in enumerate(needs)
+            )
+            used = [rule for rule, w in zip(self.rules, wanted, strict=False) if w]
+        names = {name for rule in used for name in rule.names}
+        saved_args = [i for i, name in enumerate(self.arguments) if name in names and i < len(needs)]
+        saved_outs = [(name, int(name[3:] or 0)) for name in sorted(names) if _is_output(name)]
+        plan = self._plans[needs] = (wanted, saved_args, saved_outs)
+        return plan
+
+    def _record(self, args: tuple, params: dict, outputs: tuple) -> None:
+        needs = tuple([isinstance(a, Variable) and a._requires_grad for a in args])
+        wanted, saved_args, saved_outs = self._plans.get(needs) or self._plan(needs)
+        if True not in wanted:
+            return
+        edges, shapes, dtypes = [], [], []
+        for a, w in zip(args, wanted, strict=True):
+            if w and a._view is not None and a._view != a._version.epoch:
+                raise RuntimeError(
+                    f"{self.name}: this view was made before its base was changed in place: its history is "
+                    "out of date; make the view again after the change"
+                )
+            edges.append(edge_of(a) if w else None)
+            shapes.append(getattr(a, "shape", ()))
+            dtypes.append(a.data.dtype if w else None)
+        node = Node()
+        node.primitive, node.params, node.order, node.outputs = self, params, next(_order), len(outputs)
+        node.edges, node.shapes, node.dtypes = tuple(edges), tuple(shapes), tuple(dtypes)
+        for i, out in enumerate(outputs):
+            if i not in self.nondiff and out.data.dtype.kind not in "biu":
+                out._node, out._index, out._requires_grad = node, i, True
+        # Outputs are saved without their node: node -> output -> node would be a cycle that only gc frees.
+        node.saved = [_Saved(self.arguments[i], args[i], args[i], None) for i in saved_args]
+        node.saved += [_Saved(name, outputs[i].data, outputs[i], i) for name, i in saved_outs]
+
+
+def _is_output(name: str) -> bool:
+    return name.startswith("out") and (len(name) == 3 or name[3:].isdigit())
+
+
+class _Saved:
+    """A value kept for the backward pass, with the version it had."""
+
+    __slots__ = ("count", "name", "output", "value", "version")
+
+    def __init__(self, name: str, value: Any, source: Any, output: int | None) -> None:
+        self.name, self.value, self.output = name, value, output
+        self.version = source._version if isinstance(source, Variable) else None
+        self.count = self.version.count if self.version is not None else 0
+
+    def unpack(self, node: Node) -> Any:
+        if self.version is not None and self.version.count != self.count:
+            shape = list(np.shape(self.value.data if isinstance(self.value, Variable) else self.value))
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace "
+                f"operation: {self.name!r} of {node.primitive.name}, shape {shape}, is at version "
+                f"{self.version.count}; expected version {self.count} instead"
+            )
+        if self.output is None:
+            return self.value
+        variable = wrap(self.value)
+        variable._version = self.version
+        if self.output not in node.primitive.nondiff and variable.data.dtype.kind not in "biu":
+            variable._node, variable._index, variable._requires_grad = node, self.output, True
+        return variable
+
+
+class Node:
+    """One recorded call. `order` grows along every edge, so that it is a topological order."""
+
+    __slots__ = (
+        "__weakref__",
+        "dtypes",
+        "edges",
+        "order",
+        "outputs",
+        "params",
+        "primitive",
+        "saved",
+        "shapes",
+    )
+
+    def __repr__(self) -> str:
+        return f"<{self.primitive.name} node>"
+
+    def vjp(self, gs: tuple, wanted: tuple[bool, ...]) -> tuple[list, dict[str, Any]]:
+        """Gradients of the wanted arguments, and the values that the rules were given."""
+        if self.saved is FREED:
+            raise RuntimeError(
+                f"Trying to backward through the graph a second time: what {self.primitive.name} saved has "
+                "been freed. Pass retain_graph=True to the first backward() or grad()"
+            )
+        primitive = self.primitive
+        values = {s.name: s.unpack(self) for s in self.saved}
+        values.update(self.params, g=gs[0], gs=gs, shapes=self.shapes, params=self.params, wanted=wanted)
+        if primitive.joint is not None:
+            grads = list(primitive.joint(values))
+        else:
+            rules = zip(primitive.rules, wanted, strict=False)
+            grads = [rule(values) if w and rule.applies(gs) else None for rule, w in rules]
+        for i, grad in enumerate(grads):
+            if grad is None or not wanted[i]:
+                grads[i] = None
+                continue
+            if grad.data.shape != self.shapes[i]:
+                grad = grad.sum_to(self.shapes[i])
+            grads[i] = grad if grad.data.dtype == self.dtypes[i] else grad.to(self.dtypes[i])
+        return grads, values
+
+
+def primitive(fn: Callable | None = None, *, view: bool = False, nondiff: Iterable[int] = ()) -> Any:
+    """Make a primitive of a function of arrays (a decorator).
+
+    view: the result may share the memory of the first argument. nondiff: the numbers of outputs that carry no
+    gradient (those of integer or bool dtype never do).
+    """
+    return Primitive(fn, view, nondiff) if fn is not None else lambda fn: Primitive(fn, view, nondiff)
+
+
+def defvjp(target: Primitive, *rules: Callable | None, joint: Callable | None = None) -> None:
+    """Give a primitive its gradient: one rule an argument (None: no gradient), or a joint one for all."""
+    target.rules = tuple(None if rule is None else _Rule(rule) for rule in rules)
+    target.joint = None if joint is None else _Rule(joint)
+    target._plans.clear()
