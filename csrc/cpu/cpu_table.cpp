@@ -13,6 +13,8 @@ OpTable make_table() {
   OpTable t{};
   t.backend = "cpu";
   t.takes_dtype = takes_dtype;
+  t.conv2d_forward = cpu_conv2d_forward;
+  t.conv2d_backward_data = cpu_conv2d_backward_data;
   t.conv2d_backward_weights = cpu_conv2d_backward_weights;
   return t;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/kernels/conv_k.h"
+#include "cpu/kernels/conv_pack.h"
 #include "cpu/kernels/conv_weights.h"
 
 namespace cnnext {
@@ -11,6 +12,7 @@ struct UkernelTable {
   const char* isa;  // "scalar", "avx2", "avx512"
   int lanes;        // floats in a vector
   ConvKUkernels conv_k;
+  ConvPackUkernels conv_pack;
   ConvWeightsUkernels conv_weights;
 };
 

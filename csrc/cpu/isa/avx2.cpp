@@ -15,11 +15,20 @@ constexpr const char* kIsaName = "avx2";
 }  // namespace cnnext
 
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels,
+constexpr ConvKTile kConvKTiles[] = {
+    {12, 8, ConvK12<Vec, 1>::run, "cpu/avx2/conv2d_k_12x8"},
+    {6, 16, ConvK6<Vec, 2>::run, "cpu/avx2/conv2d_k_6x16"},
+};
+constexpr ConvKTile kConvKNarrow = {12, 4, ConvK12<HalfVec, 1>::run, "cpu/avx2/conv2d_k_12x4"};
+constexpr UkernelTable kTable = {kIsaName,
+                                 Vec::kLanes,
+                                 {Vec::kLanes, 2, kConvKTiles, &kConvKNarrow},
+                                 kConvPackUkernels,
                                  conv_weights_ukernels_16<Vec>("cpu/avx2/conv2d_weights_6x16")};
 }  // namespace
 

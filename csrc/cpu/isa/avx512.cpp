@@ -16,11 +16,22 @@ constexpr const char* kIsaName = "avx512";
 }  // namespace cnnext
 
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr UkernelTable kTable = {kIsaName, Vec::kLanes, kConvKUkernels,
+constexpr ConvKTile kConvKTiles[] = {
+    {12, 16, ConvK12<Vec, 1>::run, "cpu/avx512/conv2d_k_12x16"},
+    {12, 32, ConvK12<Vec, 2>::run, "cpu/avx512/conv2d_k_12x32"},
+    {8, 48, ConvK8<Vec, 3>::run, "cpu/avx512/conv2d_k_8x48"},
+    {6, 64, ConvK6<Vec, 4>::run, "cpu/avx512/conv2d_k_6x64"},
+};
+constexpr ConvKTile kConvKNarrow = {12, 8, ConvK12<HalfVec, 1>::run, "cpu/avx512/conv2d_k_12x8"};
+constexpr UkernelTable kTable = {kIsaName,
+                                 Vec::kLanes,
+                                 {Vec::kLanes, 4, kConvKTiles, &kConvKNarrow},
+                                 kConvPackUkernels,
                                  conv_weights_ukernels_32<Vec>("cpu/avx512/conv2d_weights_6x64")};
 }  // namespace
 

@@ -1,3 +1,5 @@
+// The K-kernel. MR x NV accumulators live in registers: 6x4 of AVX-512's 32 (4 weights and a broadcast beside
+// them), 6x2 of AVX2's 16. The including file has chosen Vec, HalfVec and kIsaName.
 #pragma once
 
 #include "cpu/kernels/conv_k.h"
@@ -5,7 +7,139 @@
 namespace cnnext {
 namespace {
 
-constexpr ConvKUkernels kConvKUkernels = {};
+template <class V, int M, int NV>
+inline void conv_k_activate(V (&acc)[M][NV], int32_t flags, float alpha) {
+  const V zero = V::zero();
+  if (flags & (kConvKRelu | kConvKRelu6)) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[i][v] = max(zero, acc[i][v]);
+  }
+  if (flags & kConvKRelu6) {
+    const V six = V::set1(6.f);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[i][v] = min(six, acc[i][v]);
+  }
+  if (flags & kConvKLeakyRelu) {
+    const V slope = V::set1(alpha);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[i][v] = select(lt(acc[i][v], zero), acc[i][v] * slope, acc[i][v]);
+  }
+}
+
+// Loads and stores of a tile's row that is NR floats wide, or only `lanes` of them.
+template <class V, bool kFull>
+inline V conv_k_load(const float* p, int v, int lanes) {
+  if (kFull) return V::load(p + v * V::kLanes);
+  const int left = lanes - v * V::kLanes;
+  if (left <= 0) return V::zero();
+  return left >= V::kLanes ? V::load(p + v * V::kLanes) : V::load_tail(p + v * V::kLanes, left);
+}
+
+template <class V, bool kFull>
+inline void conv_k_store(float* p, int v, int lanes, V a) {
+  if (kFull) return a.store(p + v * V::kLanes);
+  const int left = lanes - v * V::kLanes;
+  if (left <= 0) return;
+  if (left >= V::kLanes) return a.store(p + v * V::kLanes);
+  a.store_tail(p + v * V::kLanes, left);
+}
+
+template <class V, int M, int NV, bool kFull>
+inline void conv_k_finish(const ConvKArgs& args, V (&acc)[M][NV]) {
+  const int lanes = args.lanes;
+  const int64_t offset = args.out_offset;
+  const int32_t flags = args.flags;
+  if (flags & kConvKAccumulate) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v)
+        acc[i][v] = acc[i][v] + conv_k_load<V, kFull>(args.out[i] + offset, v, lanes);
+  }
+  if (flags & kConvKBias) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      const V bias = conv_k_load<V, kFull>(args.bias, v, lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < M; ++i) acc[i][v] = acc[i][v] + bias;
+    }
+  }
+  if (flags & kConvKResidual) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v)
+        acc[i][v] = acc[i][v] + conv_k_load<V, kFull>(args.out[i] + offset + args.residual, v, lanes);
+  }
+  conv_k_activate<V, M, NV>(acc, flags, args.alpha);
+  if (kFull && (flags & kConvKStream)) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[i][v].stream(args.out[i] + offset + v * V::kLanes);
+    return;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) conv_k_store<V, kFull>(args.out[i] + offset, v, lanes, acc[i][v]);
+}
+
+template <class V, int M, int NV>
+void conv_k_run(const ConvKArgs& args) {
+  V acc[M][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[i][v] = V::zero();
+
+  const float* const* pixels = args.pixels;
+  const int64_t channels = args.channels;
+  for (int64_t t = 0; t < args.taps; ++t, pixels += args.pixels_step) {
+    const int64_t shift = args.tap_input[t] + args.channel;
+    const float* p[M];
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) p[i] = pixels[i] + shift;
+    const float* w = args.weight + args.tap_row[t] * (NV * V::kLanes);
+#pragma GCC unroll 1
+    for (int64_t c = 0; c < channels; ++c, w += NV * V::kLanes) {
+      V row[NV];
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) {
+        row[v] = V::load(w + v * V::kLanes);
+        pin(row[v]);
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < M; ++i) {
+        const V x = V::broadcast(p[i] + c);
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, row[v], acc[i][v]);
+      }
+    }
+  }
+
+  if (args.lanes == NV * V::kLanes)
+    conv_k_finish<V, M, NV, true>(args, acc);
+  else
+    conv_k_finish<V, M, NV, false>(args, acc);
+}
+
+template <class V, int NV, int... Ms>
+struct ConvKRows {
+  static constexpr void (*run[])(const ConvKArgs&) = {conv_k_run<V, Ms, NV>...};
+};
+template <class V, int NV>
+using ConvK6 = ConvKRows<V, NV, 1, 2, 3, 4, 5, 6>;
+template <class V, int NV>
+using ConvK8 = ConvKRows<V, NV, 1, 2, 3, 4, 5, 6, 7, 8>;
+template <class V, int NV>
+using ConvK12 = ConvKRows<V, NV, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>;
 
 }  // namespace
 }  // namespace cnnext

@@ -1,0 +1,60 @@
+// Forward and backward-data as one problem: each output pixel gathers, over a list of taps, runs of input
+// channels times packed weight rows.
+//
+// Outputs are split in phases, within which a tap always reads at the same distance: forward has one;
+// backward-data with stride s has s_h * s_w, each with its own part of the filter (Conv2dDesc's y is the
+// input there, x the output, and the weights are read transposed).
+#pragma once
+
+#include "core/desc.h"
+#include "core/exec.h"
+
+namespace cnnext {
+
+struct ConvTap {
+  int64_t dh, dw;  // output (i, j) of the phase reads input (i * step_h + dh, j * step_w + dw)
+  int64_t row;     // the tap's first packed weight row, in units of rows: its place in tap order * channels
+};
+
+struct ConvPhase {
+  int64_t h0, w0;      // the first output pixel; the next ones are problem.out_step_h, _w further
+  int64_t rows, cols;  // how many
+  const ConvTap* taps;
+  int64_t num_taps;
+  // Taps of one filter row with neighbouring input columns, taken as one run of columns * channels floats
+  // where the input has its pixels densely in a row. num_wide is 0 where columns are not neighbours.
+  const ConvTap* wide_taps;
+  int64_t num_wide, wide_cols;
+  int64_t min_dh, max_dh, min_dw, max_dw;
+};
+
+struct ConvProblem {
+  int64_t N, groups;
+  int64_t in_channels, out_channels;  // per group
+  int64_t in_h, in_w, out_h, out_w;
+  int64_t step_h, step_w, out_step_h, out_step_w;
+  Format format;
+  const float* in;
+  float* out;
+  const float* bias;      // groups * out_channels, or nullptr
+  const float* residual;  // as out, or nullptr
+  int32_t activation;
+  float alpha;
+
+  // Weight (output channel l, input channel c, tap t) of group g: weight[g * group_stride + l * lane_stride +
+  // c * channel_stride + t * tap_stride].
+  const float* weight;
+  int64_t group_stride, lane_stride, channel_stride, tap_stride, num_taps;
+  const int64_t* tap_place;  // where tap t of the filter stands in tap order
+
+  const ConvPhase* phases;
+  int64_t num_phases;
+  int64_t min_dw, end_dw;  // the input columns that any tap of any phase reads: [min_dw, end_dw)
+  double flops;
+};
+
+// Arrays come from exec's scratch.
+ConvProblem forward_problem(const Conv2dDesc& desc, Exec& exec);
+ConvProblem backward_data_problem(const Conv2dDesc& desc, Exec& exec);
+
+}  // namespace cnnext
