@@ -40,13 +40,15 @@ void check_pool_padding(const WindowAxis& axis, bool four_sided) {
 // at the end is dropped.
 int64_t pooled_size(const WindowAxis& axis, bool ceil_mode) {
   const int64_t effective = effective_kernel(axis), padded = padded_size(axis);
-  // The last window of ceil_mode may reach up to a stride beyond the padded image: offsets must fit there
-  // too.
-  checked_add(checked_add(padded, axis.stride, axis.names->padded), effective, axis.names->padded);
-  int64_t room = padded - effective;
-  if (ceil_mode) room += axis.stride - 1;
+  checked_add(padded, effective, axis.names->padded);  // what the last window may reach with ceil_mode
+  const int64_t room = padded - effective;
   int64_t count = room >= 0 ? room / axis.stride + 1 : 0;
-  if (ceil_mode && count > 0 && (count - 1) * axis.stride >= axis.size + axis.pad_begin) --count;
+  if (ceil_mode) {
+    // One more where a window does not fit whole but its start lies within a stride of the last fit.
+    if (room >= 0 ? room % axis.stride != 0 : -room < axis.stride) ++count;
+    const int64_t image_end = axis.size + axis.pad_begin, steps = count - 1;  // steps * stride may overflow
+    if (steps > 0 && axis.stride >= image_end / steps + (image_end % steps != 0)) --count;
+  }
   if (count < 1) {
     fail_value(axis.names->kernel, " ", effective, " exceeds ", axis.names->padded, " ", padded,
                ": the output would be empty");
@@ -122,8 +124,8 @@ Pool2dDesc make_pool2d_desc(const cnnext_pool2d_params& params, const Tensor& x,
   const Tensor image = batched(x);
   const PoolWindow window = window_of(params, image.shape[2], image.shape[3]);
   const bool ceil_mode = params.ceil_mode != 0;
-  Pool2dDesc desc =
-      start_desc(image, pooled_size(window.height, ceil_mode), pooled_size(window.width, ceil_mode));
+  const int64_t P = pooled_size(window.height, ceil_mode), Q = pooled_size(window.width, ceil_mode);
+  Pool2dDesc desc = start_desc(image, P, Q);
   set_window(&desc, params, window);
   return desc;
 }
