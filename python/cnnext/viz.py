@@ -47,6 +47,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         for part, colour in (("train", _FIT), ("validation", _HELD_OUT)):
             values = [factor * row[f"{part}_{kind}"] for row in history]
             axes.plot(epochs, values, color=colour, label=part, marker="." if len(epochs) < 40 else None)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import nn
+from .. import Tensor, nn
 
 __all__ = ["DigitsCNN", "LeNet5"]
 
@@ -33,7 +33,7 @@ class DigitsCNN(nn.Module):
             nn.Linear(128, classes),
         )
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
 
 
@@ -61,5 +61,5 @@ class LeNet5(nn.Module):
             nn.Linear(128, classes),
         )
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))

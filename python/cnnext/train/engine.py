@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import Tensor, data, manual_seed, nn, no_grad
 from .config import TrainConfig
-from .optimizer import load_optimizer, make_optimizer, make_scheduler, optimizer_state
+from .optimizer import make_optimizer, make_scheduler
 from .progress import Reporter, SilentReporter
-from .store import RunError, RunFolder, read_tensors
+from .store import RunError, RunFolder, load_state
 
 __all__ = ["BEST", "LAST", "Evaluation", "Trainer", "evaluate"]
 
@@ -54,16 +53,6 @@ def evaluate(model: nn.Module, images: data.ImageSet, *, channels_last: bool = F
     predicted = np.concatenate(predictions) if predictions else np.zeros(0, np.int64)
     count = max(1, len(images))
     return Evaluation(loss / count, int((predicted == images.labels).sum()) / count, predicted)
-
-
-def state_arrays(module: nn.Module) -> dict[str, np.ndarray]:
-    """A module's state_dict as NumPy arrays."""
-    return {name: value.detach().numpy() for name, value in module.state_dict().items()}
-
-
-def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Undoes `state_arrays`."""
-    module.load_state_dict({name: Tensor(value) for name, value in arrays.items()})
 
 
 class Trainer:
@@ -133,14 +122,15 @@ class Trainer:
         Raises:
             RunError: there is none, or it belongs to another configuration.
         """
-        tensors, metadata = read_tensors(self.folder.path / LAST)
-        if metadata.get("config") != self.config.to_dict():
-            raise RunError(f"{self.folder.path / LAST}: saved by a run with another configuration")
-        self.history = metadata["history"]
-        self.best_epoch = metadata["best_epoch"]
-        load_arrays(self.model, _unflatten(tensors, "model."))
-        load_optimizer(self.optimizer, _unflatten(tensors, "optimizer."), metadata["optimizer"])
-        self.scheduler.load_state_dict(metadata["scheduler"])
+        path = self.folder.path / LAST
+        state = load_state(path)
+        if state.get("config") != self.config.to_dict():
+            raise RunError(f"{path}: saved by a run with another configuration")
+        self.history = state["history"]
+        self.best_epoch = state["best_epoch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
         self.model.train()
@@ -198,30 +188,23 @@ class Trainer:
         """The best model first: if the run dies in between, a resumed run repeats the epoch and writes it."""
         row = self.history[-1]
         best = min(self.history, key=lambda r: (-r["validation_accuracy"], r["validation_loss"]))
-        model = state_arrays(self.model)
-        config = self.config.to_dict()
+        model = self.model.state_dict()
         if best is row:
-            self.folder.write_tensors(BEST, model, {"config": config, "epoch": row["epoch"]})
+            self.folder.save(BEST, model)
         self.best_epoch = best["epoch"]
-        moments, optimizer = optimizer_state(self.optimizer)
-        tensors = {f"model.{k}": v for k, v in model.items()}
-        tensors.update({f"optimizer.{k}": v for k, v in moments.items()})
-        metadata = {
-            "config": config,
+        state = {
+            "config": self.config.to_dict(),
             "history": self.history,
             "best_epoch": self.best_epoch,
-            "optimizer": optimizer,
+            "model": model,
+            "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
-        self.folder.write_tensors(LAST, tensors, metadata)
+        self.folder.save(LAST, state)
         self.folder.write_table("history.csv", HISTORY, self.history)
         self.folder.write_table("timing.csv", TIMING, self.history)
-        self.folder.write_json("config.json", config)
+        self.folder.write_json("config.json", self.config.to_dict())
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _unflatten(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

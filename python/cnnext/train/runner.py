@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import data, manual_seed, models
 from .config import TrainConfig
-from .engine import BEST, LAST, Evaluation, Trainer, evaluate, load_arrays
+from .engine import BEST, LAST, Evaluation, Trainer, evaluate
 from .progress import INSTALL_HINT, Reporter, SilentReporter
-from .store import RunError, RunFolder, read_tensors
+from .store import RunError, RunFolder, load_state
 
 __all__ = ["Result", "run", "saved_config"]
 
@@ -46,9 +46,9 @@ def saved_config(folder: str | os.PathLike[str]) -> TrainConfig:
     """
     saved = Path(folder) / LAST
     try:
-        return TrainConfig(**read_tensors(saved)[1]["config"])
+        return TrainConfig(**load_state(saved)["config"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{saved}: not a checkpoint of this program ({error})") from None
+        raise RunError(f"{saved}: not the state of a run ({error})") from None
 
 
 def run(
@@ -114,7 +114,7 @@ def _run(
     )
     trainer.run()
     # From the file, so that what is tested is what was kept.
-    load_arrays(model, read_tensors(folder.path / BEST)[0])
+    model.load_state_dict(load_state(folder.path / BEST))
     test = evaluate(model, test_images, channels_last=config.channels_last)
     result = Result(folder, trainer.best_epoch, test.loss, test.accuracy, _confusion(test_images, test))
     folder.write_json(

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from ..serialization import load, save
 
-__all__ = ["RunError", "RunFolder", "read_tensors"]
-
-_METADATA_KEY = "cnnext"
+__all__ = ["RunError", "RunFolder", "load_state"]
 
 
 class RunError(RuntimeError):
@@ -100,27 +98,20 @@ class RunFolder:
         writer.writerows(rows)
         return self.write(name, text.getvalue().encode())
 
-    def write_tensors(
-        self, name: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
-    ) -> Path:
-        """A safetensors file, readable by `cnnext.load`; `metadata` is anything JSON can hold."""
-        from safetensors.numpy import save
+    def save(self, name: str, state: Mapping[str, Any]) -> Path:
+        """`cnnext.save`, with a RunError for what the disk refuses."""
+        target = self.path / name
+        try:
+            save(state, target)
+        except OSError as error:
+            said = _reason(error).removeprefix(f"cannot write {target}: ")
+            raise RunError(f"cannot write {target}: {said}") from None
+        return target
 
-        # safetensors keeps metadata in a hash map: with one key the file's bytes are reproducible.
-        text = json.dumps(metadata, sort_keys=True)
-        payload = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {_METADATA_KEY: text})
-        return self.write(name, payload)
 
-
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `RunFolder.write_tensors` wrote: (tensors, metadata)."""
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise RunError(f"{path}: no such file")
+def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """`cnnext.load`, with a RunError for a missing or damaged file."""
     try:
-        with safe_open(path, "numpy") as file:
-            metadata = json.loads(file.metadata()[_METADATA_KEY])
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: not a checkpoint of this program ({error})") from None
+        return load(path)
+    except (OSError, ValueError) as error:
+        raise RunError(str(error)) from None
