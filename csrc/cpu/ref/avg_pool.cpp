@@ -52,7 +52,7 @@ void forward(const Pool2dDesc& d, Exec& exec, bool adaptive) {
   T* y = static_cast<T*>(d.y.data);
   const ImageStrides xs = image_strides(d.x), ys = image_strides(d.y);
   const Windows windows{d, adaptive};
-  for_each_item(exec, d.N * d.C * d.P, [&](int64_t i) {
+  for_each_item(exec, d.N * d.C * d.P, adaptive ? d.H * d.W : row_work(d), [&](int64_t i) {
     const int64_t n = i / (d.C * d.P), c = i / d.P % d.C, p = i % d.P;
     const AvgTaps row = windows.row(p);
     for (int64_t q = 0; q < d.Q; ++q) {
@@ -76,7 +76,7 @@ void backward(const Pool2dDesc& d, Exec& exec, bool adaptive) {
   T* x = static_cast<T*>(d.x.data);
   const ImageStrides xs = image_strides(d.x), ys = image_strides(d.y);
   const Windows windows{d, adaptive};
-  for_each_sum(exec, d.N * d.C, d.H * d.W, exec.num_threads(), [&](int64_t i, double* sums) {
+  for_each_sum(exec, d.N * d.C, d.H * d.W, d.H * d.W, exec.num_threads(), [&](int64_t i, double* sums) {
     const int64_t n = i / d.C, c = i % d.C;
     for (int64_t p = 0; p < d.P; ++p) {
       const AvgTaps row = windows.row(p);

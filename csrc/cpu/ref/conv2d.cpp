@@ -33,7 +33,7 @@ void forward(const Conv2dDesc& d, Exec& exec) {
   const ConvViews<T> v(d);
   const T* bias = static_cast<const T*>(d.bias.data);
   const T* residual = static_cast<const T*>(d.residual.data);
-  for_each_sum(exec, d.N * d.K * d.P, d.Q, kTasks, [&](int64_t i, double* row) {
+  for_each_sum(exec, d.N * d.K * d.P, v.group_c * d.R * d.S * d.Q, d.Q, kTasks, [&](int64_t i, double* row) {
     const int64_t n = i / (d.K * d.P), k = i / d.P % d.K, p = i % d.P;
     const int64_t c0 = k / v.group_k * v.group_c;
     for (int64_t c = 0; c < v.group_c; ++c) {
@@ -64,7 +64,7 @@ template <class T>
 void backward_data(const Conv2dDesc& d, Exec& exec) {
   const ConvViews<T> v(d);
   const T* bias = static_cast<const T*>(d.bias.data);
-  for_each_sum(exec, d.N * d.C * d.H, d.W, kTasks, [&](int64_t i, double* row) {
+  for_each_sum(exec, d.N * d.C * d.H, v.group_k * d.R * d.S * d.Q, d.W, kTasks, [&](int64_t i, double* row) {
     const int64_t n = i / (d.C * d.H), c = i / d.H % d.C, h = i % d.H;
     const int64_t group = c / v.group_c;
     for (int64_t k = group * v.group_k; k < (group + 1) * v.group_k; ++k) {
@@ -89,7 +89,7 @@ void backward_data(const Conv2dDesc& d, Exec& exec) {
 template <class T>
 void backward_weights(const Conv2dDesc& d, Exec& exec) {
   const ConvViews<T> v(d);
-  for_each_sum(exec, d.K * v.group_c * d.R * d.S, d.Q, kTasks, [&](int64_t i, double* row) {
+  for_each_sum(exec, d.K * v.group_c * d.R * d.S, d.N * d.P * d.Q, d.Q, kTasks, [&](int64_t i, double* row) {
     const int64_t k = i / (v.group_c * d.R * d.S), c = i / (d.R * d.S) % v.group_c;
     const int64_t r = i / d.S % d.R, s = i % d.S;
     const int64_t image_c = k / v.group_k * v.group_c + c;

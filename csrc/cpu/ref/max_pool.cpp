@@ -22,7 +22,7 @@ void forward(const Pool2dDesc& d, Exec& exec) {
   T* y = static_cast<T*>(d.y.data);
   const ImageStrides xs = image_strides(d.x), ys = image_strides(d.y);
   const bool window_codes = d.index_kind == CNNEXT_INDEX_WINDOW;
-  for_each_item(exec, d.N * d.C * d.P, [&](int64_t i) {
+  for_each_item(exec, d.N * d.C * d.P, row_work(d), [&](int64_t i) {
     const int64_t n = i / (d.C * d.P), c = i / d.P % d.C, p = i % d.P;
     const WindowTaps rows = window_taps(p, d.stride_h, d.pad_top, d.dilation_h, d.R, d.H);
     for (int64_t q = 0; q < d.Q; ++q) {

@@ -34,7 +34,7 @@ bool backward(const Pool2dDesc& d, Exec& exec) {
   T* x = static_cast<T*>(d.x.data);
   const ImageStrides xs = image_strides(d.x), ys = image_strides(d.y);
   std::atomic<bool> good{true};
-  for_each_sum(exec, d.N * d.C, d.H * d.W, exec.num_threads(), [&](int64_t i, double* sums) {
+  for_each_sum(exec, d.N * d.C, d.H * d.W, d.H * d.W, exec.num_threads(), [&](int64_t i, double* sums) {
     const int64_t n = i / d.C, c = i % d.C;
     const bool plane_good = for_each_window(d, n, c, ys, [&](int64_t at, int64_t plane) {
       if (plane != kNoTap) sums[plane] += y[at];
@@ -53,7 +53,7 @@ bool unpool(const Pool2dDesc& d, Exec& exec) {
   T* x = static_cast<T*>(d.x.data);
   const ImageStrides xs = image_strides(d.x), ys = image_strides(d.y);
   std::atomic<bool> good{true};
-  for_each_item(exec, d.N * d.C, [&](int64_t i) {
+  for_each_item(exec, d.N * d.C, d.H * d.W, [&](int64_t i) {
     const int64_t n = i / d.C, c = i % d.C, base = n * xs.n + c * xs.c;
     for (int64_t j = 0; j < d.H * d.W; ++j) x[base + j / d.W * xs.h + j % d.W * xs.w] = 0;
     const bool plane_good = for_each_window(d, n, c, ys, [&](int64_t at, int64_t plane) {
@@ -70,7 +70,7 @@ bool gather(const Pool2dDesc& d, Exec& exec) {
   T* y = static_cast<T*>(d.y.data);
   const ImageStrides xs = image_strides(d.x), ys = image_strides(d.y);
   std::atomic<bool> good{true};
-  for_each_item(exec, d.N * d.C, [&](int64_t i) {
+  for_each_item(exec, d.N * d.C, d.H * d.W, [&](int64_t i) {
     const int64_t n = i / d.C, c = i % d.C, base = n * xs.n + c * xs.c;
     const bool plane_good = for_each_window(d, n, c, ys, [&](int64_t at, int64_t plane) {
       y[at] = plane == kNoTap ? T(0) : x[base + plane / d.W * xs.h + plane % d.W * xs.w];
@@ -84,7 +84,7 @@ bool convert(const ConvertIndicesDesc& desc, Exec& exec) {
   const Pool2dDesc& d = desc.pool;
   const ImageStrides is = image_strides(d.indices), os = image_strides(desc.out);
   std::atomic<bool> good{true};
-  for_each_item(exec, d.N * d.C * d.P, [&](int64_t i) {
+  for_each_item(exec, d.N * d.C * d.P, d.Q, [&](int64_t i) {
     PoolPosition at = {i / (d.C * d.P), i / d.P % d.C, i % d.P, 0};
     for (at.q = 0; at.q < d.Q; ++at.q) {
       const int64_t from = at.n * is.n + at.c * is.c + at.p * is.h + at.q * is.w;

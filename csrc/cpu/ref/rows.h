@@ -9,10 +9,18 @@
 
 namespace cnnext {
 
+// Enough tasks to share, none so small that waking a thread costs more than it brings. work: roughly how many
+// operations an item takes.
+inline int64_t task_count(int64_t count, int64_t work) {
+  constexpr int64_t kMostTasks = 64, kLeastWork = 16384;
+  const int64_t items = kLeastWork / std::clamp<int64_t>(work, 1, kLeastWork);  // to a task
+  return std::clamp<int64_t>(count / items, 1, kMostTasks);
+}
+
 // body(i) for each i in [0, count).
 template <class Body>
-void for_each_item(Exec& exec, int64_t count, const Body& body) {
-  const int64_t tasks = std::min<int64_t>(count, 64);
+void for_each_item(Exec& exec, int64_t count, int64_t work, const Body& body) {
+  const int64_t tasks = task_count(count, work);
   exec.parallel_for(tasks, [&](int64_t task) {
     const int64_t end = task + 1 == tasks ? count : count / tasks * (task + 1);
     for (int64_t i = count / tasks * task; i < end; ++i) body(i);
@@ -21,8 +29,9 @@ void for_each_item(Exec& exec, int64_t count, const Body& body) {
 
 // body(i, sums) for each i in [0, count), sums being `width` zeroed doubles. At most max_tasks of them exist.
 template <class Body>
-void for_each_sum(Exec& exec, int64_t count, int64_t width, int64_t max_tasks, const Body& body) {
-  const int64_t tasks = std::max<int64_t>(std::min(count, max_tasks), 1);
+void for_each_sum(Exec& exec, int64_t count, int64_t work, int64_t width, int64_t max_tasks,
+                  const Body& body) {
+  const int64_t tasks = std::min(task_count(count, work), std::max<int64_t>(max_tasks, 1));
   double* sums = exec.scratch_array<double>(tasks * width);
   exec.parallel_for(tasks, [&](int64_t task) {
     double* mine = sums + task * width;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/desc.h"
+
 namespace cnnext {
 
 // The output positions q in [begin, end) whose tap, at q * stride + offset, lies in an image of `size`.
@@ -29,12 +31,14 @@ inline WindowTaps window_taps(int64_t p, int64_t stride, int64_t pad, int64_t di
   return {start, dilation, taps.begin, taps.end};
 }
 
+// Taps read for one row of a pool's outputs; a kernel may be far larger than the image.
+inline int64_t row_work(const Pool2dDesc& d) { return d.Q * std::min(d.R, d.H) * std::min(d.S, d.W); }
+
 // Strides of a dense (N,C,H,W) image by its tensor.
 struct ImageStrides {
   int64_t n, c, h, w;
 };
-template <class TensorType>
-ImageStrides image_strides(const TensorType& t) {
+inline ImageStrides image_strides(const Tensor& t) {
   return {t.strides[0], t.strides[1], t.strides[2], t.strides[3]};
 }
 
