@@ -1,0 +1,29 @@
+// Kernels other than convolution's for AVX-512 F, BW, DQ, VL; compiled with that ISA's flags. See scalar.cpp.
+#include "cpu/ops_ukernels.h"
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+
+#include "cpu/simd/vec16.h"
+
+namespace cnnext {
+namespace {
+using Vec = Vec16;
+}  // namespace
+}  // namespace cnnext
+
+#include "cpu/kernels/max_pool-inl.h"
+
+namespace cnnext {
+namespace {
+constexpr OpsUkernelTable kTable = {"avx512", Vec::kLanes, kMaxPoolUkernels};
+}  // namespace
+
+const OpsUkernelTable* ops_ukernels_avx512() { return &kTable; }
+
+}  // namespace cnnext
+
+#else
+
+const cnnext::OpsUkernelTable* cnnext::ops_ukernels_avx512() { return nullptr; }
+
+#endif

@@ -1,0 +1,20 @@
+// Kernels other than convolution's for the compiler's baseline. See scalar.cpp.
+#include "cpu/simd/vec4.h"
+
+namespace cnnext {
+namespace {
+using Vec = Vec4;
+}  // namespace
+}  // namespace cnnext
+
+#include "cpu/kernels/max_pool-inl.h"
+#include "cpu/ops_ukernels.h"
+
+namespace cnnext {
+namespace {
+constexpr OpsUkernelTable kTable = {"scalar", Vec::kLanes, kMaxPoolUkernels};
+}  // namespace
+
+const OpsUkernelTable* ops_ukernels_scalar() { return &kTable; }
+
+}  // namespace cnnext

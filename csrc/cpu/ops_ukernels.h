@@ -1,0 +1,30 @@
+// The microkernels of everything but convolution, a table an instruction set: see ukernels.h, whose pattern
+// this follows. The files are isa/<isa>_ops.cpp.
+#pragma once
+
+#include "cpu/kernels/max_pool.h"
+
+namespace cnnext {
+
+struct OpsUkernelTable {
+  const char* isa;  // "scalar", "avx2", "avx512"
+  int lanes;        // floats in a vector
+  MaxPoolUkernels max_pool;
+};
+
+// nullptr where this build has no such kernels (another processor family).
+const OpsUkernelTable* ops_ukernels_scalar();
+const OpsUkernelTable* ops_ukernels_avx2();
+const OpsUkernelTable* ops_ukernels_avx512();
+
+// The table of active_isa().
+const OpsUkernelTable& ops_ukernels();
+
+// The name of what ran, for Exec::ran: CNNEXT_KERNEL_NAME("relu") is "cpu/<active isa>/relu".
+struct KernelName {
+  const char *scalar, *avx2, *avx512;
+};
+const char* of_active_isa(const KernelName& name);
+#define CNNEXT_KERNEL_NAME(op) ::cnnext::of_active_isa({"cpu/scalar/" op, "cpu/avx2/" op, "cpu/avx512/" op})
+
+}  // namespace cnnext
