@@ -1,0 +1,234 @@
+"""The CPU kernels of the instruction set in use against the reference, in every layout."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from cnnext import _C, ops, testing
+from op_case import EPS, Case, widen
+from op_cases import all_cases
+
+CASES = all_cases()
+BY_NAME = {str(case): case for case in CASES}
+assert len(BY_NAME) == len(CASES), "two cases have one name"
+
+
+def nchw(array: np.ndarray) -> np.ndarray:
+    return array.copy("C")
+
+
+def nhwc(array: np.ndarray) -> np.ndarray:
+    """Channels-last memory, same logical shape."""
+    if array.ndim not in (3, 4):
+        return array
+    return np.moveaxis(np.moveaxis(array, -3, -1).copy("C"), -1, -3)
+
+
+def strided(array: np.ndarray) -> np.ndarray:
+    """Every other element of a larger array, the last axis backwards."""
+    if array.ndim == 0:
+        return array
+    room = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
+    view = room[tuple(slice(None, None, 2) for _ in array.shape)][..., ::-1]
+    view[...] = array
+    return view
+
+
+LAYOUTS = {"nchw": nchw, "nhwc": nhwc, "strided": strided}
+WEIGHTS = ("weight",)
+
+
+def laid_out(arrays: dict[str, np.ndarray], layout: str) -> dict[str, np.ndarray]:
+    """The arrays in a layout; weights stay as NumPy's users have them, but for "nhwc weights"."""
+    convert = LAYOUTS[layout.split()[0]]
+    keep = () if layout in ("nhwc weights", "strided") else WEIGHTS
+    return {k: v if k in keep or not isinstance(v, np.ndarray) else convert(v) for k, v in arrays.items()}
+
+
+@cache
+def expected(name: str) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None]:
+    """The reference's results and, for sums, the bounds of the float32 error."""
+    case = BY_NAME[name]
+    with testing.backend("ref"):
+        if case.rule == "exact":
+            return case.run(case.make()), None
+        results = case.run(widen(case.make()))
+        if case.rule == "smooth":
+            return results, None
+        magnitude = {k: np.abs(v) if v.dtype.kind == "f" else v for k, v in widen(case.make()).items()}
+        params = {k: v for k, v in case.params.items() if k != "activation"}
+        sums = Case(case.op, case.note, case.arrays, params).run(magnitude)
+    bounds = tuple(4 * np.sqrt(case.terms) * EPS * s for s in sums)
+    if case.params.get("activation"):  # no slope above 1.13, and the activation's own rounding
+        bounds = tuple(1.2 * b + 8 * EPS * (1 + np.abs(r)) for b, r in zip(bounds, results, strict=True))
+    return results, bounds
+
+
+def check(case: Case, actual: tuple[np.ndarray, ...]) -> None:
+    results, bounds = expected(str(case))
+    assert len(actual) == len(results)
+    for i, (got, want) in enumerate(zip(actual, results, strict=True)):
+        assert got.shape == want.shape
+        if case.rule == "exact" or got.dtype.kind != "f":
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want)
+            continue
+        assert got.dtype == np.float32
+        bound = case.scale * EPS * (1 + np.abs(want)) if bounds is None else bounds[i]
+        error = np.abs(got.astype(np.float64) - want)
+        worst = np.unravel_index(np.argmax(error - bound), error.shape) if error.size else ()
+        assert (error <= bound + 1e-37).all(), (
+            f"result {i} at {worst}: {got[worst]} is not {want[worst]} within {np.asarray(bound)[worst]}"
+        )
+
+
+def layouts(case: Case) -> list[str]:
+    arrays = case.make()
+    found = ["nchw"]
+    if any(a.ndim in (3, 4) for k, a in arrays.items() if k not in WEIGHTS):
+        found.append("nhwc")
+    if case.op.startswith("conv") and "weight" in arrays:
+        found.append("nhwc weights")
+    return [*found, "strided"]
+
+
+@pytest.mark.parametrize(
+    ("case", "layout"),
+    [pytest.param(case, layout, id=f"{case} [{layout}]") for case in CASES for layout in layouts(case)],
+)
+def test_against_ref(case: Case, layout: str) -> None:
+    arrays = laid_out(case.make(), layout)
+    before = {k: v.copy() for k, v in arrays.items()}
+    results = case.run(arrays)
+    if case.op != "dropout" or layout == "nchw":  # dropout counts positions in memory order
+        check(case, results)
+    for name, array in arrays.items():
+        if not (name.startswith("running_") and case.params.get("training")):
+            np.testing.assert_array_equal(array, before[name], err_msg=f"{name} was written")
+
+
+IMAGE_OPS = ("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "max_unpool2d")
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op in IMAGE_OPS and "unbatched" not in c.note], ids=str
+)
+def test_the_result_has_the_format_of_x(case: Case) -> None:
+    channels = case.make()["x"].shape[1]
+    for layout, order in (("nchw", (0, 1, 2, 3)), ("nhwc", (0, 2, 3, 1))):
+        if layout == "nhwc" and channels == 1:
+            continue  # the same memory as NCHW, and taken as that
+        for result in case.run(laid_out(case.make(), layout)):
+            assert result.transpose(order).flags.c_contiguous
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.op.startswith(("conv2d", "max_pool2d"))], ids=str)
+def test_the_same_bits_for_any_number_of_threads(case: Case, layout: str) -> None:
+    results = []
+    for threads in (1, 2, 3, 8):
+        _C.set_num_threads(threads)
+        results.append(case.run(laid_out(case.make(), layout)))
+    for other in results[1:]:
+        for first, second in zip(results[0], other, strict=True):
+            assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        "conv2d",
+        "conv2d_backward_data",
+        "conv2d_backward_weights",
+        "batch_norm_forward",
+        "bias_grad",
+        "softmax",
+    ],
+)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_the_same_bits_for_any_number_of_threads_when_large(op: str, layout: str) -> None:
+    """Sizes at which work is split."""
+    rng = np.random.default_rng(0)
+    x = LAYOUTS[layout](rng.standard_normal((4, 40, 33, 35)).astype(np.float32))
+    w = rng.standard_normal((48, 40, 3, 3)).astype(np.float32)
+    g = LAYOUTS[layout](rng.standard_normal((4, 48, 33, 35)).astype(np.float32))
+    calls = {
+        "conv2d": lambda: (ops.conv2d(x, w, padding=1),),
+        "conv2d_backward_data": lambda: (ops.conv2d_backward_data(g, w, x.shape, padding=1),),
+        "conv2d_backward_weights": lambda: (ops.conv2d_backward_weights(g, x, w.shape, padding=1),),
+        "batch_norm_forward": lambda: ops.batch_norm_forward(x, None, None),
+        "bias_grad": lambda: (ops.bias_grad(x),),
+        "softmax": lambda: (ops.softmax(x, 1),),
+    }
+    results = []
+    for threads in (1, 2, 3, 8):
+        _C.set_num_threads(threads)
+        results.append(b"".join(r.tobytes() for r in calls[op]()))
+    assert len(set(results)) == 1
+
+
+def test_dropout_counts_in_memory_order() -> None:
+    x = np.ones((2, 8, 5, 6), np.float32)
+    flat = ops.dropout(x, 0.5, seed=1).reshape(-1)
+    last = ops.dropout(nhwc(x), 0.5, seed=1)
+    np.testing.assert_array_equal(last.transpose(0, 2, 3, 1).reshape(-1), flat)
+
+
+# What still runs on the reference loops. A name goes when its kernel comes; float32 ends with none.
+STILL_ON_REF = {
+    "float32": [
+        "activation_backward",
+        "activation_forward",
+        "adam_step",
+        "adaptive_avg_pool2d_backward",
+        "adaptive_avg_pool2d_forward",
+        "add",
+        "avg_pool2d_backward",
+        "avg_pool2d_forward",
+        "batch_norm_backward",
+        "batch_norm_forward",
+        "bias_add",
+        "bias_grad",
+        "convert_indices",
+        "copy",
+        "cross_entropy_backward",
+        "cross_entropy_forward",
+        "dropout",
+        "max_pool2d_backward",
+        "max_pool2d_forward",
+        "max_pool2d_gather",
+        "max_unpool2d",
+        "sgd_step",
+        "softmax_backward",
+        "softmax_forward",
+    ],
+    "float64": _C.op_names(),
+    "uint8": ["copy", "max_pool2d_forward"],
+    "int8": ["copy", "max_pool2d_forward"],
+}
+
+
+@pytest.mark.parametrize("dtype", STILL_ON_REF)
+def test_what_still_runs_on_ref(dtype: str) -> None:
+    takes = ["copy", "max_pool2d_forward"] if dtype.endswith("int8") else _C.op_names()
+    missing = [name for name in takes if not _C.op_supported("cpu", name, dtype)]
+    assert sorted(missing) == sorted(STILL_ON_REF[dtype])
+
+
+def test_float64_falls_back_to_ref() -> None:
+    x, w = np.ones((1, 2, 5, 4)), np.ones((3, 2, 3, 3))
+    ops.conv2d(x, w)
+    assert testing.last_kernel() == "ref/conv2d_forward"
+
+
+def test_float32_runs_on_the_instruction_set_in_use() -> None:
+    x, w = np.ones((1, 2, 5, 4), np.float32), np.ones((3, 2, 3, 3), np.float32)
+    ops.conv2d(x, w)
+    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d")
+    with testing.backend("ref"):
+        ops.conv2d(x, w)
+        assert testing.last_kernel() == "ref/conv2d_forward"
+    with pytest.raises(NotImplementedError, match="cuda"), testing.backend("cuda"):
+        ops.conv2d(x, w)
