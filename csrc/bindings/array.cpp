@@ -121,6 +121,12 @@ bool is_true_attr(PyObject* object, const char* name) {
   return on;
 }
 
+// numpy.float32(1) and its kind: what arithmetic of arrays without axes gives.
+bool is_numpy_scalar(PyObject* object) {
+  static PyObject* type = py::object(py::module_::import("numpy").attr("generic")).release().ptr();
+  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(type));
+}
+
 bool is_jax(PyObject* object) {
   py::object module =
       py::getattr(py::handle(reinterpret_cast<PyObject*>(Py_TYPE(object))), "__module__", py::none());
@@ -186,6 +192,10 @@ void Array::acquire(PyObject* object, const char* name, Access access) {
   present_ = true;
   tensor_.device_type = CNNEXT_CPU;
   if (py::detail::npy_api::get().PyArray_Check_(object)) return view_numpy(object, access);
+  if (access == Access::kRead && is_numpy_scalar(object)) {
+    owner_ = py::module_::import("numpy").attr("asarray")(py::handle(object)).release().ptr();
+    return view_numpy(owner_, access);
+  }
   PyTypeObject* torch = torch_tensor_type();
   bool is_torch = torch && PyObject_TypeCheck(object, torch);
   if (is_torch) library_ = Library::kTorch;
@@ -237,9 +247,11 @@ void Array::view_numpy(PyObject* array, Access access) {
   if (access == Access::kWrite) {
     raise(PyExc_ValueError, "%s is written, so its elements must be aligned to their size", name_);
   }
-  owner_ = py::detail::npy_api::get().PyArray_NewCopy_(array, 0 /* C order */);
-  if (!owner_) throw py::error_already_set();
-  view_numpy(owner_, access);
+  PyObject* copy = py::detail::npy_api::get().PyArray_NewCopy_(array, 0 /* C order */);
+  if (!copy) throw py::error_already_set();
+  Py_XDECREF(owner_);  // may be array
+  owner_ = copy;
+  view_numpy(copy, access);
 }
 
 bool Array::view_torch(PyObject* tensor, Access access) {
@@ -251,9 +263,7 @@ bool Array::view_torch(PyObject* tensor, Access access) {
     return false;
   }
   owner_ = array;
-  PyObject* kept = array;
   view_numpy(array, access);
-  if (owner_ != kept) Py_DECREF(kept);  // view_numpy made an aligned copy
   return true;
 }
 
