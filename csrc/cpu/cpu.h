@@ -10,5 +10,6 @@ Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec);
 Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec);
 
 Ran cpu_max_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_max_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
 
 }  // namespace cnnext

@@ -17,6 +17,7 @@ OpTable make_table() {
   t.conv2d_backward_data = cpu_conv2d_backward_data;
   t.conv2d_backward_weights = cpu_conv2d_backward_weights;
   t.max_pool2d_forward = cpu_max_pool2d_forward;
+  t.max_pool2d_backward = cpu_max_pool2d_backward;
   return t;
 }
 

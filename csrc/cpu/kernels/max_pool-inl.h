@@ -178,27 +178,52 @@ inline void add_term(const PoolTerm& term, int64_t at, int n, Vec* sum, IVec* ma
   *matched = count_where(m, *matched);
 }
 
-template <bool kTail>
+// kTerms 0: as many as the list says.
+template <int kTerms, bool kTail>
 inline Vec sum_terms(const PoolTerm* terms, int64_t num_terms, int64_t at, int n, IVec* matched) {
   Vec sum = Vec::zero();
-  for (int64_t t = 0; t < num_terms; ++t) add_term<kTail>(terms[t], at, n, &sum, matched);
+#pragma GCC unroll 4
+  for (int64_t t = 0; t < (kTerms ? kTerms : num_terms); ++t) {
+    add_term<kTail>(terms[t], at, n, &sum, matched);
+  }
   return sum;
 }
 
 // out[i] = the terms' sum, for i < count.
-inline void grad_run(const PoolTerm* terms, int64_t num_terms, int64_t count, float* out, IVec* matched) {
+template <int kTerms>
+inline void grad_run_as(const PoolTerm* terms, int64_t num_terms, int64_t at, int64_t count, float* out,
+                        IVec* matched) {
   constexpr int L = Vec::kLanes;
   int64_t i = 0;
-  for (; i + L <= count; i += L) sum_terms<false>(terms, num_terms, i, L, matched).store(out + i);
+  for (; i + L <= count; i += L)
+    sum_terms<kTerms, false>(terms, num_terms, at + i, L, matched).store(out + i);
   if (i < count) {
     const int n = static_cast<int>(count - i);
-    sum_terms<true>(terms, num_terms, i, n, matched).store_tail(out + i, n);
+    sum_terms<kTerms, true>(terms, num_terms, at + i, n, matched).store_tail(out + i, n);
   }
 }
 
-int64_t max_pool_grad_pixel(const MaxPoolGradPixel& a) {
+template <int kTerms>
+void max_pool_grad_pixels_as(const MaxPoolGradPixels& a, IVec* matched) {
+  PoolTerm terms[kTerms ? kTerms : 1];
+  for (int t = 0; t < kTerms; ++t) terms[t] = a.terms[t];
+  for (int64_t i = 0; i < a.pixels; ++i) {
+    grad_run_as<kTerms>(kTerms ? terms : a.terms, a.num_terms, i * a.channels, a.channels,
+                        a.grad_x + i * a.out_step, matched);
+  }
+}
+
+int64_t max_pool_grad_pixels(const MaxPoolGradPixels& a) {
   IVec matched = IVec::set1(0);
-  grad_run(a.terms, a.num_terms, a.channels, a.grad_x, &matched);
+  if (a.num_terms == 1) {
+    max_pool_grad_pixels_as<1>(a, &matched);
+  } else if (a.num_terms == 2) {
+    max_pool_grad_pixels_as<2>(a, &matched);
+  } else if (a.num_terms == 4) {
+    max_pool_grad_pixels_as<4>(a, &matched);
+  } else {
+    max_pool_grad_pixels_as<0>(a, &matched);
+  }
   return sum_lanes(matched);
 }
 
@@ -206,13 +231,13 @@ int64_t max_pool_grad_row(const MaxPoolGradRow& a) {
   constexpr int L = Vec::kLanes;
   IVec matched = IVec::set1(0);
   if (a.stride == 1) {
-    grad_run(a.terms[0], a.num_terms[0], a.width, a.grad_x, &matched);
+    grad_run_as<0>(a.terms[0], a.num_terms[0], 0, a.width, a.grad_x, &matched);
     return sum_lanes(matched);
   }
   int64_t w = 0;
   for (; w + 2 * L <= a.width; w += 2 * L) {
-    const Vec even = sum_terms<false>(a.terms[0], a.num_terms[0], w / 2, L, &matched);
-    const Vec odd = sum_terms<false>(a.terms[1], a.num_terms[1], w / 2, L, &matched);
+    const Vec even = sum_terms<0, false>(a.terms[0], a.num_terms[0], w / 2, L, &matched);
+    const Vec odd = sum_terms<0, false>(a.terms[1], a.num_terms[1], w / 2, L, &matched);
     Vec lower, upper;
     interleave(even, odd, &lower, &upper);
     lower.store(a.grad_x + w);
@@ -220,8 +245,8 @@ int64_t max_pool_grad_row(const MaxPoolGradRow& a) {
   }
   if (w < a.width) {
     const int n = static_cast<int>(a.width - w), evens = (n + 1) / 2, odds = n / 2;
-    const Vec even = sum_terms<true>(a.terms[0], a.num_terms[0], w / 2, evens, &matched);
-    const Vec odd = sum_terms<true>(a.terms[1], a.num_terms[1], w / 2, odds, &matched);
+    const Vec even = sum_terms<0, true>(a.terms[0], a.num_terms[0], w / 2, evens, &matched);
+    const Vec odd = sum_terms<0, true>(a.terms[1], a.num_terms[1], w / 2, odds, &matched);
     Vec lower, upper;
     interleave(even, odd, &lower, &upper);
     if (n >= L) {
@@ -293,9 +318,9 @@ int64_t pool_widen(const void* codes, int32_t dtype, int64_t count, int64_t base
   }
 }
 
-constexpr MaxPoolUkernels kMaxPoolUkernels = {max_pool_pixels,     max_pool_row,      pool_strip,
-                                              max_pool_grad_pixel, max_pool_grad_row, pool_narrow,
-                                              pool_widen};
+constexpr MaxPoolUkernels kMaxPoolUkernels = {
+    max_pool_pixels,   max_pool_row, pool_strip, max_pool_grad_pixels,
+    max_pool_grad_row, pool_narrow,  pool_widen};
 
 }  // namespace
 }  // namespace cnnext

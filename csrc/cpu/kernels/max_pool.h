@@ -49,12 +49,14 @@ struct PoolTerm {
   int32_t tap;
 };
 
-// Channels-last: one pixel of grad_x, or zero where there are no terms.
-struct MaxPoolGradPixel {
+// Channels-last: pixels of grad_x, whose terms lie `channels` further from one to the next. No terms give
+// zeros.
+struct MaxPoolGradPixels {
   const PoolTerm* terms;
   int64_t num_terms;
-  int64_t channels;
+  int64_t pixels, channels;
   float* grad_x;
+  int64_t out_step;  // floats from one pixel to the next
 };
 
 // Planes: a row of grad_x. Element i * stride + k is the sum of terms[k]; stride is 1 or 2.
@@ -68,9 +70,9 @@ struct MaxPoolGradRow {
 struct MaxPoolUkernels {
   void (*pixels)(const MaxPoolPixels&);
   void (*row)(const MaxPoolRow&);
-  bool (*strip)(const PoolStrip&);                 // whether the row holds a NaN
-  int64_t (*grad_pixel)(const MaxPoolGradPixel&);  // how many codes matched
-  int64_t (*grad_row)(const MaxPoolGradRow&);      // the same
+  bool (*strip)(const PoolStrip&);                   // whether the row holds a NaN
+  int64_t (*grad_pixels)(const MaxPoolGradPixels&);  // how many codes matched
+  int64_t (*grad_row)(const MaxPoolGradRow&);        // the same
   // Codes to and from their stored form, whose dtype is uint8, uint16 or int32 (taps) or int64 (plane
   // indices); all ones is -1. widen gives 1 + tap, or 1 + index - base - i * step, and 0 for -1 and for what
   // an int32 cannot hold; it returns how many were not -1.
