@@ -140,6 +140,15 @@ void copy_now(Exec& exec, const Tensor& src, const Tensor& dst) {
   ref_table()->copy(desc, exec);
 }
 
+// The CPU's backends would read device memory through a host pointer.
+void check_reachable(const Exec& exec, const Tensor& t) {
+  if (t.device_type != CNNEXT_CUDA || exec.backend() == CNNEXT_BACKEND_CUDA) return;
+  if (exec.backend() == CNNEXT_BACKEND_AUTO) {
+    fail_not_implemented("a tensor is on CUDA, and the cuda backend is not available: ", cnnext_cuda_reason());
+  }
+  fail_value("a tensor is on CUDA, but the context's backend is ", exec.backend(), ", which runs on the CPU");
+}
+
 Tensor scratch_tensor(Exec& exec, const Tensor& like) {
   Tensor result = like;
   result.data = exec.scratch(static_cast<size_t>(numel(like) * dtype_size(like.dtype)));
@@ -149,6 +158,7 @@ Tensor scratch_tensor(Exec& exec, const Tensor& like) {
 }  // namespace
 
 Tensor Call::dense(const Tensor& t, Format format) {
+  check_reachable(exec_, t);
   if (is_dense(t, format)) return t;
   Tensor wanted = t;
   set_format(&wanted, format);
@@ -160,6 +170,7 @@ Tensor Call::dense(const Tensor& t, Format format) {
 Tensor Call::contiguous(const Tensor& t) { return dense(t, Format::kNCHW); }
 
 Tensor Call::dense_like(const Tensor& t, const Tensor& like) {
+  check_reachable(exec_, t);
   bool same = true;
   for (int i = 0; i < t.ndim; ++i) same = same && (t.shape[i] <= 1 || t.strides[i] == like.strides[i]);
   if (same) return t;
@@ -195,6 +206,7 @@ Tensor Call::output(const Tensor& out, Format format) {
 }
 
 Tensor Call::output_like(const Tensor& out, const Tensor& like) {
+  check_reachable(exec_, out);
   bool direct = true;
   for (int i = 0; i < out.ndim; ++i)
     direct = direct && (out.shape[i] <= 1 || out.strides[i] == like.strides[i]);
