@@ -144,7 +144,8 @@ void copy_now(Exec& exec, const Tensor& src, const Tensor& dst) {
 void check_reachable(const Exec& exec, const Tensor& t) {
   if (t.device_type != CNNEXT_CUDA || exec.backend() == CNNEXT_BACKEND_CUDA) return;
   if (exec.backend() == CNNEXT_BACKEND_AUTO) {
-    fail_not_implemented("a tensor is on CUDA, and the cuda backend is not available: ", cnnext_cuda_reason());
+    fail_not_implemented("a tensor is on CUDA, and the cuda backend is not available: ",
+                         cnnext_cuda_reason());
   }
   fail_value("a tensor is on CUDA, but the context's backend is ", exec.backend(), ", which runs on the CPU");
 }
