@@ -76,7 +76,7 @@ def _run(
             scheduled.add(node)
             heapq.heappush(heap, (-node.order, node))
 
-    with set_grad_enabled(create_graph):
+    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
         for variable, grad in zip(outputs, grads, strict=True):
             send(edge_of(variable), grad, False)
         while heap:
@@ -135,7 +135,7 @@ def backward(
     roots = _root_gradients([tensor], [gradient], "backward()")
     retain = create_graph if retain_graph is None else retain_graph
     for (leaf, _), (grad, fresh) in _run([tensor], roots, None, retain, create_graph).items():
-        with set_grad_enabled(create_graph):
+        with set_grad_enabled(create_graph), np.errstate(all="ignore"):
             if leaf.grad is None:
                 leaf.grad = grad if fresh else grad.clone()
             elif create_graph:

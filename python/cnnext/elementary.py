@@ -13,22 +13,25 @@ import numpy as np
 from . import ops
 from .tape import defvjp, primitive
 
-_silent = np.errstate(all="ignore")  # 1 / 0 and log(0) are infinite without a warning, as in torch
+_silent = np.errstate(all="ignore")  # 1 / 0 is infinite and inf * 0 NaN without a warning, as in torch
 
 # ---- arithmetic ----
 
 
 @primitive
+@_silent
 def add(x: Any, y: Any) -> Any:
     return np.add(x, y)
 
 
 @primitive
+@_silent
 def subtract(x: Any, y: Any) -> Any:
     return np.subtract(x, y)
 
 
 @primitive
+@_silent
 def multiply(x: Any, y: Any) -> Any:
     return np.multiply(x, y)
 
@@ -36,7 +39,8 @@ def multiply(x: Any, y: Any) -> Any:
 @primitive
 @_silent
 def divide(x: Any, y: Any) -> Any:
-    return np.true_divide(x, y)
+    whole = x.dtype.kind != "f" and y.dtype.kind != "f"  # integers give float32, not NumPy's float64
+    return np.true_divide(x, y, dtype=np.float32) if whole else np.true_divide(x, y)
 
 
 @primitive
@@ -117,6 +121,10 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return np.where(condition, x, y)
 
 
+def _power_rule_x(g: Any, x: Any, y: Any) -> Any:
+    return g * where((x == 0) & (y == 0), y * 0.0, y * x ** (y - 1.0))  # 0 ** -1 would make it NaN
+
+
 def _power_rule_y(g: Any, x: Any, y: Any, out: Any) -> Any:
     # x ** y is flat in y at x = 0 (y >= 0), where log(x) would give 0 * -inf.
     flat = (x == 0) & (y >= 0)
@@ -142,7 +150,7 @@ defvjp(add, lambda g: g, lambda g: g)
 defvjp(subtract, lambda g: g, lambda g: -g)
 defvjp(multiply, lambda g, y: g * y, lambda g, x: g * x)
 defvjp(divide, lambda g, y: g / y, lambda g, out, y: -g * (out / y))
-defvjp(power, lambda g, x, y: g * where(y == 0, y * 0.0, y * x ** (y - 1.0)), _power_rule_y)
+defvjp(power, _power_rule_x, _power_rule_y)
 defvjp(
     power_scalar, lambda g, x, exponent: g * 0.0 if exponent == 0 else g * (exponent * x ** (exponent - 1))
 )
@@ -166,6 +174,7 @@ defvjp(
 
 
 @primitive
+@_silent
 def matmul(x: Any, y: Any) -> Any:
     return np.matmul(x, y)
 
@@ -211,11 +220,13 @@ logical_and, logical_or, logical_not = (
 
 
 @primitive
+@_silent
 def sum_axes(x: Any, *, axes: tuple[int, ...], keepdim: bool) -> Any:
     return np.sum(x, axis=axes, keepdims=keepdim)
 
 
 @primitive
+@_silent
 def mean_axes(x: Any, *, axes: tuple[int, ...], keepdim: bool) -> Any:
     return np.mean(x, axis=axes, keepdims=keepdim)
 
@@ -288,6 +299,7 @@ def expand(x: Any, *, shape: tuple[int, ...]) -> Any:
 
 
 @primitive
+@_silent
 def cast(x: Any, *, dtype: Any) -> Any:
     return x.astype(dtype)
 
@@ -307,6 +319,7 @@ def contiguous(x: Any, *, channels_last: bool) -> Any:
 
 
 @primitive
+@_silent
 def sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     lead = x.ndim - len(shape)
     axes = tuple(range(lead)) + tuple(

@@ -10,7 +10,7 @@ import numpy as np
 from . import elementary as el
 from .autograd import backward
 from .grad_mode import mode as _mode
-from .tape import Primitive, Variable, set_variable_type, wrap
+from .tape import Variable, set_variable_type, wrap
 from .tensor_math import DEFAULT_DTYPE, TensorMath, array_index
 
 _MEMORY_FORMATS = ("contiguous_format", "channels_last", "preserve_format")
@@ -281,16 +281,15 @@ class Tensor(TensorMath):
 
     # -- changes in place --
 
-    def _writable_leaf(self) -> None:
-        if _mode.enabled and self._requires_grad and self._node is None:
-            raise RuntimeError("a leaf that requires grad is changed in place; do it under no_grad()")
+    def _assign(self, function: Any, *others: Any, **params: Any) -> Tensor:
+        """self = function(self, *others): in its memory, and on the tape as the new history of self.
 
-    def _assign(self, primitive: Primitive, *others: Any, **params: Any) -> Tensor:
-        """self = primitive(self, *others): in its memory, and on the tape as the new history of self."""
-        self._writable_leaf()
-        tracked = _mode.enabled and (
-            self._requires_grad or any(isinstance(o, Variable) and o._requires_grad for o in others)
-        )
+        function: a primitive, or a composition of them. If its rules keep the first argument, backward
+        fails, as that argument is overwritten.
+        """
+        tracked = _mode.enabled and any(isinstance(o, Variable) and o._requires_grad for o in (self, *others))
+        if tracked and self._requires_grad and self._node is None:
+            raise RuntimeError("a leaf that requires grad is changed in place; do it under no_grad()")
         if tracked and self._view is not None:
             raise NotImplementedError(
                 "changing a view in place where gradients are recorded is not supported; write it out of "
@@ -299,15 +298,14 @@ class Tensor(TensorMath):
         old = wrap(self.data)
         old._node, old._index, old._requires_grad = self._node, self._index, self._requires_grad
         old._version = self._version
-        result = primitive(old, *others, **params)
-        if result.data.shape != self.data.shape or not np.can_cast(
-            result.data.dtype, self.data.dtype, "same_kind"
-        ):
+        result = function(old, *others, **params)
+        mine, new = self.data, result.data
+        if new.shape != mine.shape or not np.can_cast(new.dtype, mine.dtype, "same_kind"):
             raise ValueError(
-                f"{primitive.name} in place: the result, {result.data.dtype} of shape "
-                f"{list(result.data.shape)}, does not fit {self.data.dtype} of shape {list(self.data.shape)}"
+                f"change in place: the result, {new.dtype} of shape {list(new.shape)}, does not fit the "
+                f"tensor, {mine.dtype} of shape {list(mine.shape)}"
             )
-        self.data[...] = result.data
+        mine[...] = new
         self._version.count += 1
         if tracked:
             self._version.epoch += 1

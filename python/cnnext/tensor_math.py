@@ -338,6 +338,10 @@ class TensorMath(Variable):
             self, shape=tuple(own[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(shape))
         )
 
+    def sum_to(self, shape: tuple[int, ...]) -> Tensor:
+        """Summed over the axes along which `shape` is broadcast to this one's: broadcasting undone."""
+        return el.sum_to(self, shape=shape)
+
     def flip(self, *dims: Any) -> Tensor:
         """Dimensions reversed, a copy."""
         return el.flip(self, dims=tuple(as_axis(d, self.data.ndim) for d in _sizes(dims, "flip")))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ops
-from ..elementary import exp
+from ..elementary import copy, exp
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
 from ._common import as_tensor, records
@@ -102,7 +102,9 @@ def apply_activation(x: Any, kind: str, negative_slope: float = 0.01, inplace: b
         ops.activation(x.data, kind, negative_slope=negative_slope, out=x.data)
         x._version.count += 1
         return x
-    return x._assign(primitive_, kind=kind, negative_slope=negative_slope)
+    # What is overwritten cannot be kept for the gradient; a copy can.
+    source = (lambda x: x) if keeps_output else copy
+    return x._assign(lambda x: primitive_(source(x), kind=kind, negative_slope=negative_slope))
 
 
 def relu(x: Any, inplace: bool = False) -> Tensor:
