@@ -25,8 +25,9 @@ inline Tensor absent() {
 //   backward-weights   w <- y, x
 // An empty result never reaches a backend. An empty sum may (forward: C == 0; backward-data: K == 0;
 // backward-weights: N == 0): a backend may decline it with kUnsupported, and ref takes it.
-// Always (P - 1) * stride_h + dilation_h * (R - 1) + 1 <= H + pads, so every tap lies in the padded image; but
-// conv_transpose2d's output_padding can make P less than the number of windows that fit: never recompute it.
+// Always (P - 1) * stride_h + dilation_h * (R - 1) + 1 <= H + pads, so every tap lies in the padded image;
+// but conv_transpose2d's output_padding can make P less than the number of windows that fit: never recompute
+// it.
 struct Conv2dDesc {
   int64_t N, C, H, W, K, R, S, P, Q, groups;
   int64_t stride_h, stride_w, dilation_h, dilation_w;
@@ -43,6 +44,9 @@ struct Conv2dDesc {
 //   max_pool2d_forward   y, indices <- x        max_pool2d_backward  x <- y, indices (accumulates)
 //   max_pool2d_gather    y <- x, indices        max_unpool2d         x <- y, indices (assigns)
 //   avg / adaptive       y <- x                 their backwards      x <- y
+// Empty results never reach a backend; adaptive's backward may have P or Q 0 (x is zero-filled). Codes in
+// indices come from outside: see pool_index.h. Where ceil_mode reaches beyond the padded image, P and Q say
+// so: never recompute them.
 struct Pool2dDesc {
   int64_t N, C, H, W, P, Q, R, S;  // adaptive: R = S = 0
   int64_t stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_bottom, pad_left, pad_right;

@@ -167,8 +167,8 @@ typedef struct cnnext_conv2d_params {
   int64_t stride[2];  /* h, w */
   int64_t padding[4]; /* top, bottom, left, right */
   int64_t dilation[2];
-  int64_t output_padding[2]; /* conv_transpose2d; and the conv2d calls that are its gradients, where it is taken
-                              * off the end of the image side before windows are counted */
+  int64_t output_padding[2]; /* conv_transpose2d; and the conv2d calls that are its gradients, where it is
+                              * taken off the end of the image side before windows are counted */
   int64_t groups;
   int32_t padding_mode;
   int32_t activation;
