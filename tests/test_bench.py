@@ -1,0 +1,197 @@
+"""The benchmark runs end to end, refuses what it cannot mean, and catches wrong results. No timings here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench import measure, report, shapes  # noqa: E402
+from bench.run import main  # noqa: E402
+
+TINY = """
+conv  c  N=2 C=4 H=6 W=5 K=6 R=3 S=2 stride=2,1 padding=1,0 groups=2   # a comment
+max_pool  m  C=3 H=6 W=7 R=3 S=2 padding=1
+avg_pool  a  C=3 H=6 W=7 R=2 S=2 stride=1
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.txt"
+    path.write_text(TINY)
+    return path
+
+
+def quick(*arguments: str | Path) -> list[str]:
+    return ["--blocks", "1", "--repeats", "2", "--rest-ms", "0", "--threads", "1", *map(str, arguments)]
+
+
+def test_end_to_end(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(quick("--shapes", tiny, "--out", out, "--peers", "none", "--algorithms", "auto,packed")) == 0
+    found = json.loads((out / "bench.json").read_text())
+    assert found["schema"] == report.SCHEMA
+    assert {"processor", "cpus", "usable_cpus", "system", "python", "load_average"} <= found["machine"].keys()
+    assert found["settings"]["threads"] == 1
+    assert found["settings"]["checked_against"] == "ref"
+    assert [about["label"] for about in found["contestants"]] == ["cnnext", "cnnext packed"]
+    isa = found["contestants"][0]["isa"]
+    assert found["limits"]["best"][f"gflops_{isa}"] > 0
+    assert found["limits"]["best"]["read_gbs"] > 0
+    rows = found["results"]
+    conv = [row for row in rows if row["kind"] == "conv"]
+    # conv: 3 passes and the packed forward; pools: 2 passes each; two layouts of everything
+    assert len(conv) == 2 * 4
+    assert len(rows) == 2 * (4 + 2 + 2)
+    for row in rows:
+        assert row["times_ms"], row
+        assert len(row["times_ms"]) == 2
+        assert row["median_ms"] > 0
+        assert row["gbytes_per_s"] > 0
+        assert row["layout"] in ("nchw", "nhwc")
+        assert 0 <= row["error"] < measure.TOLERANCE
+        assert row["kernel"]
+        assert (row["percent_of_peak"] is not None) == (row["kind"] == "conv")
+    assert conv[0]["P"] == 3
+    assert conv[0]["Q"] == 4
+    assert conv[0]["flops"] == 2 * 2 * 6 * 3 * 4 * 2 * 3 * 2
+    assert found["ratios"] == []
+    table = capsys.readouterr().out
+    assert "GFLOP/s" in table
+    assert "limits measured in this run" in table
+    if importlib.util.find_spec("matplotlib"):
+        assert (out / "roofline.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_beside_torch(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = quick("--shapes", tiny, "--out", out, "--malloc", "kept,default", "--no-peak", "--batch", "3")
+    assert main(arguments) == 0
+    found = json.loads((out / "bench.json").read_text())
+    assert found["settings"]["checked_against"] == "torch kept"
+    assert found["limits"] is None
+    assert {row["contestant"] for row in found["results"]} == {"cnnext", "torch", "torch kept"}
+    assert {row["N"] for row in found["results"]} == {3}
+    assert len(found["ratios"]) == 2 * 2 * (3 + 2 + 2)
+    assert all(entry["ratio"] > 0 for entry in found["ratios"])
+
+
+def test_as_a_script(tmp_path: Path) -> None:
+    for command in (["-m", "bench"], [str(ROOT / "bench" / "run.py")]):
+        result = subprocess.run(
+            [sys.executable, *command, "--shapes", "nowhere"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert result.returncode == 2
+        assert result.stderr.startswith(
+            "bench: 'nowhere' is neither a file nor one of the stored shapes: cifar,"
+        )
+        assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--passes", "fwd,sideways"], "--passes has 'sideways'; it must be of fwd, bwd_data, bwd_weights"),
+        (["--layouts", "nchw,hwcn"], "--layouts has 'hwcn'"),
+        (["--layouts", ""], "must not be empty"),
+        (["--algorithms", "fast"], "--algorithms has 'fast'; it must be of auto, direct, packed"),
+        (["--peers", "mxnet"], "--peers has 'mxnet'"),
+        (["--malloc", "mine"], "--malloc has 'mine'"),
+        (["--filter", "no_such_layer"], "no layer is left"),
+        (["--rest-ms", "-1"], "--rest-ms is -1"),
+        (["--isa", "avx9000"], 'CNNEXT_CPU_ISA is "avx9000"; it must be one of scalar'),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--malloc" in arguments and importlib.util.find_spec("torch") is None:
+        arguments = [*arguments, "--peers", "none"]
+    assert main(["--shapes", "lenet", "--no-peak", "--out", str(tmp_path), *arguments]) != 0
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--batch", "--threads", "--blocks", "--repeats"])
+@pytest.mark.parametrize("value", ["0", "-3", "two"])
+def test_wrong_counts(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([flag, value])
+    assert ended.value.code == 2
+    assert f"{value!r} is not a whole number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("pool p C=1 H=2 W=2 R=1 S=1", "'pool' is not a kind of layer"),
+        ("conv C=1 H=2 W=2 K=1 R=1 S=1", "a name must follow"),
+        ("conv c C=1 H=2 W=2 R=1 S=1", "K must be given"),
+        ("conv c C=1 H=2 W=2 K=1 R=1 S=1 C=2", "C is given twice"),
+        ("conv c C=one H=2 W=2 K=1 R=1 S=1", "C is 'one'; it must be a whole number"),
+        ("conv c C=0 H=2 W=2 K=1 R=1 S=1", "C is 0; it must be at least 1"),
+        ("conv c C=1 H=2 W=2 K=1 R=1 S=1 stride=1,2,3", "one number or two"),
+        ("conv c C=1 H=2 W=2 K=1 R=1 S=1 stride=0", "stride is 0"),
+        ("conv c C=1 H=2 W=2 K=1 R=1 S=1 colour=3", "is not KEY=VALUE"),
+        ("conv c C=3 H=2 W=2 K=4 R=1 S=1 groups=2", "must divide"),
+        ("conv c C=1 H=2 W=2 K=1 R=3 S=1", "does not fit"),
+        ("max_pool p C=1 H=4 W=4 R=2 S=2 groups=1", "is not KEY=VALUE"),
+        ("max_pool p C=1 H=4 W=4 R=2 S=2 padding=2", "at most half its window"),
+    ],
+)
+def test_wrong_shape_lines(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.txt"
+    path.write_text(f"# first line\n{line}\n")
+    with pytest.raises(shapes.ShapeError) as raised:
+        shapes.read_file(path)
+    assert message in str(raised.value)
+    assert str(raised.value).startswith(f"{path}:2: ")
+
+
+def test_wrong_shape_files(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("# nothing\n")
+    with pytest.raises(shapes.ShapeError, match="no layers"):
+        shapes.read_file(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(shapes.ShapeError, match="not a text file"):
+        shapes.read_file(path)
+    path.write_text(2 * "conv c C=1 H=2 W=2 K=1 R=1 S=1\n")
+    with pytest.raises(shapes.ShapeError, match="already"):
+        shapes.read_file(path)
+
+
+def test_stored_shapes_are_sound() -> None:
+    assert {"kernels_md", "resnet50", "vgg16", "mobilenetv2", "lenet", "cifar", "pools"} <= set(
+        shapes.stored()
+    )
+    for name in shapes.stored():
+        layers = shapes.load(name)
+        assert all(layer.bytes > 0 and layer.P > 0 and layer.Q > 0 for layer in layers)
+    resnet = {layer.name: layer for layer in shapes.load("resnet50")}
+    assert resnet["conv1"].y_shape == (1, 64, 112, 112)
+    assert resnet["pool1"].y_shape == (1, 64, 56, 56)
+    assert resnet["layer4.0.conv2"].y_shape == (1, 512, 7, 7)
+    assert resnet["conv1"].flops == 2 * 64 * 112 * 112 * 3 * 49
+
+
+def test_a_wrong_result_is_caught() -> None:
+    want = np.random.default_rng(0).random((2, 3, 4)).astype(np.float32)
+    assert measure.difference({"result": want}, {"result": want}, "x") == 0
+    wrong = want.copy()
+    wrong[1, 2, 3] += 0.5
+    for other in (wrong, np.where(want == want[0, 0, 0], np.nan, want), want[1:]):
+        with pytest.raises(measure.WrongResult):
+            measure.difference({"result": want}, {"result": other}, "x")
+    places = np.arange(24).reshape(want.shape)
+    with pytest.raises(measure.WrongResult, match="24 of 24 indices"):
+        measure.difference({"result": want, "indices": places}, {"result": want, "indices": places + 1}, "x")
