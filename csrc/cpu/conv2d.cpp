@@ -4,6 +4,7 @@
 
 #include "cpu/conv2d_k_driver.h"
 #include "cpu/cpu.h"
+#include "cpu/depthwise.h"
 #include "cpu/ref/activation.h"
 
 namespace cnnext {
@@ -56,9 +57,11 @@ struct Algorithm {
 };
 
 constexpr Algorithm kForward[] = {
+    {"depthwise", depthwise_supports, depthwise_forward},
     {"conv2d_k", conv_k_supports, conv_k_forward},
 };
 constexpr Algorithm kBackwardData[] = {
+    {"depthwise", depthwise_supports, depthwise_backward_data},
     {"conv2d_k", conv_k_supports, conv_k_backward_data},
 };
 

@@ -4,6 +4,7 @@
 
 #include "cpu/conv_weights_task.h"
 #include "cpu/cpu.h"
+#include "cpu/depthwise.h"
 #include "cpu/strands.h"
 #include "cpu/ukernels.h"
 
@@ -144,6 +145,10 @@ Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
   exec.ran(kernels.name);
   const int64_t floats = desc.K * (desc.C / desc.groups) * desc.R * desc.S;
   if (floats == 0) return Ran::kDone;
+  if (desc.N > 0 && depthwise_supports(desc)) {
+    depthwise_backward_weights(desc, exec);
+    return Ran::kDone;
+  }
   if (desc.N > 0) {
     const ConvWeightsPlan plan = plan_conv_weights(desc, kernels);
     if (plan.units() > 0) {

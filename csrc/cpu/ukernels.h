@@ -5,6 +5,7 @@
 #include "cpu/kernels/conv_k.h"
 #include "cpu/kernels/conv_pack.h"
 #include "cpu/kernels/conv_weights.h"
+#include "cpu/kernels/depthwise.h"
 
 namespace cnnext {
 
@@ -14,6 +15,7 @@ struct UkernelTable {
   ConvKUkernels conv_k;
   ConvPackUkernels conv_pack;
   ConvWeightsUkernels conv_weights;
+  DepthwiseUkernels depthwise;
 };
 
 // nullptr where this build has no such kernels (another processor family).

@@ -17,6 +17,7 @@ constexpr const char* kIsaName = "avx2";
 #include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
+#include "cpu/kernels/depthwise-inl.h"
 
 namespace cnnext {
 namespace {
@@ -25,11 +26,13 @@ constexpr ConvKTile kConvKTiles[] = {
     {6, 16, ConvK6<Vec, 2>::run, "cpu/avx2/conv2d_k_6x16"},
 };
 constexpr ConvKTile kConvKNarrow = {12, 4, ConvK12<HalfVec, 1>::run, "cpu/avx2/conv2d_k_12x4"};
-constexpr UkernelTable kTable = {kIsaName,
-                                 Vec::kLanes,
-                                 {Vec::kLanes, 2, kConvKTiles, &kConvKNarrow},
-                                 kConvPackUkernels,
-                                 conv_weights_ukernels_16<Vec>("cpu/avx2/conv2d_weights_6x16")};
+constexpr UkernelTable kTable = {
+    kIsaName,
+    Vec::kLanes,
+    {Vec::kLanes, 2, kConvKTiles, &kConvKNarrow},
+    kConvPackUkernels,
+    conv_weights_ukernels_16<Vec>("cpu/avx2/conv2d_weights_6x16"),
+    depthwise_ukernels<Vec>("cpu/avx2/depthwise_channels", "cpu/avx2/depthwise_columns")};
 }  // namespace
 
 const UkernelTable* ukernels_avx2() { return &kTable; }

@@ -18,6 +18,7 @@ constexpr const char* kIsaName = "avx512";
 #include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
+#include "cpu/kernels/depthwise-inl.h"
 
 namespace cnnext {
 namespace {
@@ -28,11 +29,13 @@ constexpr ConvKTile kConvKTiles[] = {
     {6, 64, ConvK6<Vec, 4>::run, "cpu/avx512/conv2d_k_6x64"},
 };
 constexpr ConvKTile kConvKNarrow = {12, 8, ConvK12<HalfVec, 1>::run, "cpu/avx512/conv2d_k_12x8"};
-constexpr UkernelTable kTable = {kIsaName,
-                                 Vec::kLanes,
-                                 {Vec::kLanes, 4, kConvKTiles, &kConvKNarrow},
-                                 kConvPackUkernels,
-                                 conv_weights_ukernels_32<Vec>("cpu/avx512/conv2d_weights_6x64")};
+constexpr UkernelTable kTable = {
+    kIsaName,
+    Vec::kLanes,
+    {Vec::kLanes, 4, kConvKTiles, &kConvKNarrow},
+    kConvPackUkernels,
+    conv_weights_ukernels_32<Vec>("cpu/avx512/conv2d_weights_6x64"),
+    depthwise_ukernels<Vec>("cpu/avx512/depthwise_channels", "cpu/avx512/depthwise_columns")};
 }  // namespace
 
 const UkernelTable* ukernels_avx512() { return &kTable; }

@@ -14,6 +14,7 @@ constexpr const char* kIsaName = "scalar";
 #include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
+#include "cpu/kernels/depthwise-inl.h"
 #include "cpu/ukernels.h"
 
 namespace cnnext {
@@ -22,11 +23,13 @@ constexpr ConvKTile kConvKTiles[] = {
     {8, 4, ConvK8<Vec, 1>::run, "cpu/scalar/conv2d_k_8x4"},
     {6, 8, ConvK6<Vec, 2>::run, "cpu/scalar/conv2d_k_6x8"},
 };
-constexpr UkernelTable kTable = {kIsaName,
-                                 Vec::kLanes,
-                                 {Vec::kLanes, 2, kConvKTiles, nullptr},
-                                 kConvPackUkernels,
-                                 conv_weights_ukernels_16<Vec>("cpu/scalar/conv2d_weights_6x8")};
+constexpr UkernelTable kTable = {
+    kIsaName,
+    Vec::kLanes,
+    {Vec::kLanes, 2, kConvKTiles, nullptr},
+    kConvPackUkernels,
+    conv_weights_ukernels_16<Vec>("cpu/scalar/conv2d_weights_6x8"),
+    depthwise_ukernels<Vec>("cpu/scalar/depthwise_channels", "cpu/scalar/depthwise_columns")};
 }  // namespace
 
 const UkernelTable* ukernels_scalar() { return &kTable; }

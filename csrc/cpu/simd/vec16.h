@@ -52,6 +52,22 @@ inline float reduce_add(Vec16 a) {
 }
 inline void pin(Vec16& a) { asm volatile("" : "+v"(a.v)); }
 
+// The even and the odd lanes of a, b as one sequence; and back.
+inline void deinterleave(Vec16& a, Vec16& b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  const __m512 e = _mm512_permutex2var_ps(a.v, even, b.v);
+  b.v = _mm512_permutex2var_ps(a.v, odd, b.v);
+  a.v = e;
+}
+inline void interleave(Vec16& a, Vec16& b) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  const __m512 l = _mm512_permutex2var_ps(a.v, low, b.v);
+  b.v = _mm512_permutex2var_ps(a.v, high, b.v);
+  a.v = l;
+}
+
 inline void transpose(Vec16 (&r)[16]) {
   __m512 t[16];
   for (int i = 0; i < 8; ++i) {

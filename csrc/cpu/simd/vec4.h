@@ -89,6 +89,17 @@ inline Vec4 sqrt(Vec4 a) {
 inline void pin(Vec4&) {}
 #endif
 
+inline void deinterleave(Vec4& a, Vec4& b) {
+  const Vec4::Raw even = {a.v[0], a.v[2], b.v[0], b.v[2]}, odd = {a.v[1], a.v[3], b.v[1], b.v[3]};
+  a.v = even;
+  b.v = odd;
+}
+inline void interleave(Vec4& a, Vec4& b) {
+  const Vec4::Raw low = {a.v[0], b.v[0], a.v[1], b.v[1]}, high = {a.v[2], b.v[2], a.v[3], b.v[3]};
+  a.v = low;
+  b.v = high;
+}
+
 // rows[i][j] <-> rows[j][i].
 inline void transpose(Vec4 (&r)[4]) {
 #if defined(__clang__)

@@ -50,6 +50,18 @@ inline float reduce_add(Vec8 a) {
 }
 inline void pin(Vec8& a) { asm volatile("" : "+x"(a.v)); }
 
+inline void deinterleave(Vec8& a, Vec8& b) {
+  const __m256 low = _mm256_permute2f128_ps(a.v, b.v, 0x20), high = _mm256_permute2f128_ps(a.v, b.v, 0x31);
+  const __m256 even = _mm256_shuffle_ps(low, high, 0x88), odd = _mm256_shuffle_ps(low, high, 0xdd);
+  a.v = even;
+  b.v = odd;
+}
+inline void interleave(Vec8& a, Vec8& b) {
+  const __m256 low = _mm256_unpacklo_ps(a.v, b.v), high = _mm256_unpackhi_ps(a.v, b.v);
+  a.v = _mm256_permute2f128_ps(low, high, 0x20);
+  b.v = _mm256_permute2f128_ps(low, high, 0x31);
+}
+
 inline void transpose(Vec8 (&r)[8]) {
   __m256 t[8], u[8];
   for (int i = 0; i < 4; ++i) {

@@ -1,0 +1,31 @@
+#include "cpu/depthwise.h"
+
+#include "cpu/depthwise_engines.h"
+
+namespace cnnext {
+namespace {
+
+// With one channel the two formats are the same memory, and its columns make the longer vectors.
+bool by_channels(const Conv2dDesc& desc) { return desc.format == Format::kNHWC && desc.C > 1; }
+
+}  // namespace
+
+bool depthwise_supports(const Conv2dDesc& desc) {
+  return desc.dtype == CNNEXT_FLOAT32 && desc.groups == desc.C && desc.groups == desc.K;
+}
+
+void depthwise_forward(const Conv2dDesc& desc, Exec& exec) {
+  const ConvProblem problem = forward_problem(desc, exec);
+  by_channels(desc) ? depthwise_channels_run(problem, exec) : depthwise_columns_run(problem, exec);
+}
+
+void depthwise_backward_data(const Conv2dDesc& desc, Exec& exec) {
+  const ConvProblem problem = backward_data_problem(desc, exec);
+  by_channels(desc) ? depthwise_channels_run(problem, exec) : depthwise_columns_run(problem, exec);
+}
+
+void depthwise_backward_weights(const Conv2dDesc& desc, Exec& exec) {
+  by_channels(desc) ? depthwise_channels_weights(desc, exec) : depthwise_columns_weights(desc, exec);
+}
+
+}  // namespace cnnext

@@ -1,0 +1,14 @@
+// Depthwise convolution (one input and one output channel a group), all three passes.
+#pragma once
+
+#include "core/desc.h"
+#include "core/exec.h"
+
+namespace cnnext {
+
+bool depthwise_supports(const Conv2dDesc& desc);
+void depthwise_forward(const Conv2dDesc& desc, Exec& exec);  // with bias, residual and activation
+void depthwise_backward_data(const Conv2dDesc& desc, Exec& exec);
+void depthwise_backward_weights(const Conv2dDesc& desc, Exec& exec);
+
+}  // namespace cnnext

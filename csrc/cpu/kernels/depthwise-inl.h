@@ -1,0 +1,257 @@
+// Depthwise convolution: see depthwise.h. The including file has chosen Vec.
+#pragma once
+
+#include "cpu/kernels/depthwise.h"
+
+namespace cnnext {
+namespace {
+
+template <class V, int T>
+inline void depthwise_activate(V (&acc)[T], int32_t flags, float alpha) {
+  const V zero = V::zero();
+  if (flags & (kConvKRelu | kConvKRelu6)) {
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) acc[t] = max(zero, acc[t]);
+  }
+  if (flags & kConvKRelu6) {
+    const V six = V::set1(6.f);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) acc[t] = min(six, acc[t]);
+  }
+  if (flags & kConvKLeakyRelu) {
+    const V slope = V::set1(alpha);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) acc[t] = select(lt(acc[t], zero), acc[t] * slope, acc[t]);
+  }
+}
+
+// One vector of lanes, or its first n, at T positions.
+template <class V, int T, bool kColumns, bool kWhole>
+inline void depthwise_block(const DepthwiseArgs& args, const float* x, const float* w, const float* bias,
+                            float* y, int n) {
+  V acc[T];
+  V start = V::zero();
+  if (bias) start = kColumns ? V::broadcast(bias) : kWhole ? V::load(bias) : V::load_tail(bias, n);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) acc[t] = start;
+  const int64_t step = args.x_step;
+  for (int64_t i = 0; i < args.tap_rows; ++i) {
+    const int64_t* tap_x = args.tap_x + i * args.tap_step;
+    const int64_t* tap_w = args.tap_w + i * args.tap_step;
+    for (int64_t j = 0; j < args.tap_cols; ++j) {
+      const float* p = x + tap_x[j];
+      const float* q = w + tap_w[j];
+      V weight = kColumns ? V::broadcast(q) : kWhole ? V::load(q) : V::load_tail(q, n);
+      pin(weight);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        acc[t] = fma(kWhole ? V::load(p + t * step) : V::load_tail(p + t * step, n), weight, acc[t]);
+      }
+    }
+  }
+  if (args.residual) {
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+      const float* r = y + t * args.y_step + args.residual;
+      acc[t] = acc[t] + (kWhole ? V::load(r) : V::load_tail(r, n));
+    }
+  }
+  depthwise_activate<V, T>(acc, args.flags, args.alpha);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    if (kWhole)
+      acc[t].store(y + t * args.y_step);
+    else
+      acc[t].store_tail(y + t * args.y_step, n);
+  }
+}
+
+template <class V, bool kColumns, bool kWhole>
+inline void depthwise_positions(const DepthwiseArgs& args, const float* x, const float* w, const float* bias,
+                                float* y, int n) {
+  int64_t left = args.positions;
+  for (; left >= 8; left -= 8, x += 8 * args.x_step, y += 8 * args.y_step) {
+    depthwise_block<V, 8, kColumns, kWhole>(args, x, w, bias, y, n);
+  }
+  if (left & 4) {
+    depthwise_block<V, 4, kColumns, kWhole>(args, x, w, bias, y, n);
+    x += 4 * args.x_step;
+    y += 4 * args.y_step;
+  }
+  if (left & 2) {
+    depthwise_block<V, 2, kColumns, kWhole>(args, x, w, bias, y, n);
+    x += 2 * args.x_step;
+    y += 2 * args.y_step;
+  }
+  if (left & 1) depthwise_block<V, 1, kColumns, kWhole>(args, x, w, bias, y, n);
+}
+
+template <class V, bool kColumns>
+void depthwise_run(const DepthwiseArgs& args) {
+  for (int64_t lane = 0; lane < args.lanes; lane += V::kLanes) {
+    const float* x = args.x + lane;
+    const float* w = kColumns ? args.w : args.w + lane;
+    const float* bias = kColumns || !args.bias ? args.bias : args.bias + lane;
+    float* y = args.y + lane;
+    const int64_t left = args.lanes - lane;
+    for (int64_t o = 0; o < args.outer; ++o, x += args.x_outer, y += args.y_outer) {
+      if (left >= V::kLanes)
+        depthwise_positions<V, kColumns, true>(args, x, w, bias, y, V::kLanes);
+      else
+        depthwise_positions<V, kColumns, false>(args, x, w, bias, y, static_cast<int>(left));
+    }
+  }
+}
+
+// The pixels of one vector of channels.
+template <class V, int T, bool kWhole>
+inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t lane, int n) {
+  V acc[T];
+  const float* x[T];
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    acc[t] = V::zero();
+    x[t] = args.x + lane + args.tap_x[t];
+  }
+  const int64_t x_col = args.x_col, dy_col = args.dy_col;
+  for (int64_t r = 0; r < args.rows; ++r) {
+    int64_t at = r * args.x_row;
+    const float* dy = args.dy + lane + r * args.dy_row;
+    for (int64_t c = args.cols; c > 0; --c, at += x_col, dy += dy_col) {
+      V g = kWhole ? V::load(dy) : V::load_tail(dy, n);
+      pin(g);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        acc[t] = fma(kWhole ? V::load(x[t] + at) : V::load_tail(x[t] + at, n), g, acc[t]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    float* sums = args.sums + args.tap_sums[t] + lane;
+    if (kWhole)
+      (V::load(sums) + acc[t]).store(sums);
+    else
+      (V::load_tail(sums, n) + acc[t]).store_tail(sums, n);
+  }
+}
+
+template <class V, int T>
+void depthwise_weights_channels(const DepthwiseWeightsArgs& args) {
+  int64_t lane = 0;
+  for (; lane + V::kLanes <= args.lanes; lane += V::kLanes) {
+    depthwise_weights_lanes<V, T, true>(args, lane, V::kLanes);
+  }
+  if (lane < args.lanes)
+    depthwise_weights_lanes<V, T, false>(args, lane, static_cast<int>(args.lanes - lane));
+}
+
+template <class V, int T>
+void depthwise_weights_columns(const DepthwiseWeightsArgs& args) {
+  V acc[T];
+  const float* x[T];
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    acc[t] = V::zero();
+    x[t] = args.x + args.tap_x[t];
+  }
+  const int64_t whole = args.lanes / V::kLanes * V::kLanes;
+  const int n = static_cast<int>(args.lanes - whole);
+  for (int64_t r = 0; r < args.rows; ++r) {
+    const int64_t at = r * args.x_row;
+    const float* dy = args.dy + r * args.dy_row;
+    for (int64_t j = 0; j < whole; j += V::kLanes) {
+      V g = V::load(dy + j);
+      pin(g);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) acc[t] = fma(V::load(x[t] + at + j), g, acc[t]);
+    }
+    if (n) {
+      V g = V::load_tail(dy + whole, n);
+      pin(g);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) acc[t] = fma(V::load_tail(x[t] + at + whole, n), g, acc[t]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    float* sums = args.sums + args.tap_sums[t];
+    (V::load(sums) + acc[t]).store(sums);
+  }
+}
+
+template <class V>
+float depthwise_reduce(const float* p) {
+  return reduce_add(V::load(p));
+}
+
+template <class V>
+bool depthwise_finite(const float* p, int64_t n) {
+  // Infinity and NaN times zero are NaN, and stay.
+  const V zero = V::zero();
+  V a = zero, b = zero;
+  int64_t i = 0;
+  for (; i + 2 * V::kLanes <= n; i += 2 * V::kLanes) {
+    a = fma(V::load(p + i), zero, a);
+    b = fma(V::load(p + i + V::kLanes), zero, b);
+  }
+  for (; i < n; i += V::kLanes) {
+    a = fma(V::load_tail(p + i, n - i < V::kLanes ? static_cast<int>(n - i) : V::kLanes), zero, a);
+  }
+  return !any(is_nan(a + b));
+}
+
+template <class V>
+void depthwise_deinterleave(int64_t n, const float* in, float* even, float* odd) {
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    V a = V::load(in + 2 * i), b = V::load(in + 2 * i + V::kLanes);
+    deinterleave(a, b);
+    a.store(even + i);
+    b.store(odd + i);
+  }
+  for (; i < n; ++i) {
+    even[i] = in[2 * i];
+    odd[i] = in[2 * i + 1];
+  }
+}
+
+template <class V>
+void depthwise_interleave(int64_t n, const float* even, const float* odd, float* out) {
+  int64_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    V a = V::load(even + i), b = V::load(odd + i);
+    interleave(a, b);
+    a.store(out + 2 * i);
+    b.store(out + 2 * i + V::kLanes);
+  }
+  for (; i < n; ++i) {
+    out[2 * i] = even[i];
+    out[2 * i + 1] = odd[i];
+  }
+}
+
+template <class V>
+constexpr DepthwiseUkernels depthwise_ukernels(const char* name_channels, const char* name_columns) {
+  return {
+      V::kLanes,
+      depthwise_run<V, false>,
+      depthwise_run<V, true>,
+      {nullptr, depthwise_weights_channels<V, 1>, depthwise_weights_channels<V, 2>,
+       depthwise_weights_channels<V, 3>, depthwise_weights_channels<V, 4>, depthwise_weights_channels<V, 5>,
+       depthwise_weights_channels<V, 6>, depthwise_weights_channels<V, 7>, depthwise_weights_channels<V, 8>,
+       depthwise_weights_channels<V, 9>},
+      {nullptr, depthwise_weights_columns<V, 1>, depthwise_weights_columns<V, 2>,
+       depthwise_weights_columns<V, 3>, depthwise_weights_columns<V, 4>, depthwise_weights_columns<V, 5>,
+       depthwise_weights_columns<V, 6>, depthwise_weights_columns<V, 7>, depthwise_weights_columns<V, 8>,
+       depthwise_weights_columns<V, 9>},
+      depthwise_reduce<V>,
+      depthwise_finite<V>,
+      depthwise_deinterleave<V>,
+      depthwise_interleave<V>,
+      name_channels,
+      name_columns};
+}
+
+}  // namespace
+}  // namespace cnnext

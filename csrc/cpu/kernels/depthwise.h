@@ -1,0 +1,57 @@
+// Depthwise convolution: every lane is a convolution of its own. In channels-last images lanes are channels,
+// each with its own weight; in planes they are neighbouring columns of one channel, which share a weight.
+#pragma once
+
+#include <stdint.h>
+
+#include "cpu/kernels/conv_k.h"
+
+namespace cnnext {
+
+// y[o][p][lane] = activation(bias + sum over taps of x[o][p][tap][lane] * w[tap][lane] + residual), for a
+// block of positions under which the same taps count. Offsets and steps count floats.
+struct DepthwiseArgs {
+  const float* x;
+  float* y;
+  int64_t outer, x_outer, y_outer;       // o: such as rows
+  int64_t positions, x_step, y_step;     // p: such as the pixels of a row
+  int64_t lanes;                         // neighbours in memory
+  int64_t tap_rows, tap_cols, tap_step;  // taps i * tap_step + j for i < tap_rows, j < tap_cols:
+  const int64_t* tap_x;                  // tap t reads x + tap_x[t]
+  const int64_t* tap_w;                  // and w + tap_w[t]
+  const float* w;
+  const float* bias;  // of the first lane; nullptr for none
+  int64_t residual;   // floats from a y to its residual, 0 for none
+  int32_t flags;      // of ConvKFlags the activations
+  float alpha;        // leaky ReLU's slope
+};
+
+constexpr int kDepthwiseMaxTaps = 9;  // of one call that sums weights' gradients
+
+// sums[tap_sums[t] + lane] += sum over pixels of dy[pixel][lane] * x[pixel + tap_x[t]][lane]. By columns a
+// tap's sums are one vector of partial sums.
+struct DepthwiseWeightsArgs {
+  const float *x, *dy;
+  int64_t rows, x_row, dy_row;
+  int64_t cols, x_col, dy_col;  // by columns: unused
+  int64_t lanes;
+  float* sums;
+  int64_t tap_x[kDepthwiseMaxTaps], tap_sums[kDepthwiseMaxTaps];
+};
+
+struct DepthwiseUkernels {
+  int32_t lanes;
+  void (*channels)(const DepthwiseArgs& args);  // lanes are channels
+  void (*columns)(const DepthwiseArgs& args);   // lanes are columns
+  // by number of taps, 1 .. kDepthwiseMaxTaps
+  void (*weights_channels[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs& args);
+  void (*weights_columns[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs& args);
+  float (*reduce)(const float* p);            // the sum of the vector at p
+  bool (*finite)(const float* p, int64_t n);  // no infinity, no NaN
+  // even[i] = in[2 * i], odd[i] = in[2 * i + 1] for i < n, and back.
+  void (*deinterleave)(int64_t n, const float* in, float* even, float* odd);
+  void (*interleave)(int64_t n, const float* even, const float* odd, float* out);
+  const char *name_channels, *name_columns;
+};
+
+}  // namespace cnnext
