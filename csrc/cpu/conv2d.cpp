@@ -2,6 +2,7 @@
 #include <cassert>
 #include <cmath>
 
+#include "cpu/conv2d_inner.h"
 #include "cpu/conv2d_k_driver.h"
 #include "cpu/cpu.h"
 #include "cpu/depthwise.h"
@@ -58,10 +59,12 @@ struct Algorithm {
 
 constexpr Algorithm kForward[] = {
     {"depthwise", depthwise_supports, depthwise_forward},
+    {"inner_product", inner_product_supports_forward, inner_product_forward},
     {"conv2d_k", conv_k_supports, conv_k_forward},
 };
 constexpr Algorithm kBackwardData[] = {
     {"depthwise", depthwise_supports, depthwise_backward_data},
+    {"inner_product", inner_product_supports_backward_data, inner_product_backward_data},
     {"conv2d_k", conv_k_supports, conv_k_backward_data},
 };
 
@@ -75,7 +78,7 @@ Ran run_first(const Algorithm (&list)[kCount], const Conv2dDesc& desc, Exec& exe
   return Ran::kUnsupported;
 }
 
-// Sizes that the ABI settles before a descriptor is made: only N and K may be 0.
+// Sizes that the ABI settles before a descriptor is made: only N, C and K may be 0.
 void check_sizes([[maybe_unused]] const Conv2dDesc& d) {
   assert(d.C > 0 && d.H > 0 && d.W > 0 && d.R > 0 && d.S > 0 && d.P > 0 && d.Q > 0);
   assert(d.groups > 0 && d.C % d.groups == 0 && d.K % d.groups == 0);
@@ -84,14 +87,15 @@ void check_sizes([[maybe_unused]] const Conv2dDesc& d) {
 }  // namespace
 
 Ran cpu_conv2d_forward(const Conv2dDesc& desc, Exec& exec) {
-  if (desc.N == 0 || desc.K == 0) return Ran::kUnsupported;
+  // Without input channels the sum is empty: ref writes bias, residual and activation.
+  if (desc.N == 0 || desc.C == 0 || desc.K == 0) return Ran::kUnsupported;
   check_sizes(desc);
   return run_first(kForward, desc, exec);
 }
 
 Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec) {
   // Without output channels nothing reaches x: ref fills it.
-  if (desc.N == 0 || desc.K == 0) return Ran::kUnsupported;
+  if (desc.N == 0 || desc.C == 0 || desc.K == 0) return Ran::kUnsupported;
   check_sizes(desc);
   return run_first(kBackwardData, desc, exec);
 }

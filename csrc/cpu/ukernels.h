@@ -6,6 +6,7 @@
 #include "cpu/kernels/conv_pack.h"
 #include "cpu/kernels/conv_weights.h"
 #include "cpu/kernels/depthwise.h"
+#include "cpu/kernels/inner_product.h"
 
 namespace cnnext {
 
@@ -14,6 +15,7 @@ struct UkernelTable {
   int lanes;        // floats in a vector
   ConvKUkernels conv_k;
   ConvPackUkernels conv_pack;
+  InnerProductUkernels inner_product;
   ConvWeightsUkernels conv_weights;
   DepthwiseUkernels depthwise;
 };

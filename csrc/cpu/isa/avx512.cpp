@@ -19,6 +19,7 @@ constexpr const char* kIsaName = "avx512";
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
+#include "cpu/kernels/inner_product-inl.h"
 
 namespace cnnext {
 namespace {
@@ -34,6 +35,7 @@ constexpr UkernelTable kTable = {
     Vec::kLanes,
     {Vec::kLanes, 4, kConvKTiles, &kConvKNarrow},
     kConvPackUkernels,
+    {dot_product, axpy_product, "cpu/avx512/inner_product", "cpu/avx512/inner_product_transposed"},
     conv_weights_ukernels_32<Vec>("cpu/avx512/conv2d_weights_6x64"),
     depthwise_ukernels<Vec>("cpu/avx512/depthwise_channels", "cpu/avx512/depthwise_columns")};
 }  // namespace

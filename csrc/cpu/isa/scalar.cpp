@@ -15,6 +15,7 @@ constexpr const char* kIsaName = "scalar";
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
+#include "cpu/kernels/inner_product-inl.h"
 #include "cpu/ukernels.h"
 
 namespace cnnext {
@@ -28,6 +29,7 @@ constexpr UkernelTable kTable = {
     Vec::kLanes,
     {Vec::kLanes, 2, kConvKTiles, nullptr},
     kConvPackUkernels,
+    {dot_product, axpy_product, "cpu/scalar/inner_product", "cpu/scalar/inner_product_transposed"},
     conv_weights_ukernels_16<Vec>("cpu/scalar/conv2d_weights_6x8"),
     depthwise_ukernels<Vec>("cpu/scalar/depthwise_channels", "cpu/scalar/depthwise_columns")};
 }  // namespace
