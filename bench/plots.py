@@ -25,6 +25,14 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
+def _plain_numbers(*all_axes: Any) -> None:
+    """Ticks as 0.5, 1, 2 instead of powers of two."""
+    from matplotlib.ticker import FuncFormatter
+
+    for axis in all_axes:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def roofline(results: list[Result], limits: Limits | None, isa: str, path: Path) -> bool:
     """GFLOP/s over FLOP per byte, under the measured limits; pools do no arithmetic and are left out."""
     points = [result for result in results if result.layer.flops]
@@ -55,9 +63,10 @@ def roofline(results: list[Result], limits: Limits | None, isa: str, path: Path)
         corners = [low, peak / bandwidth, high]
         axes.plot(corners, [min(peak, bandwidth * x) for x in corners], color="black", linewidth=1)
         axes.annotate(f"{peak:.0f} GFLOP/s ({isa})", (high, peak), ha="right", va="bottom")
-        axes.annotate(f"{bandwidth:.0f} GB/s", (low * 1.1, low * 1.1 * bandwidth), ha="left", va="bottom")
+        axes.annotate(f"{bandwidth:.0f} GB/s", (low * 1.1, low * 1.1 * bandwidth), ha="left", va="top")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
+    _plain_numbers(axes.xaxis, axes.yaxis)
     axes.set_xlabel("FLOP per byte (each operand moved once)")
     axes.set_ylabel("GFLOP/s")
     axes.set_title("Roofline, limits measured in the same run")
@@ -84,16 +93,17 @@ def ratio_bars(results: list[Result], found: list[dict[str, Any]], path: Path) -
         places = [
             i + (number - (len(peers) - 1) / 2) * thickness for i, case in enumerate(cases) if case in by_case
         ]
-        bars = axes.barh(
-            places, [by_case[case] for case in cases if case in by_case], height=thickness, label=f"to {peer}"
-        )
-        axes.bar_label(bars, fmt="%.2f", fontsize=6, padding=2)
+        widths = [by_case[case] - 1 for case in cases if case in by_case]
+        bars = axes.barh(places, widths, left=1, height=thickness, label=f"to {peer}")
+        axes.bar_label(bars, labels=[f"{width + 1:.2f}" for width in widths], fontsize=6, padding=2)
     axes.set_yticks(
         range(len(cases)), [f"{name} {which} {layout}" for _, name, which, layout in cases], fontsize=7
     )
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
+    _plain_numbers(axes.xaxis)
+    axes.margins(x=0.08, y=0.02)
     axes.set_xlabel(f"times faster ({first})")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)
