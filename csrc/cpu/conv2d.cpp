@@ -1,10 +1,12 @@
 // Convolution on the CPU: the list of algorithms, best first, for forward and backward-data.
 #include <cassert>
-#include <cmath>
+#include <new>
 
+#include "core/memory.h"
 #include "cpu/conv2d_inner.h"
 #include "cpu/conv2d_k_driver.h"
 #include "cpu/cpu.h"
+#include "cpu/cpuid.h"
 #include "cpu/depthwise.h"
 #include "cpu/ref/activation.h"
 
@@ -35,20 +37,35 @@ void conv_activate(int32_t activation, float alpha, float* values, int64_t count
 
 namespace {
 
-void run_packed_per_call(const ConvProblem& problem, Exec& exec) {
-  const ConvKUkernels& kernels = ukernels().conv_k;
-  const ChannelBlocks blocks(problem.out_channels, kernels);
-  float* const packed = exec.scratch_array<float>(packed_floats(problem, blocks));
+// kept: weights from cpu_pack_weight, or nullptr to pack for this call.
+void run_k_kernel(const ConvProblem& problem, const PackedConvWeight* kept, Exec& exec) {
+  const ChannelBlocks blocks(problem.out_channels, ukernels().conv_k);
   exec.ran(blocks.tile(0).name);
+  if (kept) return run_conv_k(problem, blocks, *kept, exec);
+  float* const packed = exec.scratch_array<float>(packed_floats(problem, blocks));
   run_conv_k(problem, blocks, pack_conv_weight(problem, blocks, packed, exec), exec);
+}
+
+// What a packed handle's blob is: this, and the floats behind it.
+struct alignas(64) KernelBlob {
+  PackedConvWeight packed;
+};
+constexpr int32_t kBlobOfKernelK = 1;
+
+const PackedConvWeight* kept_weight(const Conv2dDesc& desc) {
+  if (!desc.packed) return nullptr;
+  const PackedBlob& blob = static_cast<const cnnext_packed_weight*>(desc.packed)->packed;
+  const bool ours =
+      blob.blob && blob.kind == kBlobOfKernelK && blob.isa == static_cast<int32_t>(active_isa());
+  return ours ? &static_cast<const KernelBlob*>(blob.blob)->packed : nullptr;
 }
 
 bool conv_k_supports(const Conv2dDesc& desc) { return desc.dtype == CNNEXT_FLOAT32; }
 void conv_k_forward(const Conv2dDesc& desc, Exec& exec) {
-  run_packed_per_call(forward_problem(desc, exec), exec);
+  run_k_kernel(forward_problem(desc, exec), kept_weight(desc), exec);
 }
 void conv_k_backward_data(const Conv2dDesc& desc, Exec& exec) {
-  run_packed_per_call(backward_data_problem(desc, exec), exec);
+  run_k_kernel(backward_data_problem(desc, exec), nullptr, exec);
 }
 
 struct Algorithm {
@@ -98,6 +115,25 @@ Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec) {
   if (desc.N == 0 || desc.C == 0 || desc.K == 0) return Ran::kUnsupported;
   check_sizes(desc);
   return run_first(kBackwardData, desc, exec);
+}
+
+void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {
+  // The other algorithms read the weights as they lie.
+  if (!conv_k_supports(desc) || depthwise_supports(desc) || desc.C == 0 || desc.K == 0) return;
+  const ConvProblem problem = forward_problem(desc, exec);
+  const ChannelBlocks blocks(problem.out_channels, ukernels().conv_k);
+  const size_t bytes =
+      sizeof(KernelBlob) + static_cast<size_t>(packed_floats(problem, blocks)) * sizeof(float);
+  void* const memory = pool_alloc(bytes);
+  if (!memory) throw std::bad_alloc();
+  auto* const made = new (memory) KernelBlob;
+  made->packed = pack_conv_weight(problem, blocks, reinterpret_cast<float*>(made + 1), exec);
+  blob->blob = memory;
+  blob->free_blob = pool_free;
+  blob->blob_bytes = bytes;
+  blob->isa = static_cast<int32_t>(active_isa());
+  blob->kind = kBlobOfKernelK;
+  blob->format = desc.format;
 }
 
 }  // namespace cnnext

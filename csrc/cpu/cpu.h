@@ -8,6 +8,7 @@ namespace cnnext {
 Ran cpu_conv2d_forward(const Conv2dDesc& desc, Exec& exec);
 Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec);
 Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec);
+void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob);
 
 Ran cpu_max_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
