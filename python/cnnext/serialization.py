@@ -43,15 +43,15 @@ def save(obj: Mapping, path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     aside = str(path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part"))
     os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    mode = os.stat(path if path.is_file() else aside).st_mode & 0o777
     try:
         try:
             library.numpy.save_file(arrays, aside, metadata={_KEY: json.dumps(structure)})
         except library.SafetensorError as error:
             raise OSError(f"cannot write {path}: {error}") from error
-        with open(aside, "rb+") as file:
+        os.chmod(aside, mode)  # safetensors leaves 0600
+        with open(aside, "rb") as file:
             os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(aside, path.stat().st_mode & 0o777)
         os.replace(aside, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -135,4 +135,6 @@ def _decode(node: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         return items if kind == "l" else tuple(items)
     if kind == "v":
         return value
+    if kind not in "ta":
+        raise ValueError(f"its structure holds an unknown kind {kind!r}")
     return wrap(arrays[value]) if kind == "t" else arrays[value]

@@ -67,10 +67,10 @@ class Module:
             return
         parameters, buffers, modules = registries
         if isinstance(value, Parameter):
-            self._forget(name)
+            self._forget(name, but=parameters)
             parameters[name] = value
         elif isinstance(value, Module):
-            self._forget(name)
+            self._forget(name, but=modules)
             modules[name] = value
         elif name in parameters:
             if value is not None:
@@ -89,12 +89,13 @@ class Module:
         if not self._forget(name):
             object.__delattr__(self, name)
 
-    def _forget(self, name: str) -> bool:
-        """Take a name out of wherever it is registered."""
+    def _forget(self, name: str, but: dict[str, Any] | None = None) -> bool:
+        """Take a name out of wherever it is registered; it keeps its place in the registry `but`."""
         found = False
         for registry in (self._parameters, self._buffers, self._modules):
             found |= name in registry
-            registry.pop(name, None)
+            if registry is not but:
+                registry.pop(name, None)
         self._not_saved.discard(name)
         self.__dict__.pop(name, None)
         return found
@@ -117,13 +118,13 @@ class Module:
         self._check_name(name, "parameter")
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(f"parameter {name!r} must be a Parameter or None, got {type(param).__name__}")
-        self._forget(name)
+        self._forget(name, but=self._parameters)
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Add a tensor that is state but no parameter; persistent=False keeps it out of state_dict."""
         self._check_name(name, "buffer")
-        self._forget(name)
+        self._forget(name, but=self._buffers)
         self._buffers[name] = tensor if tensor is None or isinstance(tensor, Variable) else Tensor(tensor)
         if not persistent:
             self._not_saved.add(name)
@@ -133,7 +134,7 @@ class Module:
         self._check_name(name, "module")
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"module {name!r} must be a Module or None, got {type(module).__name__}")
-        self._forget(name)
+        self._forget(name, but=self._modules)
         self._modules[name] = module
 
     register_module = add_module

@@ -25,6 +25,8 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_features = positive("num_features", num_features)
@@ -40,7 +42,7 @@ class _BatchNorm(Module):
             return np.empty(self.num_features, dtype)
 
         self.register_parameter("weight", Parameter(vector()) if affine else None)
-        self.register_parameter("bias", Parameter(vector()) if affine else None)
+        self.register_parameter("bias", Parameter(vector()) if affine and bias else None)
         self.register_buffer("running_mean", Tensor(vector()) if track_running_stats else None)
         self.register_buffer("running_var", Tensor(vector()) if track_running_stats else None)
         self.register_buffer(
@@ -58,8 +60,9 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and reset_running_stats."""
         self.reset_running_stats()
-        if self.affine:
+        if self.weight is not None:
             ones_(self.weight)
+        if self.bias is not None:
             zeros_(self.bias)
 
     def forward(self, x: Any) -> Any:
@@ -81,7 +84,7 @@ class _BatchNorm(Module):
         """As torch prints it."""
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 

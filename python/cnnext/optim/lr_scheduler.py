@@ -198,7 +198,7 @@ class OneCycleLR(LRScheduler):
         # Each phase: its last step, and the names of the values at its two ends.
         if three_phase:
             self._phases = [
-                [up, "initial", "max"], [2 * up + 1, "max", "initial"], [total_steps - 1, "initial", "min"],
+                [up, "initial", "max"], [2 * up, "max", "initial"], [total_steps - 1, "initial", "min"],
             ]  # fmt: skip
         else:
             self._phases = [[up, "initial", "max"], [total_steps - 1, "max", "min"]]

@@ -43,23 +43,14 @@ class SGD(Optimizer):
         if not group["momentum"]:
             ops.sgd_step([p.data for p in params], grads, None, **options)
             return
+        pairs = list(zip(params, grads, strict=True))
+        seen = [pair for pair in pairs if "momentum_buffer" in self.state.get(pair[0], {})]
+        new = [pair for pair in pairs if "momentum_buffer" not in self.state.get(pair[0], {})]
+        for p, _ in new:
+            self.state.setdefault(p, {})["momentum_buffer"] = Tensor(np.zeros_like(p.data))
         # A parameter's first step starts its buffer with the gradient itself, undampened.
-        for first in (True, False):
-            chosen = [
-                (p, g)
-                for p, g in zip(params, grads, strict=True)
-                if ("momentum_buffer" not in self.state.get(p, {})) is first
-            ]
+        for chosen, first in ((seen, False), (new, True)):
             if chosen:
-                self._momentum_step([p for p, _ in chosen], [g for _, g in chosen], options, first)
-                if first and len(chosen) == len(params):
-                    return
-
-    def _momentum_step(
-        self, params: list[Tensor], grads: list[Any], options: dict[str, Any], first: bool
-    ) -> None:
-        if first:
-            for p in params:
-                self.state.setdefault(p, {})["momentum_buffer"] = Tensor(np.zeros_like(p.data))
-        buffers = [self.state[p]["momentum_buffer"].data for p in params]
-        ops.sgd_step([p.data for p in params], grads, buffers, **options, first_step=first)
+                buffers = [self.state[p]["momentum_buffer"].data for p, _ in chosen]
+                arrays = [p.data for p, _ in chosen]
+                ops.sgd_step(arrays, [g for _, g in chosen], buffers, **options, first_step=first)
