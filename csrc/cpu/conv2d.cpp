@@ -8,7 +8,6 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/depthwise.h"
-#include "cpu/ref/activation.h"
 
 namespace cnnext {
 
@@ -30,9 +29,7 @@ bool conv_activation_is_slow(int32_t activation) {
 }
 
 void conv_activate(int32_t activation, float alpha, float* values, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    values[i] = static_cast<float>(ref_activate(activation, alpha, values[i]));
-  }
+  ukernels().activation.run(activation, alpha, values, values, count);
 }
 
 namespace {

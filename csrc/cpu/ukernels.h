@@ -2,6 +2,7 @@
 // declares its part in kernels/<family>.h and fills it in kernels/<family>-inl.h, which isa/*.cpp include.
 #pragma once
 
+#include "cpu/kernels/activation.h"
 #include "cpu/kernels/conv_k.h"
 #include "cpu/kernels/conv_pack.h"
 #include "cpu/kernels/conv_weights.h"
@@ -15,6 +16,7 @@ struct UkernelTable {
   int lanes;        // floats in a vector
   ConvKUkernels conv_k;
   ConvPackUkernels conv_pack;
+  ActivationUkernels activation;
   InnerProductUkernels inner_product;
   ConvWeightsUkernels conv_weights;
   DepthwiseUkernels depthwise;

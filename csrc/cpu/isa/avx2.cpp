@@ -14,6 +14,7 @@ constexpr const char* kIsaName = "avx2";
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/activation-inl.h"
 #include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
@@ -32,6 +33,7 @@ constexpr UkernelTable kTable = {
     Vec::kLanes,
     {Vec::kLanes, 2, kConvKTiles, &kConvKNarrow},
     kConvPackUkernels,
+    {activate},
     {dot_product, axpy_product, "cpu/avx2/inner_product", "cpu/avx2/inner_product_transposed"},
     conv_weights_ukernels_16<Vec>("cpu/avx2/conv2d_weights_6x16"),
     depthwise_ukernels<Vec>("cpu/avx2/depthwise_channels", "cpu/avx2/depthwise_columns")};

@@ -15,6 +15,7 @@ constexpr const char* kIsaName = "avx512";
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/activation-inl.h"
 #include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
@@ -35,6 +36,7 @@ constexpr UkernelTable kTable = {
     Vec::kLanes,
     {Vec::kLanes, 4, kConvKTiles, &kConvKNarrow},
     kConvPackUkernels,
+    {activate},
     {dot_product, axpy_product, "cpu/avx512/inner_product", "cpu/avx512/inner_product_transposed"},
     conv_weights_ukernels_32<Vec>("cpu/avx512/conv2d_weights_6x64"),
     depthwise_ukernels<Vec>("cpu/avx512/depthwise_channels", "cpu/avx512/depthwise_columns")};

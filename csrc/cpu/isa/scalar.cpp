@@ -11,6 +11,7 @@ constexpr const char* kIsaName = "scalar";
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/activation-inl.h"
 #include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
@@ -29,6 +30,7 @@ constexpr UkernelTable kTable = {
     Vec::kLanes,
     {Vec::kLanes, 2, kConvKTiles, nullptr},
     kConvPackUkernels,
+    {activate},
     {dot_product, axpy_product, "cpu/scalar/inner_product", "cpu/scalar/inner_product_transposed"},
     conv_weights_ukernels_16<Vec>("cpu/scalar/conv2d_weights_6x8"),
     depthwise_ukernels<Vec>("cpu/scalar/depthwise_channels", "cpu/scalar/depthwise_columns")};

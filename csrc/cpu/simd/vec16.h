@@ -50,6 +50,8 @@ inline float reduce_add(Vec16 a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+inline Vec16 round_even(Vec16 a) { return {_mm512_roundscale_ps(a.v, 0x08)}; }
+inline Vec16 times_pow2(Vec16 a, Vec16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 inline void pin(Vec16& a) { asm volatile("" : "+v"(a.v)); }
 
 // The even and the odd lanes of a, b as one sequence; and back.

@@ -73,6 +73,17 @@ inline Vec4 fma(Vec4 a, Vec4 b, Vec4 c) {
 #endif
 }
 
+// |a| < 2^22.
+inline Vec4 round_even(Vec4 a) {
+  const Vec4::Raw magic = {12582912.f, 12582912.f, 12582912.f, 12582912.f};
+  return {(a.v + magic) - magic};
+}
+inline Vec4 times_pow2(Vec4 a, Vec4 n) {
+  const Vec4::Mask whole = {(int32_t)n.v[0], (int32_t)n.v[1], (int32_t)n.v[2], (int32_t)n.v[3]};
+  const Vec4::Mask half = whole >> 1, rest = whole - half;
+  return {a.v * (Vec4::Raw)((half + 127) << 23) * (Vec4::Raw)((rest + 127) << 23)};
+}
+
 #if defined(__SSE2__)
 inline Vec4 min(Vec4 a, Vec4 b) { return {_mm_min_ps(a.v, b.v)}; }
 inline Vec4 max(Vec4 a, Vec4 b) { return {_mm_max_ps(a.v, b.v)}; }

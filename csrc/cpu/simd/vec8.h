@@ -48,6 +48,14 @@ inline float reduce_add(Vec8 a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+inline Vec8 round_even(Vec8 a) { return {_mm256_round_ps(a.v, 0x08)}; }
+inline Vec8 times_pow2(Vec8 a, Vec8 n) {
+  const __m256i whole = _mm256_cvtps_epi32(n.v), half = _mm256_srai_epi32(whole, 1);
+  const __m256i rest = _mm256_sub_epi32(whole, half), bias = _mm256_set1_epi32(127);
+  const __m256 x = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+  const __m256 y = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));
+  return {_mm256_mul_ps(_mm256_mul_ps(a.v, x), y)};
+}
 inline void pin(Vec8& a) { asm volatile("" : "+x"(a.v)); }
 
 inline void deinterleave(Vec8& a, Vec8& b) {
