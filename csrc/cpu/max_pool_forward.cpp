@@ -1,20 +1,20 @@
-// Max-pool's forward. Channels-last runs vectors over the channels of one pixel after the other; planes run
-// vectors over a row of outputs, from strips of image rows that are padded and split by stride.
+// Max-pool's forward. Channels-last runs vectors over the channels of one pixel after the other. Small planes
+// are brought into that form, some vectors of planes at a time, in L2. Large planes run vectors over a row of
+// outputs, from strips of image rows that are padded and split by stride.
 #include <cmath>
 
 #include "cpu/cpu.h"
 #include "cpu/ops_ukernels.h"
-#include "cpu/ref/window.h"
+#include "cpu/pool_tables.h"
 #include "cpu/scratch_parts.h"
 #include "cpu/strands.h"
+#include "cpu/ukernels.h"
 
 namespace cnnext {
 namespace {
 
 constexpr int64_t kTaskOutputs = 16384;  // outputs of a task, times the taps in use
 constexpr int64_t kChunkCodes = 2048;    // codes kept in L1 between the kernel and their final form
-
-int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 // The outputs of a row whose taps all lie in the image.
 TapRange interior_columns(const Pool2dDesc& d) {
@@ -34,13 +34,26 @@ struct Problem {
   const MaxPoolUkernels& kernels;
   bool wants_codes, plane_codes;
   int64_t lanes;
+  const WindowTaps *rows, *columns;  // by p and by q
 
-  explicit Problem(const Pool2dDesc& desc)
+  Problem(const Pool2dDesc& desc, Exec& exec)
       : d(desc),
         kernels(ops_ukernels().max_pool),
         wants_codes(present(desc.indices)),
         plane_codes(desc.index_kind == CNNEXT_INDEX_PLANE),
-        lanes(ops_ukernels().lanes) {}
+        lanes(ops_ukernels().lanes),
+        rows(window_table({d.H, d.P, d.R, d.stride_h, d.pad_top, d.dilation_h}, exec)),
+        columns(window_table({d.W, d.Q, d.S, d.stride_w, d.pad_left, d.dilation_w}, exec)) {}
+
+  // The same windows over other planes.
+  Problem(const Pool2dDesc& desc, const Problem& like)
+      : d(desc),
+        kernels(like.kernels),
+        wants_codes(like.wants_codes),
+        plane_codes(like.plane_codes),
+        lanes(like.lanes),
+        rows(like.rows),
+        columns(like.columns) {}
 
   const float* x() const { return static_cast<const float*>(d.x.data); }
   float* y() const { return static_cast<float*>(d.y.data); }
@@ -64,7 +77,7 @@ class Pixels {
   int64_t scratch_floats() const { return floats_; }
 
   void row(int64_t n, int64_t p, const TapRange& interior) const {
-    const WindowTaps rows = window_taps(p, d_.stride_h, d_.pad_top, d_.dilation_h, d_.R, d_.H);
+    const WindowTaps& rows = p_.rows[p];
     for (int64_t q = 0; q < interior.begin; ++q) run(n, p, rows, q, 1);
     if (interior.end > interior.begin) run(n, p, rows, interior.begin, interior.end - interior.begin);
     for (int64_t q = interior.end; q < d_.Q; ++q) run(n, p, rows, q, 1);
@@ -73,7 +86,7 @@ class Pixels {
  private:
   // `count` outputs from q on, which have the same taps.
   void run(int64_t n, int64_t p, const WindowTaps& rows, int64_t q, int64_t count) const {
-    const WindowTaps columns = window_taps(q, d_.stride_w, d_.pad_left, d_.dilation_w, d_.S, d_.W);
+    const WindowTaps& columns = p_.columns[q];
     int64_t taps = 0;
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       for (int64_t s = columns.begin; s < columns.end; ++s) {
@@ -130,6 +143,73 @@ void run_pixels(const Problem& problem, Exec& exec) {
   });
 }
 
+// ---- small planes: a group of them as the channels of one image ----
+
+constexpr int64_t kGroupFloats = 65536;  // of a group's image, which stays in L2
+constexpr int64_t kGroupVectors = 4;     // at most
+
+// How many planes make a group; 0 where planes are too large.
+int64_t group_planes(const Problem& problem) {
+  const Pool2dDesc& d = problem.d;
+  const int64_t vectors = kGroupFloats / (std::max(d.H * d.W, d.P * d.Q) * problem.lanes);
+  return std::min(std::clamp<int64_t>(vectors, 0, kGroupVectors) * problem.lanes, d.N * d.C);
+}
+
+class Group {
+ public:
+  Group(const Problem& problem, int64_t planes, void* scratch) : p_(problem), d_(problem.d), planes_(planes) {
+    ScratchParts parts(scratch);
+    x_ = parts.take<float>(d_.H * d_.W * planes);
+    y_ = parts.take<float>(d_.P * d_.Q * planes);
+    codes_ = parts.take<int32_t>(p_.wants_codes ? d_.P * d_.Q * planes : 0);
+    plane_codes_ = parts.take<int32_t>(p_.wants_codes ? d_.P * d_.Q * planes : 0);
+    pixels_ = scratch ? static_cast<char*>(scratch) + parts.bytes() : nullptr;
+    Pool2dDesc d = d_;
+    d.C = planes;
+    floats_ = parts.floats() + Pixels(Problem(d, problem), nullptr).scratch_floats();
+  }
+  int64_t scratch_floats() const { return floats_; }
+
+  void run(int64_t first, const TapRange& interior) const {
+    const int64_t count = std::min(planes_, d_.N * d_.C - first), in = d_.H * d_.W, out = d_.P * d_.Q;
+    const auto transpose = ukernels().conv_pack.transpose;
+    transpose({p_.x() + first * in, in, count, in, x_, count});
+    Pool2dDesc d = d_;
+    d.N = 1;
+    d.C = count;
+    d.x.data = x_;
+    d.y.data = y_;
+    d.indices.data = codes_;
+    d.index_dtype = CNNEXT_INT32;
+    const Problem problem(d, p_);
+    const Pixels pixels(problem, pixels_);
+    for (int64_t p = 0; p < d.P; ++p) pixels.row(0, p, interior);
+    transpose({y_, count, out, count, p_.y() + first * out, out});
+    if (!p_.wants_codes) return;
+    // Moved as floats: loads, shuffles and stores leave the bits alone.
+    transpose(
+        {reinterpret_cast<float*>(codes_), count, out, count, reinterpret_cast<float*>(plane_codes_), out});
+    p_.put_codes(plane_codes_, count * out, first * out);
+  }
+
+ private:
+  const Problem& p_;
+  const Pool2dDesc& d_;
+  int64_t planes_, floats_;
+  float *x_, *y_;
+  int32_t *codes_, *plane_codes_;
+  void* pixels_;
+};
+
+void run_groups(const Problem& problem, int64_t planes, Exec& exec) {
+  const Pool2dDesc& d = problem.d;
+  const TapRange interior = interior_columns(d);
+  const int64_t floats = Group(problem, planes, nullptr).scratch_floats();
+  parallel_strands(exec, ceil_div(d.N * d.C, planes), floats, [&](int64_t task, float* scratch) {
+    Group(problem, planes, scratch).run(task * planes, interior);
+  });
+}
+
 // ---- planes ----
 
 // What depends on the output's column alone; one for all tasks.
@@ -139,6 +219,9 @@ struct Columns {
   int32_t* first_codes;   // column part of the first valid tap's code, less the ramp
   int32_t* ramp;          // q * stride for plane codes, 0 for taps
   bool all_valid = true;  // no output is without a valid column
+  int64_t num_taps = 0;   // along a row, less those in the padding for every output
+  int64_t* tap_offsets;   // where they are in a strip
+  int32_t* tap_codes;     // column part of their codes, less the ramp
 
   Columns(const Problem& problem, Exec& exec) {
     const Pool2dDesc& d = problem.d;
@@ -147,6 +230,14 @@ struct Columns {
     phase_step = round_up(std::max(reach, (d.W - 1 + d.pad_left) / d.stride_w + 1), 16);
     first_codes = exec.scratch_array<int32_t>(padded);
     ramp = exec.scratch_array<int32_t>(padded);
+    tap_offsets = exec.scratch_array<int64_t>(d.S);
+    tap_codes = exec.scratch_array<int32_t>(d.S);
+    for (int64_t s = 0; s < d.S && s * d.dilation_w - d.pad_left < d.W; ++s) {
+      const int64_t w = s * d.dilation_w;
+      tap_offsets[s] = w % d.stride_w * phase_step + w / d.stride_w;
+      tap_codes[s] = static_cast<int32_t>(problem.plane_codes ? w - d.pad_left : s);
+      ++num_taps;
+    }
     for (int64_t q = 0; q < padded; ++q) {
       const WindowTaps taps =
           window_taps(std::min(q, d.Q - 1), d.stride_w, d.pad_left, d.dilation_w, d.S, d.W);
@@ -185,7 +276,7 @@ class Planes {
  private:
   // The strip of image row h; reuses what the ring holds.
   const float* strip(int64_t plane, int64_t h, bool* finite) const {
-    const int64_t slot = h % ring_;
+    const int64_t slot = ring_ == d_.H ? h : h % ring_;
     float* out = strips_ + slot * strip_;
     if (held_[slot] != h) {
       held_[slot] = h;
@@ -197,17 +288,16 @@ class Planes {
   }
 
   void row(int64_t plane, int64_t p) const {
-    const WindowTaps rows = window_taps(p, d_.stride_h, d_.pad_top, d_.dilation_h, d_.R, d_.H);
+    const WindowTaps& rows = p_.rows[p];
     bool finite = true;
     int64_t taps = 0;
     const auto row_code = [&](int64_t r) { return p_.plane_codes ? rows.at(r) * d_.W : r * d_.S; };
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const float* base = strip(plane, rows.at(r), &finite);
-      for (int64_t s = 0; s < d_.S; ++s) {
-        const int64_t w = s * d_.dilation_w;
-        if (w - d_.pad_left >= d_.W) break;  // in the padding for every output
-        taps_[taps] = base + w % d_.stride_w * columns_.phase_step + w / d_.stride_w;
-        tap_codes_[taps++] = static_cast<int32_t>(row_code(r) + (p_.plane_codes ? w - d_.pad_left : s));
+      const int32_t code = static_cast<int32_t>(row_code(r));
+      for (int64_t s = 0; s < columns_.num_taps; ++s) {
+        taps_[taps] = base + columns_.tap_offsets[s];
+        tap_codes_[taps++] = code + columns_.tap_codes[s];
       }
     }
     const int64_t out = (plane * d_.P + p) * d_.Q;
@@ -222,8 +312,7 @@ class Planes {
 
   void mark_empty() const {
     for (int64_t q = 0; q < d_.Q; ++q) {
-      const WindowTaps taps = window_taps(q, d_.stride_w, d_.pad_left, d_.dilation_w, d_.S, d_.W);
-      if (taps.begin == taps.end) codes_[q] = -1;
+      if (p_.columns[q].begin == p_.columns[q].end) codes_[q] = -1;
     }
   }
 
@@ -263,10 +352,13 @@ void run_planes(const Problem& problem, Exec& exec) {
 Ran cpu_max_pool2d_forward(const Pool2dDesc& d, Exec& exec) {
   // Codes are computed in 32 bits.
   if (d.dtype != CNNEXT_FLOAT32 || d.H * d.W > INT32_MAX || d.R * d.S > INT32_MAX) return Ran::kUnsupported;
-  const Problem problem(d);
+  const Problem problem(d, exec);
   if (d.format == Format::kNHWC) {
     run_pixels(problem, exec);
     exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_pixels"));
+  } else if (const int64_t planes = group_planes(problem)) {
+    run_groups(problem, planes, exec);
+    exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_groups"));
   } else {
     run_planes(problem, exec);
     exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_planes"));
