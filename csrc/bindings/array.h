@@ -40,7 +40,7 @@ class Array {
   void acquire(PyObject* object, const char* name, Access access);
   void view_numpy(PyObject* array, Access access);
   bool view_torch(PyObject* tensor, Access access);  // false: not an array that .numpy() can show
-  void view_dlpack(PyObject* object, Access access);
+  void view_dlpack(PyObject* object);                // to be read only
   void read_dlpack(const dlpack::Tensor& source);
   void release();
 

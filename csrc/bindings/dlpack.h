@@ -34,8 +34,6 @@ struct Managed {  // a capsule named "dltensor"
   void (*deleter)(Managed*);
 };
 
-constexpr uint64_t kReadOnly = 1;
-
 struct ManagedVersioned {  // a capsule named "dltensor_versioned", since DLPack 1.0
   uint32_t major, minor;
   void* manager;

@@ -63,6 +63,10 @@ constexpr const char* kPair = "an int or a pair of ints";
 constexpr const char* kPadding = "an int, (h, w), ((top, bottom), (left, right)), 'same' or 'valid'";
 
 void read_pair_items(PyObject* items, PyObject* whole, const char* name, const char* what, int64_t* pair) {
+  if (PySequence_Fast_GET_SIZE(items) == 1) {  // torch takes (3,) for 3
+    pair[0] = pair[1] = int_item(items, 0, whole, name, what);
+    return;
+  }
   if (PySequence_Fast_GET_SIZE(items) != 2) {
     raise(PyExc_ValueError, "%s has %zd values; it must be %s", name, PySequence_Fast_GET_SIZE(items), what);
   }

@@ -9,7 +9,7 @@ namespace bindings {
 int64_t parse_int(PyObject* object, const char* name);
 double parse_double(PyObject* object, const char* name);
 bool parse_bool(PyObject* object, const char* name);
-// An int (both), or a sequence of two ints.
+// An int or a sequence of one (both), or a sequence of two ints.
 void parse_pair(PyObject* object, const char* name, int64_t* pair);
 // An int, (h, w), ((top, bottom), (left, right)), "same" or "valid". four_sided (may be null): whether the
 // third.

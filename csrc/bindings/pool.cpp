@@ -5,11 +5,16 @@
 namespace bindings {
 namespace {
 
-// stride None: the kernel's size.
+// stride None, or empty as torch writes it: the kernel's size.
+bool is_default(PyObject* stride) {
+  return stride == Py_None ||
+         ((PyTuple_Check(stride) || PyList_Check(stride)) && PySequence_Size(stride) == 0);
+}
+
 cnnext_pool2d_params pool_params(PyObject* kernel_size, PyObject* stride, PyObject* padding) {
   cnnext_pool2d_params params = CNNEXT_POOL2D_PARAMS_INIT;
   parse_pair(kernel_size, "kernel_size", params.kernel);
-  if (stride == Py_None) {
+  if (is_default(stride)) {
     params.stride[0] = params.kernel[0];
     params.stride[1] = params.kernel[1];
   } else {

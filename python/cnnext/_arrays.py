@@ -25,6 +25,11 @@ def shape_of(array: Array, name: str) -> tuple[int, ...]:
     raise TypeError(f"{name} must be an array, got {type(array).__name__}")
 
 
+def is_empty(value: Any) -> bool:
+    """Whether it is (), torch's way to write a default."""
+    return isinstance(value, tuple | list) and len(value) == 0
+
+
 def batched(array: Array) -> Array:
     """A view of the array with a batch axis of one in front."""
     return array[None] if hasattr(array, "__getitem__") else np.from_dlpack(array)[None]

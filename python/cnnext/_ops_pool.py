@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import _C
-from ._arrays import Array, Padding, Pair, shape_of
+from ._arrays import Array, Padding, Pair, is_empty, shape_of
 
 
 def max_pool2d(
@@ -80,7 +80,7 @@ def _unpool_shape(
     if len(shape) not in (3, 4):
         raise ValueError(f"x has shape {shape}; it must be (N, C, H, W) or (C, H, W)")
     kernel = _C.parse_pair(kernel_size, "kernel_size")
-    step = kernel if stride is None else _C.parse_pair(stride, "stride")
+    step = kernel if stride is None or is_empty(stride) else _C.parse_pair(stride, "stride")
     pads = _C.parse_padding(padding)
     default = tuple(
         (size - 1) * s + k - sum(pad) for size, k, s, pad in zip(shape[-2:], kernel, step, pads, strict=True)
