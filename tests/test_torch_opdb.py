@@ -60,15 +60,37 @@ def op_db() -> dict[str, list[Any]]:
 
 
 @cache
-def samples(name: str) -> list[Any]:
-    """(operation, arguments, keywords) of every sample, in float32."""
+def samples(name: str, dtype: Any) -> list[Any]:
+    """(operation, [arguments, keywords], what torch gives) of every sample, its floats as dtype."""
+    if dtype != torch.float32:  # torch takes seconds to make its samples
+        found = []
+        for op, inputs, _ in samples(name, torch.float32):
+            inputs = convert(inputs, lambda t: t.to(dtype) if t.is_floating_point() else t)
+            found.append((op, inputs, run(op, inputs)))
+        return found
     found = []
     for op in op_db()[name]:
-        for sample in op.sample_inputs("cpu", torch.float32, requires_grad=False):
-            keywords = dict(sample.kwargs)
-            keywords.pop("inplace", None)
-            found.append((op.op, [sample.input, *sample.args], keywords))
+        for sample in op.sample_inputs("cpu", dtype, requires_grad=False):
+            inputs = [
+                [sample.input, *sample.args],
+                {k: v for k, v in sample.kwargs.items() if k != "inplace"},
+            ]
+            found.append((op.op, inputs, run(op.op, inputs)))
     return found
+
+
+def run(op: Any, inputs: Any) -> Any:
+    args, keywords = convert(inputs, torch.clone)  # batch_norm writes its arguments
+    return op(*args, **keywords)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Any:
+    """torch's OpenMP threads cost milliseconds a call on a busy machine, and the samples are tiny."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def strided(tensor: Any) -> Any:
@@ -100,11 +122,8 @@ def convert(value: Any, change: Any) -> Any:
 
 
 def check(name: str, library: str, layout: str, dtype: Any) -> None:
-    assert samples(name)
-    for number, (op, *inputs) in enumerate(samples(name)):
-        inputs = convert(inputs, lambda t: t.to(dtype) if t.is_floating_point() else t)
-        copies = convert(inputs, torch.clone)  # batch_norm writes
-        wanted = op(*copies[0], **copies[1])
+    assert samples(name, dtype)
+    for number, (_, inputs, wanted) in enumerate(samples(name, dtype)):
         given = convert(inputs, LAYOUTS[layout])
         if library == "numpy":
             given = convert(given, lambda t: t.numpy())
