@@ -13,7 +13,7 @@ from cnnext import ops
 onnx = pytest.importorskip("onnx")
 
 
-# How many single-node, two-dimensional cases ONNX has of each operator at least: a list that shrank is an error.
+# How many 2D cases of one node ONNX has of each operator, at least: a list that shrank is an error.
 OPERATORS = {
     "Conv": 6,
     "ConvTranspose": 8,
