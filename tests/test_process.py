@@ -79,22 +79,30 @@ def test_set_num_threads() -> None:
         _C.set_num_threads(2.0)
 
 
+FORK = """
+import os
+import numpy as np
+from cnnext import _C, ops
+_C.set_num_threads(4)
+rng = np.random.default_rng(0)
+x, w = rng.standard_normal((8, 16, 40, 41)).astype("f"), rng.standard_normal((32, 16, 3, 3)).astype("f")
+expected = ops.conv2d(x, w, padding=1).tobytes()
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        same = all(ops.conv2d(x, w, padding=1).tobytes() == expected for _ in range(3))
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert ops.conv2d(x, w, padding=1).tobytes() == expected
+print("same")
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_fork_after_use() -> None:
     """The pool's threads are gone in the child; it starts its own and gets the same result."""
-    _C.set_num_threads(4)
-    rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((8, 16, 40, 41)).astype("f"), rng.standard_normal((32, 16, 3, 3)).astype("f")
-    expected = ops.conv2d(x, w, padding=1).tobytes()
-    for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            same = all(ops.conv2d(x, w, padding=1).tobytes() == expected for _ in range(3))
-            os._exit(0 if same else 1)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
-    assert ops.conv2d(x, w, padding=1).tobytes() == expected
+    result = python(FORK)
+    assert result.stdout.strip() == "same", result.stderr
 
 
 def test_calls_from_many_threads() -> None:
