@@ -196,8 +196,6 @@ STILL_ON_REF = {
         "cross_entropy_backward",
         "cross_entropy_forward",
         "dropout",
-        "max_pool2d_backward",
-        "max_pool2d_forward",
         "max_pool2d_gather",
         "max_unpool2d",
         "sgd_step",
