@@ -12,5 +12,11 @@ void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob);
 
 Ran cpu_max_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_activation_forward(const ElementwiseDesc& desc, Exec& exec);
+Ran cpu_activation_backward(const ElementwiseDesc& desc, Exec& exec);
+Ran cpu_add(const ElementwiseDesc& desc, Exec& exec);
+Ran cpu_dropout(const ElementwiseDesc& desc, Exec& exec);
+Ran cpu_sgd_step(const SgdDesc& desc, Exec& exec);
+Ran cpu_adam_step(const AdamDesc& desc, Exec& exec);
 
 }  // namespace cnnext

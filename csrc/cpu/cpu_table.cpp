@@ -19,6 +19,12 @@ OpTable make_table() {
   t.pack_weight = cpu_pack_weight;
   t.max_pool2d_forward = cpu_max_pool2d_forward;
   t.max_pool2d_backward = cpu_max_pool2d_backward;
+  t.activation_forward = cpu_activation_forward;
+  t.activation_backward = cpu_activation_backward;
+  t.add = cpu_add;
+  t.dropout = cpu_dropout;
+  t.sgd_step = cpu_sgd_step;
+  t.adam_step = cpu_adam_step;
   return t;
 }
 

@@ -2,6 +2,7 @@
 // this follows. The files are isa/<isa>_ops.cpp.
 #pragma once
 
+#include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/max_pool.h"
 
 namespace cnnext {
@@ -10,6 +11,7 @@ struct OpsUkernelTable {
   const char* isa;  // "scalar", "avx2", "avx512"
   int lanes;        // floats in a vector
   MaxPoolUkernels max_pool;
+  ElementwiseUkernels elementwise;
 };
 
 // nullptr where this build has no such kernels (another processor family).
@@ -25,6 +27,8 @@ struct KernelName {
   const char *scalar, *avx2, *avx512;
 };
 const char* of_active_isa(const KernelName& name);
-#define CNNEXT_KERNEL_NAME(op) ::cnnext::of_active_isa({"cpu/scalar/" op, "cpu/avx2/" op, "cpu/avx512/" op})
+#define CNNEXT_KERNEL_NAMES(op) \
+  ::cnnext::KernelName { "cpu/scalar/" op, "cpu/avx2/" op, "cpu/avx512/" op }
+#define CNNEXT_KERNEL_NAME(op) ::cnnext::of_active_isa(CNNEXT_KERNEL_NAMES(op))
 
 }  // namespace cnnext

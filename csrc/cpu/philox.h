@@ -10,11 +10,9 @@
 #include <cmath>
 #include <cstdint>
 
-namespace cnnext {
+#include "cpu/kernels/philox_constants.h"
 
-constexpr uint32_t kPhiloxM0 = 0xD2511F53u, kPhiloxM1 = 0xCD9E8D57u;
-constexpr uint32_t kPhiloxW0 = 0x9E3779B9u, kPhiloxW1 = 0xBB67AE85u;
-constexpr int kPhiloxRounds = 10;
+namespace cnnext {
 
 inline void philox4x32(uint64_t block, uint64_t seed, uint32_t out[4]) {
   uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32), c2 = 0, c3 = 0;

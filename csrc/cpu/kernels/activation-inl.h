@@ -50,10 +50,10 @@ inline V hyperbolic_tangent(V x) {
   return select(lt(magnitude, V::set1(0.625f)), small, signed_large);
 }
 
-// x times the normal distribution's integral, by erfc(z) = t * exp(-z^2) * polynomial(t), t = 1 / (1 + 0.35
+// The normal distribution's integral up to x, by erfc(z) = t * exp(-z^2) * polynomial(t), t = 1 / (1 + 0.35
 // z).
 template <class V>
-inline V gelu(V x) {
+inline V normal_integral(V x) {
   constexpr float kTerms[] = {0.03908279538f, -0.16273625195f, 0.19069616497f, -0.04044605047f,
                               0.09801763296f, 0.13989149034f,  0.15341015160f, 0.18740186095f,
                               0.19720189273f, 0.19748032093f};
@@ -64,7 +64,12 @@ inline V gelu(V x) {
   const V e = exponential(V::zero() - square);
   const V erfc = t * polynomial(t, kTerms) * fma(V::zero() - e, rest, e);
   const V half = V::set1(0.5f) * erfc;
-  return x * select(lt(x, V::zero()), half, V::set1(1.f) - half);
+  return select(lt(x, V::zero()), half, V::set1(1.f) - half);
+}
+
+template <class V>
+inline V gelu(V x) {
+  return x * normal_integral(x);
 }
 
 // 0.5 (1 + tanh(u)) is sigmoid(2 u).
@@ -98,7 +103,7 @@ inline V activate_vector(int32_t kind, float alpha, V x) {
   }
 }
 
-void activate(int32_t kind, float alpha, const float* x, float* y, int64_t count) {
+[[maybe_unused]] void activate(int32_t kind, float alpha, const float* x, float* y, int64_t count) {
   constexpr int L = Vec::kLanes;
   int64_t i = 0;
   for (; i + L <= count; i += L) activate_vector(kind, alpha, Vec::load(x + i)).store(y + i);

@@ -22,6 +22,7 @@ struct IVec {
 inline IVec operator+(IVec a, IVec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline IVec operator-(IVec a, IVec b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline __mmask16 eq(IVec a, IVec b) { return _mm512_cmpeq_epi32_mask(a.v, b.v); }
+inline __mmask16 gt(IVec a, IVec b) { return _mm512_cmpgt_epi32_mask(a.v, b.v); }
 inline IVec select(__mmask16 m, IVec a, IVec b) { return {_mm512_mask_blend_epi32(m, b.v, a.v)}; }
 inline __mmask16 either(__mmask16 a, __mmask16 b) { return a | b; }
 // acc + a where m is set.
@@ -58,6 +59,7 @@ struct IVec {
 inline IVec operator+(IVec a, IVec b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline IVec operator-(IVec a, IVec b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 inline __m256 eq(IVec a, IVec b) { return _mm256_castsi256_ps(_mm256_cmpeq_epi32(a.v, b.v)); }
+inline __m256 gt(IVec a, IVec b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(a.v, b.v)); }
 inline IVec select(__m256 m, IVec a, IVec b) {
   return {_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(b.v), _mm256_castsi256_ps(a.v), m))};
 }
@@ -98,6 +100,7 @@ struct IVec {
 inline IVec operator+(IVec a, IVec b) { return {a.v + b.v}; }
 inline IVec operator-(IVec a, IVec b) { return {a.v - b.v}; }
 inline Vec4::Mask eq(IVec a, IVec b) { return a.v == b.v; }
+inline Vec4::Mask gt(IVec a, IVec b) { return a.v > b.v; }
 inline IVec select(Vec4::Mask m, IVec a, IVec b) { return {(m & a.v) | (~m & b.v)}; }
 inline Vec4::Mask either(Vec4::Mask a, Vec4::Mask b) { return a | b; }
 inline Vec4 add_where(Vec4::Mask m, Vec4 acc, Vec4 a) { return {acc.v + (Vec4::Raw)(m & (Vec4::Mask)a.v)}; }
@@ -118,6 +121,13 @@ inline void interleave(Vec4 even, Vec4 odd, Vec4* a, Vec4* b) {
 #undef CNNEXT_SHUFFLE4
 
 #endif
+
+// After non-temporal stores: other threads see them once they see what this thread writes next.
+inline void stream_fence() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
 
 inline int64_t sum_lanes(IVec a) {
   int32_t lanes[Vec::kLanes];
