@@ -34,32 +34,45 @@ void conv_activate(int32_t activation, float alpha, float* values, int64_t count
 
 namespace {
 
-// kept: weights from cpu_pack_weight, or nullptr to pack for this call.
-void run_k_kernel(const ConvProblem& problem, const PackedConvWeight* kept, Exec& exec) {
-  const ChannelBlocks blocks(problem.out_channels, ukernels().conv_k);
-  exec.ran(blocks.tile(0).name);
-  if (kept) return run_conv_k(problem, blocks, *kept, exec);
-  float* const packed = exec.scratch_array<float>(packed_floats(problem, blocks));
-  run_conv_k(problem, blocks, pack_conv_weight(problem, blocks, packed, exec), exec);
-}
-
 // What a packed handle's blob is: this, and the floats behind it.
 struct alignas(64) KernelBlob {
   PackedConvWeight packed;
 };
 constexpr int32_t kBlobOfKernelK = 1;
 
-const PackedConvWeight* kept_weight(const Conv2dDesc& desc) {
-  if (!desc.packed) return nullptr;
-  const PackedBlob& blob = static_cast<const cnnext_packed_weight*>(desc.packed)->packed;
-  const bool ours =
-      blob.blob && blob.kind == kBlobOfKernelK && blob.isa == static_cast<int32_t>(active_isa());
-  return ours ? &static_cast<const KernelBlob*>(blob.blob)->packed : nullptr;
+// The handle's packed weights, or nullptr where there are none that lie as `layout` has them.
+const PackedConvWeight* kept_weight(const void* handle, const WeightLayout& layout) {
+  if (!handle) return nullptr;
+  const PackedBlob& blob = static_cast<const cnnext_packed_weight*>(handle)->packed;
+  if (!blob.blob || blob.kind != kBlobOfKernelK || blob.isa != static_cast<int32_t>(active_isa()))
+    return nullptr;
+  const PackedConvWeight& packed = static_cast<const KernelBlob*>(blob.blob)->packed;
+  if (packed.rows != layout.rows || packed.split != layout.split) return nullptr;
+  return layout.split == 1 || packed.wide == layout.wide ? &packed : nullptr;
+}
+
+void run_k_kernel(const ConvProblem& problem, const void* handle, Exec& exec) {
+  // Wide taps read zeros for padding, which an infinite weight must not meet.
+  for (const bool assume_finite : {true, false}) {
+    const ConvForm form = conv_form(problem, assume_finite);
+    const ChannelBlocks blocks(problem, form, ukernels().conv_k);
+    const WeightLayout layout = weight_layout(problem, form, blocks, exec);
+    PackedConvWeight packed;
+    if (const PackedConvWeight* kept = kept_weight(handle, layout)) {
+      packed = *kept;
+    } else {
+      packed = pack_conv_weight(problem, blocks, layout,
+                                exec.scratch_array<float>(packed_floats(problem, blocks, layout)), exec);
+    }
+    if (form.wide && !packed.finite) continue;
+    exec.ran(blocks.tile(0).name);
+    return run_conv_k(problem, form, blocks, layout, packed, exec);
+  }
 }
 
 bool conv_k_supports(const Conv2dDesc& desc) { return desc.dtype == CNNEXT_FLOAT32; }
 void conv_k_forward(const Conv2dDesc& desc, Exec& exec) {
-  run_k_kernel(forward_problem(desc, exec), kept_weight(desc), exec);
+  run_k_kernel(forward_problem(desc, exec), desc.packed, exec);
 }
 void conv_k_backward_data(const Conv2dDesc& desc, Exec& exec) {
   run_k_kernel(backward_data_problem(desc, exec), nullptr, exec);
@@ -118,13 +131,15 @@ void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {
   // The other algorithms read the weights as they lie.
   if (!conv_k_supports(desc) || depthwise_supports(desc) || desc.C == 0 || desc.K == 0) return;
   const ConvProblem problem = forward_problem(desc, exec);
-  const ChannelBlocks blocks(problem.out_channels, ukernels().conv_k);
-  const size_t bytes =
-      sizeof(KernelBlob) + static_cast<size_t>(packed_floats(problem, blocks)) * sizeof(float);
+  const ConvForm form = conv_form(problem, true);
+  const ChannelBlocks blocks(problem, form, ukernels().conv_k);
+  const WeightLayout layout = weight_layout(problem, form, blocks, exec);
+  const size_t floats = static_cast<size_t>(packed_floats(problem, blocks, layout));
+  const size_t bytes = sizeof(KernelBlob) + floats * sizeof(float);
   void* const memory = pool_alloc(bytes);
   if (!memory) throw std::bad_alloc();
   auto* const made = new (memory) KernelBlob;
-  made->packed = pack_conv_weight(problem, blocks, reinterpret_cast<float*>(made + 1), exec);
+  made->packed = pack_conv_weight(problem, blocks, layout, reinterpret_cast<float*>(made + 1), exec);
   blob->blob = memory;
   blob->free_blob = pool_free;
   blob->blob_bytes = bytes;

@@ -2,59 +2,72 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
 
 namespace cnnext {
 
+namespace {
+constexpr int64_t kHighestTile = 12;  // pixels of any tile
+}
+
 int64_t ConvKRunner::scratch_floats(int64_t max_taps, int64_t max_run) {
-  // Per float two slots would do for a pointer or an int64; the list grows with the taps of one tile.
-  const int64_t list = std::max(kListPointers, max_taps * kMaxPixels / 6);
+  // A pointer or an int64 takes the room of two floats.
+  const int64_t list = std::max(kListPointers, max_taps * kHighestTile);
   return 2 * (3 * max_taps + 2 * list) + max_run;
 }
 
-ConvKRunner::ConvKRunner(const ConvProblem& problem, const ChannelBlocks& blocks,
-                         const PackedConvWeight& packed, int64_t max_taps, int64_t max_run, float* scratch)
-    : problem_(problem), blocks_(blocks), packed_(packed) {
-  list_capacity_ = std::max(kListPointers, max_taps * kMaxPixels / 6);
+ConvKRunner::ConvKRunner(const ConvProblem& problem, const ChannelBlocks& blocks, const WeightLayout& layout,
+                         const PackedConvWeight& packed, ConvPadding padding, int64_t max_taps,
+                         int64_t max_run, float* scratch)
+    : problem_(problem), blocks_(blocks), layout_(layout), packed_(packed), padding_(padding) {
+  assert(packed.finite || padding == ConvPadding::kSegments);
+  list_capacity_ = std::max(kListPointers, max_taps * kHighestTile);
   tap_input_ = reinterpret_cast<int64_t*>(scratch);
   tap_row_ = tap_input_ + max_taps;
   zero_input_ = tap_row_ + max_taps;
   list_ = reinterpret_cast<const float**>(zero_input_ + max_taps);
   list_row_ = reinterpret_cast<int64_t*>(list_ + list_capacity_);
   zeros_ = reinterpret_cast<float*>(list_row_ + list_capacity_);
+  if (padding != ConvPadding::kZeros) return;
   std::fill(zero_input_, zero_input_ + max_taps, 0);
   std::fill(zeros_, zeros_ + max_run, 0.f);
 }
 
-// Base pointers, output pointers and positions of `count` pixels from `first` on.
-void ConvKRunner::locate(const ConvKWork& work, int64_t first, int64_t count) {
+void ConvKRunner::take_tap(const ConvKWork& work, const ConvTap& tap) {
+  tap_input_[num_taps_] = tap.dh * work.view.in_row + tap.dw * work.view.in_col;
+  tap_row_[num_taps_] = layout_.row[tap.place];
+  ++num_taps_;
+}
+
+// Base pointers and output pointers of `count` pixels of the rectangle, from its pixel number `first` on.
+void ConvKRunner::locate(const ConvKWork& work, const Rectangle& r, int64_t first, int64_t count) {
   const ConvKView& v = work.view;
   const ConvPhase& phase = *work.phase;
-  const int64_t per_image = work.rows * phase.cols;
+  const int64_t cols = r.col1 - r.col0, per_image = (r.row1 - r.row0) * cols;
   int64_t image = first / per_image;
-  int64_t i = (first - image * per_image) / phase.cols;
-  int64_t j = first - image * per_image - i * phase.cols;
-  const int64_t step_w = problem_.step_w;
-  // Interior columns: every tap inside.
-  const int64_t w_low = work.view.wide ? INT64_MIN : -phase.min_dw;
-  const int64_t w_high = work.view.wide ? INT64_MAX : problem_.in_w - 1 - phase.max_dw;
+  int64_t i = (first - image * per_image) / cols;
+  int64_t j = first - image * per_image - i * cols;
+  const int64_t step_w = problem_.step_w * v.in_col;
   for (int64_t at = 0; at < count;) {
-    const int64_t n = std::min(phase.cols - j, count - at);
-    const int64_t h = (work.row0 + i) * problem_.step_h;
-    const bool row_interior = h + phase.min_dh >= 0 && h + phase.max_dh < problem_.in_h;
-    const float* in = v.in + (work.image0 + image) * v.in_image + h * v.in_row;
-    float* out = v.out + (work.image0 + image) * v.out_image + (work.row0 + i) * v.out_row;
+    const int64_t n = std::min(cols - j, count - at);
+    const int64_t h = (r.row0 + i) * problem_.step_h, w = r.col0 + j;
+    const float* in = v.in + (work.image0 + image) * v.in_image + h * v.in_row + w * step_w;
+    float* out = v.out + (work.image0 + image) * v.out_image + (r.row0 + i) * v.out_row + w * v.out_col;
     for (int64_t k = 0; k < n; ++k) {
-      const int64_t w = (j + k) * step_w;
-      base_[at + k] = in + w * v.in_col;
-      out_[at + k] = out + (j + k) * v.out_col;
-      h_[at + k] = h;
-      w_[at + k] = w;
-      interior_[at + k] = row_interior && w >= w_low && w <= w_high;
+      base_[at + k] = in + k * step_w;
+      out_[at + k] = out + k * v.out_col;
+    }
+    if (padding_ == ConvPadding::kZeros) {
+      const bool row_interior = h + phase.min_dh >= 0 && h + phase.max_dh < problem_.in_h;
+      for (int64_t k = 0; k < n; ++k) {
+        const int64_t at_w = (w + k) * problem_.step_w;
+        h_[at + k] = h;
+        w_[at + k] = at_w;
+        interior_[at + k] = row_interior && at_w + phase.min_dw >= 0 && at_w + phase.max_dw < problem_.in_w;
+      }
     }
     at += n;
     j = 0;
-    if (++i == work.rows) i = 0, ++image;
+    if (++i == r.row1 - r.row0) i = 0, ++image;
   }
 }
 
@@ -64,43 +77,28 @@ bool ConvKRunner::interior(int64_t first, int64_t m) const {
   return all;
 }
 
-void ConvKRunner::add_tile(const ConvKWork& work, int64_t first, int64_t m) {
-  if (interior(first, m)) {
-    tiles_[num_tiles_++] = {
-        base_ + first,          tap_input_, tap_row_, 0, work.run0, num_taps_, static_cast<int32_t>(first),
-        static_cast<int32_t>(m)};
-  } else if (packed_.finite) {
-    add_edge_tile(work, first, m);
-  } else {
-    // The zeros that stand for padding must not meet an infinite weight: each pixel has its own taps.
-    for (int64_t i = 0; i < m; ++i) add_edge_tile(work, first + i, 1);
-  }
-}
-
 // A tile with padding: pointers tap by tap, into zeros where the tap lies outside. Taps that are outside for
 // the whole tile are left out.
 void ConvKRunner::add_edge_tile(const ConvKWork& work, int64_t first, int64_t m) {
-  const int64_t in_h = problem_.in_h, in_w = work.view.wide ? INT64_MAX : problem_.in_w;
-  const int64_t low_w = work.view.wide ? INT64_MIN : 0;
   const float** const list = list_ + list_size_;
   int64_t* const rows = list_row_ + list_size_;
   int64_t kept = 0;
   for (int64_t t = 0; t < num_taps_; ++t) {
-    const ConvTap& tap = taps_[t];
+    const ConvTap& tap = work.phase->taps[t];
     const int64_t shift = tap_input_[t] + work.run0;
     const float** const pointers = list + kept * m;
     bool any = false;
     for (int64_t i = 0; i < m; ++i) {
       const int64_t h = h_[first + i] + tap.dh, w = w_[first + i] + tap.dw;
-      const bool inside = h >= 0 && h < in_h && w >= low_w && w < in_w;
+      const bool inside = h >= 0 && h < problem_.in_h && w >= 0 && w < problem_.in_w;
       pointers[i] = inside ? base_[first + i] + shift : zeros_;
       any = any || inside;
     }
-    if (any) rows[kept++] = tap.row;
+    if (any) rows[kept++] = tap_row_[t];
   }
   tiles_[num_tiles_++] = {
       list, zero_input_, rows, m, 0, kept, static_cast<int32_t>(first), static_cast<int32_t>(m)};
-  list_size_ += std::max(kept * m, kept);
+  list_size_ += kept * m;
 }
 
 void ConvKRunner::run_tiles(const ConvKWork& work) {
@@ -109,6 +107,7 @@ void ConvKRunner::run_tiles(const ConvKWork& work) {
   args.residual = problem_.residual ? problem_.residual - problem_.out : 0;
   args.flags = work.flags;
   args.alpha = problem_.alpha;
+  args.bias = nullptr;
   for (int64_t block = work.block0; block < work.block1; ++block) {
     const ConvKTile& kernel = blocks_.tile(block);
     args.weight = packed_.block(blocks_, work.group, block) + work.run0 * kernel.nr;
@@ -136,28 +135,62 @@ void ConvKRunner::run_tiles(const ConvKWork& work) {
   }
 }
 
-void ConvKRunner::run(const ConvKWork& work) {
-  const ConvPhase& phase = *work.phase;
-  taps_ = work.view.wide ? phase.wide_taps : phase.taps;
-  num_taps_ = work.view.wide ? phase.num_wide : phase.num_taps;
-  for (int64_t t = 0; t < num_taps_; ++t) {
-    tap_input_[t] = taps_[t].dh * work.view.in_row + taps_[t].dw * work.view.in_col;
-    tap_row_[t] = taps_[t].row;
-  }
-  const int64_t count = work.last - work.first, mr = blocks_.mr();
-  const int64_t tiles = (count + mr - 1) / mr;
+void ConvKRunner::run_rectangle(const ConvKWork& work, const Rectangle& r) {
+  const int64_t count = (work.image1 - work.image0) * (r.row1 - r.row0) * (r.col1 - r.col0);
+  const int64_t mr = blocks_.mr(), tiles = (count + mr - 1) / mr;
   // Tiles of equal height but for one pixel: no tile is left with a pixel or two.
-  const auto tile_begin = [&](int64_t t) { return work.first + count * t / tiles; };
+  const auto tile_begin = [&](int64_t t) { return count * t / tiles; };
   for (int64_t t = 0; t < tiles;) {
     const int64_t begin = tile_begin(t);
     int64_t end = t;
     list_size_ = num_tiles_ = 0;
     while (end < tiles && tile_begin(end + 1) - begin <= kMaxPixels) ++end;
-    locate(work, begin, tile_begin(end) - begin);
+    locate(work, r, begin, tile_begin(end) - begin);
     for (; t < end && list_size_ + num_taps_ * mr <= list_capacity_; ++t) {
-      add_tile(work, tile_begin(t) - begin, tile_begin(t + 1) - tile_begin(t));
+      const int64_t first = tile_begin(t) - begin, m = tile_begin(t + 1) - tile_begin(t);
+      if (padding_ == ConvPadding::kZeros && !interior(first, m)) {
+        add_edge_tile(work, first, m);
+      } else {
+        tiles_[num_tiles_++] = {base_ + first,
+                                tap_input_,
+                                tap_row_,
+                                0,
+                                work.run0,
+                                num_taps_,
+                                static_cast<int32_t>(first),
+                                static_cast<int32_t>(m)};
+      }
     }
     run_tiles(work);
+  }
+}
+
+void ConvKRunner::run(const ConvKWork& work) {
+  const ConvPhase& phase = *work.phase;
+  if (padding_ == ConvPadding::kZeros) {
+    num_taps_ = 0;
+    for (int64_t t = 0; t < phase.num_taps; ++t) take_tap(work, phase.taps[t]);
+    return run_rectangle(work, {work.row0, work.row1, 0, phase.cols});
+  }
+  const ConvAxis rows = row_axis(problem_, phase), cols = col_axis(problem_, phase);
+  for (int64_t row = work.row0; row < work.row1;) {
+    const ConvSegment r = rows.segment(row, work.row1);
+    row = r.end;
+    if (padding_ == ConvPadding::kRows) {
+      num_taps_ = 0;
+      for (int64_t i = r.tap_begin; i < r.tap_end; ++i) take_tap(work, phase.wide_taps[i]);
+      run_rectangle(work, {r.begin, r.end, 0, phase.cols});
+      continue;
+    }
+    for (int64_t col = 0; col < phase.cols;) {
+      const ConvSegment c = cols.segment(col, phase.cols);
+      col = c.end;
+      num_taps_ = 0;
+      for (int64_t i = r.tap_begin; i < r.tap_end; ++i) {
+        for (int64_t j = c.tap_begin; j < c.tap_end; ++j) take_tap(work, phase.taps[i * phase.wide_cols + j]);
+      }
+      run_rectangle(work, {r.begin, r.end, c.begin, c.end});
+    }
   }
 }
 

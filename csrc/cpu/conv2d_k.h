@@ -1,29 +1,35 @@
-// Runs the K-kernel over a range of output pixels: cuts it into tiles, finds each tile's pixel pointers, and
-// calls the microkernel for every block of output channels.
+// Runs the K-kernel over a rectangle of output pixels: cuts it into tiles, finds each tile's pixel pointers,
+// and calls the microkernel for every block of output channels.
 #pragma once
 
 #include "cpu/conv2d_pack.h"
+#include "cpu/conv2d_segments.h"
 
 namespace cnnext {
+
+// What becomes of taps in the padding.
+enum class ConvPadding {
+  kRows,      // rows are cut into segments; columns have zeros in memory (wide taps)
+  kSegments,  // rows and columns are cut into segments
+  kZeros,     // tiles run on across segments; their taps read zeros in scratch. For finite weights only.
+};
 
 // Where the pixels of a region lie. Coordinates are the image's; a strip in scratch has its origin outside.
 struct ConvKView {
   const float* in;  // pixel (image 0, row 0, column 0)
   int64_t in_image, in_row, in_col;
-  float* out;  // the phase's pixel (image 0, row 0, column 0), first channel of the group or block range
+  float* out;  // the phase's pixel (image 0, row 0, column 0), channel work.out_first
   int64_t out_image, out_row, out_col;
-  bool wide;  // take the phase's wide taps: columns are padded in memory
 };
 
-// Pixels [first, last) of a region of one phase: images from image0 on, `rows` rows from row0 on of each.
+// Images [image0, image1) and of each the rows [row0, row1) of a phase.
 struct ConvKWork {
   ConvKView view;
   int64_t group;
   const ConvPhase* phase;
-  int64_t image0, row0, rows;
-  int64_t first, last;
+  int64_t image0, image1, row0, row1;
   int64_t block0, block1;  // blocks of output channels
-  int64_t out_first;       // output channel (in the group) that view.out points at
+  int64_t out_first;       // output channel (of the group) that view.out points at
   int64_t run0, run1;      // part of each tap's run of floats
   int32_t flags;           // ConvKFlags of this part
   bool slow_activation;    // apply problem.activation to each finished tile
@@ -31,15 +37,19 @@ struct ConvKWork {
 
 class ConvKRunner {
  public:
-  // Scratch for problems with up to max_taps taps and parts of runs up to max_run floats.
+  // Scratch for phases of up to max_taps taps and parts of runs of up to max_run floats.
   static int64_t scratch_floats(int64_t max_taps, int64_t max_run);
 
-  ConvKRunner(const ConvProblem& problem, const ChannelBlocks& blocks, const PackedConvWeight& packed,
-              int64_t max_taps, int64_t max_run, float* scratch);
+  ConvKRunner(const ConvProblem& problem, const ChannelBlocks& blocks, const WeightLayout& layout,
+              const PackedConvWeight& packed, ConvPadding padding, int64_t max_taps, int64_t max_run,
+              float* scratch);
 
   void run(const ConvKWork& work);
 
  private:
+  struct Rectangle {
+    int64_t row0, row1, col0, col1;
+  };
   struct Tile {
     const float* const* pixels;
     const int64_t *tap_input, *tap_row;
@@ -47,9 +57,10 @@ class ConvKRunner {
     int32_t first, m;
   };
 
-  void locate(const ConvKWork& work, int64_t first, int64_t count);
+  void take_tap(const ConvKWork& work, const ConvTap& tap);
+  void run_rectangle(const ConvKWork& work, const Rectangle& r);
+  void locate(const ConvKWork& work, const Rectangle& r, int64_t first, int64_t count);
   bool interior(int64_t first, int64_t m) const;
-  void add_tile(const ConvKWork& work, int64_t first, int64_t m);
   void add_edge_tile(const ConvKWork& work, int64_t first, int64_t m);
   void run_tiles(const ConvKWork& work);
 
@@ -58,20 +69,22 @@ class ConvKRunner {
 
   const ConvProblem& problem_;
   const ChannelBlocks& blocks_;
+  const WeightLayout& layout_;
   const PackedConvWeight& packed_;
+  const ConvPadding padding_;
 
-  // The taps of the phase at hand.
-  const ConvTap* taps_;
+  // The taps at hand.
   int64_t num_taps_;
   int64_t *tap_input_, *tap_row_, *zero_input_;
 
-  // The pixels of the block at hand.
+  // The pixels at hand.
   const float* base_[kMaxPixels];
   float* out_[kMaxPixels];
-  int64_t h_[kMaxPixels], w_[kMaxPixels];
-  bool interior_[kMaxPixels];
   Tile tiles_[kMaxPixels];
   int64_t num_tiles_;
+  // For kZeros alone.
+  int64_t h_[kMaxPixels], w_[kMaxPixels];
+  bool interior_[kMaxPixels];
   const float** list_;
   int64_t* list_row_;
   int64_t list_size_, list_capacity_;

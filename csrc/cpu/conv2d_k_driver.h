@@ -6,28 +6,40 @@
 
 namespace cnnext {
 
-// How a problem is cut up. It follows from the shape alone.
+// How a problem is cut up. It follows from the shape (and from whether every weight is finite) alone.
 struct ConvKTasks {
-  bool strip;            // copy each region's input into scratch, pixel by pixel dense
-  bool wide;             // take filter rows as runs; needs a padded strip, or no padding in the columns
+  ConvForm form;
+  ConvPadding padding;
   bool buffered;         // collect the output in scratch and transpose it into planes
   int64_t images, rows;  // of a region: whole images, or some rows (of a phase) of one
   int64_t units;         // blocks of output channels (over all groups) of a task
   int64_t image_parts, row_parts, unit_parts;
   int64_t max_taps, max_run;
-  int64_t panel_blocks;     // blocks whose weights fit the cache together
-  int64_t buffer_channels;  // output channels in the buffer
-  int64_t strip_floats, buffer_floats;
+  bool whole_runs;                    // no phase's runs are cut into parts
+  int64_t panel_blocks;               // blocks whose weights fit the cache together
+  int64_t buffer_channels;            // output channels in the buffer
+  int64_t strip_floats, strip_parts;  // of one group; groups in the strip at once
+  int64_t buffer_floats;
 
   int64_t count() const { return image_parts * row_parts * unit_parts; }
 };
 
-ConvKTasks plan_conv_k(const ConvProblem& problem, const ChannelBlocks& blocks, bool finite_weights);
+ConvKTasks plan_conv_k(const ConvProblem& problem, const ConvForm& form, const ChannelBlocks& blocks,
+                       bool finite_weights);
+
+// A phase's taps as the form takes them: how many, and floats of each.
+struct ConvRuns {
+  int64_t taps, run;
+};
+inline ConvRuns conv_runs(const ConvProblem& problem, const ConvPhase& phase, bool wide) {
+  if (!wide) return {phase.num_taps, problem.in_channels};
+  return {phase.num_wide, phase.wide_cols * problem.in_channels};
+}
 
 // The largest part of a tap's run that keeps `taps` taps of nr output channels in the cache.
-int64_t conv_k_run_part(int64_t run, int64_t taps, int64_t nr);
+int64_t conv_k_run_part(const ConvRuns& runs, int64_t nr);
 
-void run_conv_k(const ConvProblem& problem, const ChannelBlocks& blocks, const PackedConvWeight& packed,
-                Exec& exec);
+void run_conv_k(const ConvProblem& problem, const ConvForm& form, const ChannelBlocks& blocks,
+                const WeightLayout& layout, const PackedConvWeight& packed, Exec& exec);
 
 }  // namespace cnnext

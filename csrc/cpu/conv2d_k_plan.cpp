@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/conv2d_k_driver.h"
+#include "cpu/conv2d_strip.h"
 
 namespace cnnext {
 namespace {
@@ -34,46 +35,73 @@ void set_region(const ConvProblem& p, int64_t pixels, ConvKTasks* tasks) {
   tasks->row_parts = ceil_div(phase_rows, tasks->rows);
 }
 
-}  // namespace
-
-int64_t conv_k_run_part(int64_t run, int64_t taps, int64_t nr) {
-  const int64_t fits = std::max<int64_t>(16, kPanelFloats / std::max<int64_t>(1, taps * nr));
-  const int64_t parts = ceil_div(run, fits);
-  return std::min(run, ceil_div(ceil_div(run, parts), 4) * 4);
+// The time of the tiles of `pixels` outputs with so many taps, in steps of one channel of one pixel: a tile
+// of one pixel takes as long as one of two, and a tap costs a step or so besides its channels.
+double tiles_cost(double pixels, double taps, double run, int64_t mr) {
+  const double tiles = static_cast<double>(ceil_div(static_cast<int64_t>(pixels), mr));
+  return std::max(pixels, 2 * tiles) * (taps * (run + 1) + 2);
 }
 
-ConvKTasks plan_conv_k(const ConvProblem& p, const ChannelBlocks& blocks, bool finite_weights) {
-  ConvKTasks t{};
-  const bool nchw = p.format == Format::kNCHW;
-  bool can_widen = finite_weights, gains = false;
+// The cheapest way to meet the padding, by what a region of one image's rows would cost.
+ConvPadding choose_padding(const ConvProblem& p, const ConvForm& form, const ConvKTasks& t, int64_t mr,
+                           bool finite_weights) {
+  if (form.wide) return ConvPadding::kRows;
+  if (!finite_weights) return ConvPadding::kSegments;
+  double segments = 0, zeros = 0;
   for (int64_t i = 0; i < p.num_phases; ++i) {
     const ConvPhase& phase = p.phases[i];
-    if (phase.num_taps && !phase.num_wide) can_widen = false;
-    if (phase.wide_cols > 1) gains = true;
+    const double run = static_cast<double>(p.in_channels), images = static_cast<double>(t.images);
+    const ConvAxis rows = row_axis(p, phase), cols = col_axis(p, phase);
+    for (int64_t row = 0; row < phase.rows;) {
+      const ConvSegment r = rows.segment(row, phase.rows);
+      row = r.end;
+      // As many rows as a region has.
+      const double high = static_cast<double>(std::min(r.end - r.begin, t.rows));
+      const double times = static_cast<double>(r.end - r.begin) / high;
+      zeros += times * tiles_cost(images * high * static_cast<double>(phase.cols),
+                                  static_cast<double>((r.tap_end - r.tap_begin) * cols.count), run, mr);
+      for (int64_t col = 0; col < phase.cols;) {
+        const ConvSegment c = cols.segment(col, phase.cols);
+        col = c.end;
+        const double taps = static_cast<double>((r.tap_end - r.tap_begin) * (c.tap_end - c.tap_begin));
+        segments += times * tiles_cost(images * high * static_cast<double>(c.end - c.begin), taps, run, mr);
+      }
+    }
   }
-  const bool dense = !nchw && p.groups == 1 && p.min_dw >= 0 && p.end_dw <= p.in_w;
-  t.strip = nchw ? p.in_channels > 1 || p.groups > 1 || (can_widen && gains)
-                 : can_widen && gains && !dense && p.in_channels <= 8;
-  t.wide = can_widen && gains && (t.strip || dense);
-  t.buffered = nchw && !(p.groups == 1 && p.out_channels == 1);
+  return segments <= zeros ? ConvPadding::kSegments : ConvPadding::kZeros;
+}
 
-  bool parts = false;
-  t.max_taps = 1, t.max_run = 1;
+}  // namespace
+
+int64_t conv_k_run_part(const ConvRuns& runs, int64_t nr) {
+  constexpr int64_t kWhole = 16;  // of every split
+  const int64_t fits = std::max(kWhole, kPanelFloats / std::max<int64_t>(1, runs.taps * nr));
+  const int64_t parts = ceil_div(runs.run, fits);
+  return std::min(runs.run, ceil_div(ceil_div(runs.run, parts), kWhole) * kWhole);
+}
+
+ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks& blocks,
+                       bool finite_weights) {
+  ConvKTasks t{};
+  t.form = form;
+  t.buffered = p.format == Format::kNCHW && !(p.groups == 1 && p.out_channels == 1);
+  t.max_taps = t.max_run = 1;
+  t.whole_runs = true;
   int64_t rows = 0;
   for (int64_t i = 0; i < p.num_phases; ++i) {
     const ConvPhase& phase = p.phases[i];
     if (!phase.num_taps) continue;
-    const int64_t taps = t.wide ? phase.num_wide : phase.num_taps;
-    const int64_t run = t.wide ? phase.wide_cols * p.in_channels : p.in_channels;
-    const int64_t part = conv_k_run_part(run, taps, blocks.nr(0));
-    t.max_taps = std::max(t.max_taps, taps);
+    const ConvRuns runs = conv_runs(p, phase, form.wide);
+    const int64_t part = conv_k_run_part(runs, blocks.nr(0));
+    t.max_taps = std::max(t.max_taps, runs.taps);
     t.max_run = std::max(t.max_run, part);
-    rows = std::max(rows, taps * run);
-    parts = parts || part < run;
+    t.whole_runs = t.whole_runs && part == runs.run;
+    rows = std::max(rows, runs.taps * runs.run);
   }
-  t.panel_blocks = parts ? 1
-                         : std::clamp<int64_t>(kPanelFloats / std::max<int64_t>(1, rows * blocks.nr(0)), 1,
-                                               blocks.count());
+  t.panel_blocks =
+      !t.whole_runs
+          ? 1
+          : std::clamp<int64_t>(kPanelFloats / std::max<int64_t>(1, rows * blocks.nr(0)), 1, blocks.count());
   if (t.buffered) t.panel_blocks = std::min(t.panel_blocks, std::max<int64_t>(1, 256 / blocks.nr(0)));
   t.buffer_channels = blocks.first(t.panel_blocks);
 
@@ -94,18 +122,12 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ChannelBlocks& blocks, bool f
   const int64_t enough = std::min<int64_t>(wanted, 4);
   if (t.count() < enough) set_region(p, ceil_div(all_pixels * t.unit_parts, enough), &t);
 
-  if (t.strip) {
-    int64_t low = INT64_MAX, high = INT64_MIN;
-    for (int64_t i = 0; i < p.num_phases; ++i) {
-      if (!p.phases[i].num_taps) continue;
-      low = std::min(low, p.phases[i].min_dh);
-      high = std::max(high, p.phases[i].max_dh);
-    }
-    const int64_t halo = low <= high ? high - low : 0;
-    const int64_t strip_rows =
-        t.row_parts == 1 ? p.in_h : std::min(p.in_h, (t.rows - 1) * p.step_h + halo + 1);
-    const int64_t cols = t.wide ? p.end_dw - p.min_dw : p.in_w;
-    t.strip_floats = t.images * strip_rows * cols * p.in_channels;
+  t.padding = choose_padding(p, form, t, blocks.mr(), finite_weights);
+  if (form.strip) {
+    t.strip_floats = ConvStrip(p, form.wide).group_floats(t.images, t.rows, t.row_parts == 1);
+    // An odd number of cache lines, so that the groups' parts do not all meet in one set of the cache.
+    t.strip_floats = (t.strip_floats / 32 * 2 + 3) * 16;
+    t.strip_parts = p.format == Format::kNHWC ? ceil_div(t.units - 1, blocks.count()) + 1 : 1;
   }
   if (t.buffered) {
     t.buffer_floats = t.images * std::min(p.out_h, t.rows * p.out_step_h) * p.out_w * t.buffer_channels;

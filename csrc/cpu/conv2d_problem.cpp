@@ -52,7 +52,8 @@ struct Builder {
         const int64_t tap = (h.first - i * h.stride) * filter_cols + (w.first - j * w.stride);
         place[tap] = placed;
         *taps++ = {h.distance + i * h.distance_step, w.distance + j * w.distance_step,
-                   placed++ * problem.in_channels};
+                   placed * problem.in_channels, placed};
+        ++placed;
       }
     }
     phase.num_wide = 0;

@@ -14,6 +14,7 @@ namespace cnnext {
 struct ConvTap {
   int64_t dh, dw;  // output (i, j) of the phase reads input (i * step_h + dh, j * step_w + dw)
   int64_t row;     // the tap's first packed weight row, in units of rows: its place in tap order * channels
+  int64_t place;   // in tap order: phase by phase, row by row
 };
 
 struct ConvPhase {

@@ -24,14 +24,23 @@ constexpr const char* kIsaName = "avx2";
 namespace cnnext {
 namespace {
 constexpr ConvKTile kConvKTiles[] = {
-    {12, 8, ConvK12<Vec, 1>::run, "cpu/avx2/conv2d_k_12x8"},
-    {6, 16, ConvK6<Vec, 2>::run, "cpu/avx2/conv2d_k_6x16"},
+    {12, 8, 1, ConvK12<Vec, 1>::run, "cpu/avx2/conv2d_k_12x8"},
+    {6, 16, 1, ConvK6<Vec, 2>::run, "cpu/avx2/conv2d_k_6x16"},
 };
-constexpr ConvKTile kConvKNarrow = {12, 4, ConvK12<HalfVec, 1>::run, "cpu/avx2/conv2d_k_12x4"};
+constexpr ConvKTile kConvKSplitTiles[] = {
+    {4, 12, 2, ConvK4<Vec, 3, 2>::run, "cpu/avx2/conv2d_k_4x12x2"},
+    {6, 8, 2, ConvK6<Vec, 2, 2>::run, "cpu/avx2/conv2d_k_6x8x2"},
+    {10, 4, 2, ConvK10<Vec, 1, 2>::run, "cpu/avx2/conv2d_k_10x4x2"},
+    {4, 6, 4, ConvK4<Vec, 3, 4>::run, "cpu/avx2/conv2d_k_4x6x4"},
+    {6, 4, 4, ConvK6<Vec, 2, 4>::run, "cpu/avx2/conv2d_k_6x4x4"},
+    {4, 3, 8, ConvK4<Vec, 3, 8>::run, "cpu/avx2/conv2d_k_4x3x8"},
+    {6, 2, 8, ConvK6<Vec, 2, 8>::run, "cpu/avx2/conv2d_k_6x2x8"},
+    {10, 1, 8, ConvK10<Vec, 1, 8>::run, "cpu/avx2/conv2d_k_10x1x8"},
+};
 constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
-    {Vec::kLanes, 2, kConvKTiles, &kConvKNarrow},
+    {Vec::kLanes, 2, kConvKTiles, 8, kConvKSplitTiles},
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/avx2/inner_product", "cpu/avx2/inner_product_transposed"},

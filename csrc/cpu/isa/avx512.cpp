@@ -25,16 +25,27 @@ constexpr const char* kIsaName = "avx512";
 namespace cnnext {
 namespace {
 constexpr ConvKTile kConvKTiles[] = {
-    {12, 16, ConvK12<Vec, 1>::run, "cpu/avx512/conv2d_k_12x16"},
-    {12, 32, ConvK12<Vec, 2>::run, "cpu/avx512/conv2d_k_12x32"},
-    {8, 48, ConvK8<Vec, 3>::run, "cpu/avx512/conv2d_k_8x48"},
-    {6, 64, ConvK6<Vec, 4>::run, "cpu/avx512/conv2d_k_6x64"},
+    {12, 16, 1, ConvK12<Vec, 1>::run, "cpu/avx512/conv2d_k_12x16"},
+    {12, 32, 1, ConvK12<Vec, 2>::run, "cpu/avx512/conv2d_k_12x32"},
+    {8, 48, 1, ConvK8<Vec, 3>::run, "cpu/avx512/conv2d_k_8x48"},
+    {6, 64, 1, ConvK6<Vec, 4>::run, "cpu/avx512/conv2d_k_6x64"},
 };
-constexpr ConvKTile kConvKNarrow = {12, 8, ConvK12<HalfVec, 1>::run, "cpu/avx512/conv2d_k_12x8"};
+constexpr ConvKTile kConvKSplitTiles[] = {
+    {8, 24, 2, ConvK8<Vec, 3, 2>::run, "cpu/avx512/conv2d_k_8x24x2"},
+    {8, 12, 4, ConvK8<Vec, 3, 4>::run, "cpu/avx512/conv2d_k_8x12x4"},
+    {8, 8, 2, ConvK8<Vec, 1, 2>::run, "cpu/avx512/conv2d_k_8x8x2"},
+    {8, 8, 4, ConvK8<Vec, 2, 4>::run, "cpu/avx512/conv2d_k_8x8x4"},
+    {8, 6, 8, ConvK8<Vec, 3, 8>::run, "cpu/avx512/conv2d_k_8x6x8"},
+    {8, 4, 4, ConvK8<Vec, 1, 4>::run, "cpu/avx512/conv2d_k_8x4x4"},
+    {8, 4, 8, ConvK8<Vec, 2, 8>::run, "cpu/avx512/conv2d_k_8x4x8"},
+    {8, 3, 16, ConvK8<Vec, 3, 16>::run, "cpu/avx512/conv2d_k_8x3x16"},
+    {8, 2, 16, ConvK8<Vec, 2, 16>::run, "cpu/avx512/conv2d_k_8x2x16"},
+    {8, 1, 16, ConvK8<Vec, 1, 16>::run, "cpu/avx512/conv2d_k_8x1x16"},
+};
 constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
-    {Vec::kLanes, 4, kConvKTiles, &kConvKNarrow},
+    {Vec::kLanes, 4, kConvKTiles, 10, kConvKSplitTiles},
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/avx512/inner_product", "cpu/avx512/inner_product_transposed"},

@@ -22,13 +22,19 @@ constexpr const char* kIsaName = "scalar";
 namespace cnnext {
 namespace {
 constexpr ConvKTile kConvKTiles[] = {
-    {8, 4, ConvK8<Vec, 1>::run, "cpu/scalar/conv2d_k_8x4"},
-    {6, 8, ConvK6<Vec, 2>::run, "cpu/scalar/conv2d_k_6x8"},
+    {8, 4, 1, ConvK8<Vec, 1>::run, "cpu/scalar/conv2d_k_8x4"},
+    {6, 8, 1, ConvK6<Vec, 2>::run, "cpu/scalar/conv2d_k_6x8"},
+};
+constexpr ConvKTile kConvKSplitTiles[] = {
+    {6, 4, 2, ConvK6<Vec, 2, 2>::run, "cpu/scalar/conv2d_k_6x4x2"},
+    {8, 2, 2, ConvK8<Vec, 1, 2>::run, "cpu/scalar/conv2d_k_8x2x2"},
+    {6, 2, 4, ConvK6<Vec, 2, 4>::run, "cpu/scalar/conv2d_k_6x2x4"},
+    {8, 1, 4, ConvK8<Vec, 1, 4>::run, "cpu/scalar/conv2d_k_8x1x4"},
 };
 constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
-    {Vec::kLanes, 2, kConvKTiles, nullptr},
+    {Vec::kLanes, 2, kConvKTiles, 4, kConvKSplitTiles},
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/scalar/inner_product", "cpu/scalar/inner_product_transposed"},

@@ -32,25 +32,25 @@ inline void conv_k_activate(V (&acc)[M][NV], int32_t flags, float alpha) {
   }
 }
 
-// Loads and stores of a tile's row that is NR floats wide, or only `lanes` of them.
-template <class V, bool kFull>
+// Loads and stores of vector v of a tile's row: W of the vector's lanes count, and of the row only `lanes`.
+template <class V, int W, bool kFull>
 inline V conv_k_load(const float* p, int v, int lanes) {
-  if (kFull) return V::load(p + v * V::kLanes);
-  const int left = lanes - v * V::kLanes;
+  if (kFull && W == V::kLanes) return V::load(p + v * W);
+  const int left = lanes - v * W;
   if (left <= 0) return V::zero();
-  return left >= V::kLanes ? V::load(p + v * V::kLanes) : V::load_tail(p + v * V::kLanes, left);
+  return W == V::kLanes && left >= W ? V::load(p + v * W) : V::load_tail(p + v * W, left < W ? left : W);
 }
 
-template <class V, bool kFull>
+template <class V, int W, bool kFull>
 inline void conv_k_store(float* p, int v, int lanes, V a) {
-  if (kFull) return a.store(p + v * V::kLanes);
-  const int left = lanes - v * V::kLanes;
+  if (kFull && W == V::kLanes) return a.store(p + v * W);
+  const int left = lanes - v * W;
   if (left <= 0) return;
-  if (left >= V::kLanes) return a.store(p + v * V::kLanes);
-  a.store_tail(p + v * V::kLanes, left);
+  if (W == V::kLanes && left >= W) return a.store(p + v * W);
+  a.store_tail(p + v * W, left < W ? left : W);
 }
 
-template <class V, int M, int NV, bool kFull>
+template <class V, int M, int NV, int W, bool kFull>
 inline void conv_k_finish(const ConvKArgs& args, V (&acc)[M][NV]) {
   const int lanes = args.lanes;
   const int64_t offset = args.out_offset;
@@ -60,12 +60,12 @@ inline void conv_k_finish(const ConvKArgs& args, V (&acc)[M][NV]) {
     for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v)
-        acc[i][v] = acc[i][v] + conv_k_load<V, kFull>(args.out[i] + offset, v, lanes);
+        acc[i][v] = acc[i][v] + conv_k_load<V, W, kFull>(args.out[i] + offset, v, lanes);
   }
   if (flags & kConvKBias) {
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
-      const V bias = conv_k_load<V, kFull>(args.bias, v, lanes);
+      const V bias = conv_k_load<V, W, kFull>(args.bias, v, lanes);
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) acc[i][v] = acc[i][v] + bias;
     }
@@ -75,10 +75,10 @@ inline void conv_k_finish(const ConvKArgs& args, V (&acc)[M][NV]) {
     for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v)
-        acc[i][v] = acc[i][v] + conv_k_load<V, kFull>(args.out[i] + offset + args.residual, v, lanes);
+        acc[i][v] = acc[i][v] + conv_k_load<V, W, kFull>(args.out[i] + offset + args.residual, v, lanes);
   }
   conv_k_activate<V, M, NV>(acc, flags, args.alpha);
-  if (kFull && (flags & kConvKStream)) {
+  if (kFull && W == V::kLanes && (flags & kConvKStream)) {
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
@@ -88,11 +88,14 @@ inline void conv_k_finish(const ConvKArgs& args, V (&acc)[M][NV]) {
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) conv_k_store<V, kFull>(args.out[i] + offset, v, lanes, acc[i][v]);
+    for (int v = 0; v < NV; ++v) conv_k_store<V, W, kFull>(args.out[i] + offset, v, lanes, acc[i][v]);
 }
 
-template <class V, int M, int NV>
+// G channels at once: each vector holds kLanes / G output channels times G input channels, whose sums are
+// folded at the end. So few output channels still fill the lanes.
+template <class V, int M, int NV, int G>
 void conv_k_run(const ConvKArgs& args) {
+  constexpr int W = V::kLanes / G;
   V acc[M][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i)
@@ -106,9 +109,8 @@ void conv_k_run(const ConvKArgs& args) {
     const float* p[M];
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) p[i] = pixels[i] + shift;
-    const float* w = args.weight + args.tap_row[t] * (NV * V::kLanes);
-#pragma GCC unroll 1
-    for (int64_t c = 0; c < channels; ++c, w += NV * V::kLanes) {
+    const float* w = args.weight + args.tap_row[t] * (NV * W);
+    const auto step = [&](auto load) {
       V row[NV];
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) {
@@ -117,29 +119,48 @@ void conv_k_run(const ConvKArgs& args) {
       }
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
-        const V x = V::broadcast(p[i] + c);
+        const V x = load(p[i]);
 #pragma GCC unroll 4
         for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, row[v], acc[i][v]);
       }
+    };
+    int64_t c = 0;
+#pragma GCC unroll 1
+    for (; c + G <= channels; c += G, w += NV * V::kLanes) {
+      step([c](const float* x) { return V::template broadcast_group<G>(x + c); });
+    }
+    if (G > 1 && c < channels) {
+      const int left = static_cast<int>(channels - c);
+      step([c, left](const float* x) { return V::template broadcast_group_tail<G>(x + c, left); });
     }
   }
+  if constexpr (G > 1) {
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[i][v] = fold_groups<G>(acc[i][v]);
+  }
 
-  if (args.lanes == NV * V::kLanes)
-    conv_k_finish<V, M, NV, true>(args, acc);
+  if (G == 1 && args.lanes == NV * W)
+    conv_k_finish<V, M, NV, W, true>(args, acc);
   else
-    conv_k_finish<V, M, NV, false>(args, acc);
+    conv_k_finish<V, M, NV, W, false>(args, acc);
 }
 
-template <class V, int NV, int... Ms>
+template <class V, int NV, int G, int... Ms>
 struct ConvKRows {
-  static constexpr void (*run[])(const ConvKArgs&) = {conv_k_run<V, Ms, NV>...};
+  static constexpr void (*run[])(const ConvKArgs&) = {conv_k_run<V, Ms, NV, G>...};
 };
-template <class V, int NV>
-using ConvK6 = ConvKRows<V, NV, 1, 2, 3, 4, 5, 6>;
-template <class V, int NV>
-using ConvK8 = ConvKRows<V, NV, 1, 2, 3, 4, 5, 6, 7, 8>;
-template <class V, int NV>
-using ConvK12 = ConvKRows<V, NV, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>;
+template <class V, int NV, int G = 1>
+using ConvK4 = ConvKRows<V, NV, G, 1, 2, 3, 4>;
+template <class V, int NV, int G = 1>
+using ConvK6 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6>;
+template <class V, int NV, int G = 1>
+using ConvK8 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6, 7, 8>;
+template <class V, int NV, int G = 1>
+using ConvK10 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10>;
+template <class V, int NV, int G = 1>
+using ConvK12 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>;
 
 }  // namespace
 }  // namespace cnnext

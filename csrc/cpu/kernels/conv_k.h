@@ -38,17 +38,21 @@ struct ConvKArgs {
   float alpha;  // leaky ReLU's slope
 };
 
+// A tile whose vectors hold several input channels (split > 1) takes them split at a time: its weight rows
+// come in groups of `split`, within which a row's float (channel c, lane l) is at l * split + c % split of
+// its vector.
 struct ConvKTile {
-  int32_t mr, nr;
+  int32_t mr, nr, split;
   void (*const* run)(const ConvKArgs& args);  // run[m - 1]: the kernel for m pixels, m <= mr
   const char* name;                           // "cpu/avx512/conv2d_k_6x64"
 };
 
 struct ConvKUkernels {
-  int32_t lanes;  // of the full vector; tiles[v] is v + 1 of them wide
+  int32_t lanes;  // of the full vector; tiles[v] is v + 1 of them wide, and not split
   int32_t num_tiles;
   const ConvKTile* tiles;
-  const ConvKTile* narrow;  // one half vector wide, or nullptr
+  int32_t num_split_tiles;
+  const ConvKTile* split_tiles;
 };
 
 }  // namespace cnnext

@@ -136,6 +136,24 @@ void transpose_matrix(const TransposeArgs& a) {
 }
 
 template <class V>
+void copy_rows_as(const CopyRowsArgs& a) {
+  constexpr int L = V::kLanes;
+  const int tail = static_cast<int>(a.cols % L);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float* src = a.src + r * a.src_stride;
+    float* dst = a.dst + r * a.dst_stride;
+    int64_t c = 0;
+    for (; c + L <= a.cols; c += L) V::load(src + c).store(dst + c);
+    if (tail) V::load_tail(src + c, tail).store_tail(dst + c, tail);
+  }
+}
+
+void copy_rows(const CopyRowsArgs& a) {
+  if (a.cols % HalfVec::kLanes == 0) return copy_rows_as<HalfVec>(a);
+  copy_rows_as<Vec4>(a);
+}
+
+template <class V>
 void transpose_out_as(const TransposeOutArgs& a) {
   constexpr int L = V::kLanes;
   const TransposeArgs& m = a.matrix;
@@ -182,7 +200,7 @@ void transpose_out(const TransposeOutArgs& a) {
   transpose_out_as<Vec>(a);
 }
 
-constexpr ConvPackUkernels kConvPackUkernels = {conv_pack, transpose_matrix, transpose_out};
+constexpr ConvPackUkernels kConvPackUkernels = {conv_pack, transpose_matrix, copy_rows, transpose_out};
 
 }  // namespace
 }  // namespace cnnext

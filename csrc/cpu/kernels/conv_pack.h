@@ -33,10 +33,14 @@ struct TransposeOutArgs {
   float alpha;
 };
 
+// dst[row * dst_stride + col] = src[row * src_stride + col], for short rows.
+using CopyRowsArgs = TransposeArgs;
+
 struct ConvPackUkernels {
   // True where every weight was finite.
   bool (*pack)(const ConvPackArgs& args);
   void (*transpose)(const TransposeArgs& args);
+  void (*copy_rows)(const CopyRowsArgs& args);
   void (*transpose_out)(const TransposeOutArgs& args);
 };
 

@@ -24,6 +24,24 @@ struct Vec16 {
   static inline Vec16 broadcast(const float* p) { return {_mm512_set1_ps(*p)}; }
   static inline Vec16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static inline Vec16 load_tail(const float* p, int n) { return {_mm512_maskz_loadu_ps(tail_mask(n), p)}; }
+  template <int G>
+  static inline Vec16 broadcast_group(const float* p) {
+    typedef double Pair __attribute__((aligned(4), may_alias));
+    if constexpr (G == 1) return broadcast(p);
+    if constexpr (G == 2) return {_mm512_castpd_ps(_mm512_set1_pd(*reinterpret_cast<const Pair*>(p)))};
+    if constexpr (G == 4) return {_mm512_broadcast_f32x4(_mm_loadu_ps(p))};
+    if constexpr (G == 8) return {_mm512_broadcast_f32x8(_mm256_loadu_ps(p))};
+    return load(p);
+  }
+  template <int G>
+  static inline Vec16 broadcast_group_tail(const float* p, int n) {
+    const __m512 x = load_tail(p, n).v;
+    if constexpr (G == 2)
+      return {_mm512_castpd_ps(_mm512_broadcastsd_pd(_mm512_castpd512_pd128(_mm512_castps_pd(x))))};
+    if constexpr (G == 4) return {_mm512_broadcast_f32x4(_mm512_castps512_ps128(x))};
+    if constexpr (G == 8) return {_mm512_broadcast_f32x8(_mm512_castps512_ps256(x))};
+    return {x};
+  }
   inline void store(float* p) const { _mm512_storeu_ps(p, v); }
   inline void store_tail(float* p, int n) const { _mm512_mask_storeu_ps(p, tail_mask(n), v); }
   inline void stream(float* p) const { _mm512_stream_ps(p, v); }
@@ -49,6 +67,16 @@ inline float reduce_add(Vec16 a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+template <int G>
+inline Vec16 fold_groups(Vec16 a) {
+  __m512 s = a.v;
+  if constexpr (G >= 2) s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xb1));
+  if constexpr (G >= 4) s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
+  if constexpr (G >= 8) s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0xb1));
+  if constexpr (G >= 16) s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0x4e));
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return {_mm512_permutexvar_ps(_mm512_mullo_epi32(lane, _mm512_set1_epi32(G)), s)};
 }
 inline Vec16 round_even(Vec16 a) { return {_mm512_roundscale_ps(a.v, 0x08)}; }
 inline Vec16 times_pow2(Vec16 a, Vec16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }

@@ -1,10 +1,17 @@
 // Four floats by the compiler's vector extension: SSE2 on x86-64's baseline, NEON on aarch64, and the
 // half-width vector of AVX2. The three Vec headers share one interface, which the kernels are templates over:
-//   V::kLanes, V::load(p), V::load_tail(p, n) (lanes from n on are 0 and not read), V::set1(s),
-//   V::broadcast(p), V::zero(), a.store(p), a.store_tail(p, n), a.stream(p) (non-temporal; p aligned to the
-//   vector),
-//   + - * /, fma(a, b, c) = a*b + c, min, max, sqrt, abs, lt, le, eq, is_nan, any, select(m, a, b) = m ? a :
-//   b, reduce_add(a), pin(a), transpose(rows).
+//
+// - V::kLanes, V::zero(), V::set1(s), V::broadcast(p), V::load(p)
+// - V::load_tail(p, n): lanes from n on are 0 and not read
+// - V::broadcast_group<G>(p): G floats from p on, over and over; broadcast_group_tail<G>(p, n): only n < G of
+// them
+// - a.store(p), a.store_tail(p, n), a.stream(p): non-temporal, p aligned to the vector
+// - + - * /, fma(a, b, c) = a*b + c, min, max, sqrt, abs, lt, le, eq, is_nan, any, select(m, a, b) = m ? a :
+// b
+// - round_even(a), times_pow2(a, n) = a * 2^n (n whole, |n| <= 252)
+// - reduce_add(a), fold_groups<G>(a): lane i is the sum of lanes i*G .. i*G + G-1
+// - pin(a), transpose(rows), deinterleave(a, b), interleave(a, b)
+//
 // min and max return b where either operand is NaN (x86's rule), so max(zero, x) keeps a NaN x.
 // Loads and stores need no alignment. Everything is in an anonymous namespace: each ISA's file has its own
 // copy.
@@ -35,6 +42,17 @@ struct Vec4 {
     for (int i = 0; i < 4; ++i)
       if (i < n) r[i] = p[i];
     return {r};
+  }
+  template <int G>
+  static inline Vec4 broadcast_group(const float* p) {
+    if constexpr (G == 1) return broadcast(p);
+    if constexpr (G == 2) return {Raw{p[0], p[1], p[0], p[1]}};
+    return load(p);
+  }
+  template <int G>
+  static inline Vec4 broadcast_group_tail(const float* p, int n) {
+    if constexpr (G == 2) return {Raw{p[0], 0.f, p[0], 0.f}};
+    return load_tail(p, n);
   }
   inline void store(float* p) const { *reinterpret_cast<Unaligned*>(p) = v; }
   inline void store_tail(float* p, int n) const {
@@ -71,6 +89,13 @@ inline Vec4 fma(Vec4 a, Vec4 b, Vec4 c) {
 #else
   return {a.v * b.v + c.v};
 #endif
+}
+
+template <int G>
+inline Vec4 fold_groups(Vec4 a) {
+  if constexpr (G == 2) return {Vec4::Raw{a.v[0] + a.v[1], a.v[2] + a.v[3], 0.f, 0.f}};
+  if constexpr (G == 4) return {Vec4::Raw{reduce_add(a), 0.f, 0.f, 0.f}};
+  return a;
 }
 
 // |a| < 2^22.

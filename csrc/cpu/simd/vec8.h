@@ -23,8 +23,39 @@ struct Vec8 {
   static inline Vec8 broadcast(const float* p) { return {_mm256_broadcast_ss(p)}; }
   static inline Vec8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static inline Vec8 load_tail(const float* p, int n) { return {_mm256_maskload_ps(p, tail_mask(n))}; }
+  template <int G>
+  static inline Vec8 broadcast_group(const float* p) {
+    typedef double Pair __attribute__((aligned(4), may_alias));
+    if constexpr (G == 1) return broadcast(p);
+    if constexpr (G == 2) return {_mm256_castpd_ps(_mm256_set1_pd(*reinterpret_cast<const Pair*>(p)))};
+    if constexpr (G == 4) return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
+    return load(p);
+  }
+  template <int G>
+  static inline Vec8 broadcast_group_tail(const float* p, int n) {
+    const __m256 x = load_tail(p, n).v;
+    if constexpr (G == 2)
+      return {_mm256_castpd_ps(_mm256_broadcastsd_pd(_mm256_castpd256_pd128(_mm256_castps_pd(x))))};
+    if constexpr (G == 4) return {_mm256_permute2f128_ps(x, x, 0)};
+    return {x};
+  }
   inline void store(float* p) const { _mm256_storeu_ps(p, v); }
-  inline void store_tail(float* p, int n) const { _mm256_maskstore_ps(p, tail_mask(n), v); }
+  // In pieces: a masked store takes tens of cycles on AMD's processors before AVX-512.
+  inline void store_tail(float* p, int n) const {
+    __m128 rest = _mm256_castps256_ps128(v);
+    if (n >= 8) return store(p);
+    if (n & 4) {
+      _mm_storeu_ps(p, rest);
+      rest = _mm256_extractf128_ps(v, 1);
+      p += 4;
+    }
+    if (n & 2) {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+      rest = _mm_movehl_ps(rest, rest);
+      p += 2;
+    }
+    if (n & 1) _mm_store_ss(p, rest);
+  }
   inline void stream(float* p) const { _mm256_stream_ps(p, v); }
 };
 
@@ -47,6 +78,15 @@ inline float reduce_add(Vec8 a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+template <int G>
+inline Vec8 fold_groups(Vec8 a) {
+  __m256 s = a.v;
+  if constexpr (G >= 2) s = _mm256_add_ps(s, _mm256_permute_ps(s, 0xb1));
+  if constexpr (G >= 4) s = _mm256_add_ps(s, _mm256_permute_ps(s, 0x4e));
+  if constexpr (G >= 8) s = _mm256_add_ps(s, _mm256_permute2f128_ps(s, s, 1));
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return {_mm256_permutevar8x32_ps(s, _mm256_mullo_epi32(lane, _mm256_set1_epi32(G)))};
 }
 inline Vec8 round_even(Vec8 a) { return {_mm256_round_ps(a.v, 0x08)}; }
 inline Vec8 times_pow2(Vec8 a, Vec8 n) {
