@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cnnext
 import numpy as np
 import pytest
 from cnnext import ops
@@ -137,6 +138,9 @@ def test_dlpack_releases_the_tensor() -> None:
     assert sys.getrefcount(array) == count
 
 
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="this NumPy exports no read-only array by DLPack"
+)
 def test_a_read_only_dlpack_array_is_read() -> None:
     np.testing.assert_array_equal(ops.conv2d(Plain(read_only(X)), W), Y)
 
@@ -200,6 +204,16 @@ def test_what_is_no_array(x: Any, message: str) -> None:
 def test_half_precision_is_not_implemented_yet() -> None:
     with pytest.raises(NotImplementedError, match="float16"):
         ops.relu(X.astype(np.float16))
+
+
+def test_a_tensor_is_read_where_no_gradient_is_lost() -> None:
+    result = ops.conv2d(cnnext.Tensor(X), cnnext.Tensor(W))
+    assert type(result) is np.ndarray
+    np.testing.assert_array_equal(result, Y)
+    with pytest.raises(
+        TypeError, match=r"weight requires grad.*cnnext.nn.functional, or pass weight.detach\(\)"
+    ):
+        ops.conv2d(X, cnnext.Tensor(W, requires_grad=True))
 
 
 def test_too_many_dimensions() -> None:
