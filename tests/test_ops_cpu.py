@@ -109,6 +109,14 @@ def test_against_ref(case: Case, layout: str) -> None:
             np.testing.assert_array_equal(array, before[name], err_msg=f"{name} was written")
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.op.startswith("conv2d")], ids=str)
+def test_direct_is_always_there(case: Case, layout: str) -> None:
+    arrays = laid_out(case.make(), layout)
+    params = {**case.params, "algorithm": "direct"}
+    check(case, (getattr(ops, case.op)(**arrays, **params),))
+
+
 IMAGE_OPS = ("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "max_unpool2d")
 
 
