@@ -54,11 +54,13 @@ const PackedConvWeight* kept_weight(const void* handle, const WeightLayout& layo
 void run_k_kernel(const ConvProblem& problem, const void* handle, Exec& exec) {
   // Wide taps read zeros for padding, which an infinite weight must not meet.
   for (const bool assume_finite : {true, false}) {
-    const ConvForm form = conv_form(problem, assume_finite);
+    const ConvForm form = conv_form(problem, assume_finite, handle != nullptr);
     const ChannelBlocks blocks(problem, form, ukernels().conv_k);
     const WeightLayout layout = weight_layout(problem, form, blocks, exec);
     PackedConvWeight packed;
-    if (const PackedConvWeight* kept = kept_weight(handle, layout)) {
+    if (form.pack_late) {
+      packed.finite = false;
+    } else if (const PackedConvWeight* kept = kept_weight(handle, layout)) {
       packed = *kept;
     } else {
       packed = pack_conv_weight(problem, blocks, layout,
@@ -131,7 +133,7 @@ void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {
   // The other algorithms read the weights as they lie.
   if (!conv_k_supports(desc) || depthwise_supports(desc) || desc.C == 0 || desc.K == 0) return;
   const ConvProblem problem = forward_problem(desc, exec);
-  const ConvForm form = conv_form(problem, true);
+  const ConvForm form = conv_form(problem, true, true);
   const ChannelBlocks blocks(problem, form, ukernels().conv_k);
   const WeightLayout layout = weight_layout(problem, form, blocks, exec);
   const size_t floats = static_cast<size_t>(packed_floats(problem, blocks, layout));

@@ -34,7 +34,7 @@ ConvKRunner::ConvKRunner(const ConvProblem& problem, const ChannelBlocks& blocks
 
 void ConvKRunner::take_tap(const ConvKWork& work, const ConvTap& tap) {
   tap_input_[num_taps_] = tap.dh * work.view.in_row + tap.dw * work.view.in_col;
-  tap_row_[num_taps_] = layout_.row[tap.place];
+  tap_row_[num_taps_] = work.chunk ? tap.place * work.chunk_channels : layout_.row[tap.place];
   ++num_taps_;
 }
 
@@ -110,7 +110,7 @@ void ConvKRunner::run_tiles(const ConvKWork& work) {
   args.bias = nullptr;
   for (int64_t block = work.block0; block < work.block1; ++block) {
     const ConvKTile& kernel = blocks_.tile(block);
-    args.weight = packed_.block(blocks_, work.group, block) + work.run0 * kernel.nr;
+    args.weight = work.chunk ? work.chunk : packed_.block(blocks_, work.group, block) + work.run0 * kernel.nr;
     args.out_offset = blocks_.first(block) - work.out_first;
     args.lanes = static_cast<int32_t>(blocks_.lanes(block));
     if (problem_.bias) {

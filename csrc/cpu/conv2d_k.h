@@ -31,8 +31,11 @@ struct ConvKWork {
   int64_t block0, block1;  // blocks of output channels
   int64_t out_first;       // output channel (of the group) that view.out points at
   int64_t run0, run1;      // part of each tap's run of floats
-  int32_t flags;           // ConvKFlags of this part
-  bool slow_activation;    // apply problem.activation to each finished tile
+  // Weights of block0 for that part alone, a tap's rows one after the other, in place of the packed weights.
+  const float* chunk;
+  int64_t chunk_channels;
+  int32_t flags;         // ConvKFlags of this part
+  bool slow_activation;  // apply problem.activation to each finished tile
 };
 
 class ConvKRunner {
@@ -45,6 +48,8 @@ class ConvKRunner {
               float* scratch);
 
   void run(const ConvKWork& work);
+  // Room for num_taps numbers, until the next run.
+  int64_t* tap_scratch() { return tap_input_; }
 
  private:
   struct Rectangle {

@@ -8,6 +8,25 @@
 namespace cnnext {
 namespace {
 
+// Where a panel's output goes: pixel (image, h, w) of the output to out + image * .image + h * row + w * col.
+struct PanelOutput {
+  float* out;
+  int64_t image, row, col;
+  int64_t row0, rows;  // of a phase, in the region
+
+  // False where the region has no row of the phase.
+  bool set_phase(const ConvProblem& p, const ConvPhase& phase, ConvKWork* work) const {
+    work->phase = &phase;
+    work->row0 = row0;
+    work->row1 = std::min(row0 + rows, phase.rows);
+    work->view.out = out + phase.h0 * row + phase.w0 * col;
+    work->view.out_image = image;
+    work->view.out_row = p.out_step_h * row;
+    work->view.out_col = p.out_step_w * col;
+    return work->row0 < work->row1;
+  }
+};
+
 struct Driver {
   const ConvProblem& p;
   const ChannelBlocks& blocks;
@@ -31,11 +50,16 @@ struct Driver {
     return v;
   }
 
-  void run_region(const ConvRegion& r, int64_t unit0, int64_t unit1, ConvKRunner& runner, float* parts,
-                  float* buffer) const;
-  void run_panel(const ConvRegion& r, ConvKView view, int64_t group, int64_t block0, int64_t block1,
-                 ConvKRunner& runner, float* buffer) const;
-  void run_phase(ConvKWork work, ConvKRunner& runner) const;
+  struct Scratch {
+    float *strip, *buffer, *chunk;
+  };
+  void run_region(const ConvRegion& r, int64_t unit0, int64_t unit1, ConvKRunner& runner,
+                  const Scratch& scratch) const;
+  void run_panel(const ConvRegion& r, const ConvKView& view, int64_t group, int64_t block0, int64_t block1,
+                 ConvKRunner& runner, const Scratch& scratch) const;
+  void run_packed(ConvKWork& work, const PanelOutput& output, ConvKRunner& runner) const;
+  void run_packing(ConvKWork& work, const PanelOutput& output, ConvKRunner& runner, float* chunk) const;
+  void run_part(ConvKWork& work, int64_t at, int64_t end, bool last, ConvKRunner& runner) const;
   void store(const ConvRegion& r, int64_t group, int64_t block0, int64_t block1, const float* buffer) const;
 };
 
@@ -65,65 +89,81 @@ void Driver::store(const ConvRegion& r, int64_t group, int64_t block0, int64_t b
   }
 }
 
-// All parts of the taps' runs over the pixels that `work` names.
-void Driver::run_phase(ConvKWork work, ConvKRunner& runner) const {
-  const ConvRuns runs = conv_runs(p, *work.phase, tasks.form.wide);
-  const int64_t part = runs.taps ? conv_k_run_part(runs, blocks.nr(0)) : runs.run;
-  for (int64_t at = 0;; at += part) {
-    const bool last = runs.taps == 0 || at + part >= runs.run;
-    work.run0 = at;
-    work.run1 = last ? runs.run : at + part;
-    work.flags = (at ? kConvKAccumulate : 0) | (last ? final_flags : 0);
-    work.slow_activation = last && slow_activation && !tasks.buffered;
-    runner.run(work);
-    if (last) break;
+// One part of every run, [at, end), over the phase's pixels of the region.
+void Driver::run_part(ConvKWork& work, int64_t at, int64_t end, bool last, ConvKRunner& runner) const {
+  work.run0 = at;
+  work.run1 = end;
+  work.flags = (at ? kConvKAccumulate : 0) | (last ? final_flags : 0);
+  work.slow_activation = last && slow_activation && !tasks.buffered;
+  runner.run(work);
+}
+
+// Packed weights: phase by phase, each with parts of its own.
+void Driver::run_packed(ConvKWork& work, const PanelOutput& output, ConvKRunner& runner) const {
+  for (int64_t i = 0; i < p.num_phases; ++i) {
+    if (!output.set_phase(p, p.phases[i], &work)) continue;
+    const ConvRuns runs = conv_runs(p, p.phases[i], tasks.form.wide);
+    const int64_t part = runs.taps ? conv_k_run_part(runs, blocks.nr(0)) : runs.run;
+    int64_t at = 0;
+    for (; runs.taps && at + part < runs.run; at += part) run_part(work, at, at + part, false, runner);
+    run_part(work, at, runs.run, true, runner);
   }
 }
 
-void Driver::run_panel(const ConvRegion& r, ConvKView view, int64_t group, int64_t block0, int64_t block1,
-                       ConvKRunner& runner, float* buffer) const {
+// Weights that are packed here, part by part of the input channels, and used while they are in the cache.
+void Driver::run_packing(ConvKWork& work, const PanelOutput& output, ConvKRunner& runner,
+                         float* chunk) const {
+  const int64_t part = conv_k_run_part({p.num_taps, p.in_channels}, blocks.nr(0));
+  for (int64_t at = 0; at < p.in_channels; at += part) {
+    const int64_t end = std::min(p.in_channels, at + part);
+    pack_conv_chunk(p, blocks, work.block0, at, end, runner.tap_scratch(), chunk);
+    work.chunk = chunk;
+    work.chunk_channels = end - at;
+    for (int64_t i = 0; i < p.num_phases; ++i) {
+      if (output.set_phase(p, p.phases[i], &work)) run_part(work, at, end, end == p.in_channels, runner);
+    }
+  }
+}
+
+void Driver::run_panel(const ConvRegion& r, const ConvKView& view, int64_t group, int64_t block0,
+                       int64_t block1, ConvKRunner& runner, const Scratch& scratch) const {
   ConvKWork work{};
+  work.view = view;
   work.group = group;
   work.block0 = block0;
   work.block1 = block1;
   work.image0 = r.n0;
   work.image1 = r.n1;
-  // Output pixel (n, h, w) is at out + n * image + h * row + w * col.
-  const int64_t col = tasks.buffered ? tasks.buffer_channels : p.groups * p.out_channels;
-  const int64_t row = p.out_w * col;
-  const int64_t image = tasks.buffered ? (r.h1 - r.h0) * row : p.out_h * row;
-  float* const out = tasks.buffered ? buffer - r.n0 * image - r.h0 * row : p.out + group * p.out_channels;
   work.out_first = tasks.buffered ? blocks.first(block0) : 0;
-  for (int64_t i = 0; i < p.num_phases; ++i) {
-    const ConvPhase& phase = p.phases[i];
-    work.phase = &phase;
-    work.row0 = r.row0;
-    work.row1 = std::min(r.row0 + r.rows, phase.rows);
-    if (work.row0 >= work.row1) continue;
-    view.out = out + phase.h0 * row + phase.w0 * col;
-    view.out_image = image;
-    view.out_row = p.out_step_h * row;
-    view.out_col = p.out_step_w * col;
-    work.view = view;
-    run_phase(work, runner);
-  }
-  if (tasks.buffered) store(r, group, block0, block1, buffer);
+  PanelOutput output;
+  output.col = tasks.buffered ? tasks.buffer_channels : p.groups * p.out_channels;
+  output.row = p.out_w * output.col;
+  output.image = (tasks.buffered ? r.h1 - r.h0 : p.out_h) * output.row;
+  output.out = tasks.buffered ? scratch.buffer - r.n0 * output.image - r.h0 * output.row
+                              : p.out + group * p.out_channels;
+  output.row0 = r.row0;
+  output.rows = r.rows;
+  if (tasks.form.pack_late)
+    run_packing(work, output, runner, scratch.chunk);
+  else
+    run_packed(work, output, runner);
+  if (tasks.buffered) store(r, group, block0, block1, scratch.buffer);
 }
 
-void Driver::run_region(const ConvRegion& r, int64_t unit0, int64_t unit1, ConvKRunner& runner, float* parts,
-                        float* buffer) const {
+void Driver::run_region(const ConvRegion& r, int64_t unit0, int64_t unit1, ConvKRunner& runner,
+                        const Scratch& scratch) const {
   const int64_t group0 = unit0 / blocks.count(), group1 = (unit1 + blocks.count() - 1) / blocks.count();
   // Groups that lie interleaved are copied together, others one by one, while they are in the cache.
   const bool together = p.format == Format::kNHWC;
-  if (tasks.form.strip && together) strip.fill(r, group0, group1, parts, tasks.strip_floats);
+  if (tasks.form.strip && together) strip.fill(r, group0, group1, scratch.strip, tasks.strip_floats);
   for (int64_t group = group0; group < group1; ++group) {
-    float* const part = parts + (together ? (group - group0) * tasks.strip_floats : 0);
+    float* const part = scratch.strip + (together ? (group - group0) * tasks.strip_floats : 0);
     if (tasks.form.strip && !together) strip.fill(r, group, group + 1, part, 0);
     const ConvKView view = tasks.form.strip ? strip.view(r, part) : tensor_view(group);
     const int64_t begin = std::max(unit0 - group * blocks.count(), int64_t{0});
     const int64_t end = std::min(unit1 - group * blocks.count(), blocks.count());
     for (int64_t block = begin; block < end; block += tasks.panel_blocks) {
-      run_panel(r, view, group, block, std::min(end, block + tasks.panel_blocks), runner, buffer);
+      run_panel(r, view, group, block, std::min(end, block + tasks.panel_blocks), runner, scratch);
     }
   }
 }
@@ -140,10 +180,13 @@ void run_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks&
   const ConvStrip strip(p, form.wide);
   const Driver driver{p, blocks, tasks, strip, flags, conv_activation_is_slow(p.activation)};
   const int64_t units = p.groups * blocks.count();
-  const int64_t runner_floats = ConvKRunner::scratch_floats(tasks.max_taps, tasks.max_run);
-  const int64_t strip_at = (runner_floats + 15) / 16 * 16;
-  const int64_t buffer_at = strip_at + (tasks.strip_parts * tasks.strip_floats + 15) / 16 * 16;
-  parallel_strands(exec, tasks.count(), buffer_at + tasks.buffer_floats, [&](int64_t task, float* scratch) {
+  const auto whole_lines = [](int64_t floats) { return (floats + 15) / 16 * 16; };
+  const int64_t runner_floats = whole_lines(ConvKRunner::scratch_floats(tasks.max_taps, tasks.max_run));
+  const int64_t strip_floats = whole_lines(tasks.strip_parts * tasks.strip_floats);
+  const int64_t buffer_floats = whole_lines(tasks.buffer_floats);
+  const int64_t chunk_floats = form.pack_late ? tasks.max_run * p.num_taps * blocks.nr(0) : 0;
+  const int64_t all_floats = runner_floats + strip_floats + buffer_floats + chunk_floats;
+  parallel_strands(exec, tasks.count(), all_floats, [&](int64_t task, float* scratch) {
     const int64_t unit_part = task % tasks.unit_parts;
     const int64_t row_part = task / tasks.unit_parts % tasks.row_parts;
     const int64_t image_part = task / tasks.unit_parts / tasks.row_parts;
@@ -156,7 +199,9 @@ void run_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks&
     r.h1 = std::min(p.out_h, (r.row0 + r.rows) * p.out_step_h);
     const int64_t unit0 = unit_part * tasks.units, unit1 = std::min(units, unit0 + tasks.units);
     ConvKRunner runner(p, blocks, layout, packed, tasks.padding, tasks.max_taps, tasks.max_run, scratch);
-    driver.run_region(r, unit0, unit1, runner, scratch + strip_at, scratch + buffer_at);
+    float* const strip_memory = scratch + runner_floats;
+    float* const buffer = strip_memory + strip_floats;
+    driver.run_region(r, unit0, unit1, runner, {strip_memory, buffer, buffer + buffer_floats});
   });
 }
 

@@ -85,42 +85,48 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const Channel
   ConvKTasks t{};
   t.form = form;
   t.buffered = p.format == Format::kNCHW && !(p.groups == 1 && p.out_channels == 1);
-  t.max_taps = t.max_run = 1;
+  t.max_taps = form.pack_late ? p.num_taps : 1;
+  t.max_run = 1;
   t.whole_runs = true;
   int64_t rows = 0;
   for (int64_t i = 0; i < p.num_phases; ++i) {
     const ConvPhase& phase = p.phases[i];
     if (!phase.num_taps) continue;
     const ConvRuns runs = conv_runs(p, phase, form.wide);
-    const int64_t part = conv_k_run_part(runs, blocks.nr(0));
+    // Packed late, all taps share the cache.
+    const int64_t part = conv_k_run_part({form.pack_late ? p.num_taps : runs.taps, runs.run}, blocks.nr(0));
     t.max_taps = std::max(t.max_taps, runs.taps);
     t.max_run = std::max(t.max_run, part);
     t.whole_runs = t.whole_runs && part == runs.run;
     rows = std::max(rows, runs.taps * runs.run);
   }
-  t.panel_blocks =
-      !t.whole_runs
-          ? 1
-          : std::clamp<int64_t>(kPanelFloats / std::max<int64_t>(1, rows * blocks.nr(0)), 1, blocks.count());
+  t.panel_blocks = 1;
+  if (t.whole_runs && !form.pack_late) {
+    const int64_t fit = kPanelFloats / std::max<int64_t>(1, rows * blocks.nr(0));
+    t.panel_blocks = std::clamp<int64_t>(fit, 1, blocks.count());
+  }
   if (t.buffered) t.panel_blocks = std::min(t.panel_blocks, std::max<int64_t>(1, 256 / blocks.nr(0)));
   t.buffer_channels = blocks.first(t.panel_blocks);
 
   // Regions: as many pixels as the input's share of the cache takes, fewer where there would be few tasks.
   const int64_t units = p.groups * blocks.count();
+  // Packed late, each task copies all of an NCHW input.
+  const int64_t most = form.pack_late && form.strip ? kMaxWantedTasks / 4 : kMaxWantedTasks;
   const int64_t wanted =
-      static_cast<int64_t>(std::clamp(p.flops / kTaskFlops, 1.0, static_cast<double>(kMaxWantedTasks)));
+      static_cast<int64_t>(std::clamp(p.flops / kTaskFlops, 1.0, static_cast<double>(most)));
   const int64_t pixel_floats = p.groups * p.in_channels * p.step_h * p.step_w;
   int64_t pixels = std::clamp(kInputFloats / pixel_floats, kMinPixels, kMaxPixels);
   if (t.buffered) pixels = std::min(pixels, std::max(kMinPixels, kBufferFloats / t.buffer_channels));
   const int64_t all_pixels = p.N * p.out_h * p.out_w;
   pixels = std::min(pixels, std::max(kMinPixels, ceil_div(all_pixels, wanted)));
+  if (form.pack_late) pixels = all_pixels;
   set_region(p, pixels, &t);
   const int64_t regions = t.image_parts * t.row_parts;
   t.unit_parts = std::clamp<int64_t>(ceil_div(wanted, regions), 1, units);
   t.units = ceil_div(units, t.unit_parts);
   t.unit_parts = ceil_div(units, t.units);
   const int64_t enough = std::min<int64_t>(wanted, 4);
-  if (t.count() < enough) set_region(p, ceil_div(all_pixels * t.unit_parts, enough), &t);
+  if (t.count() < enough && !form.pack_late) set_region(p, ceil_div(all_pixels * t.unit_parts, enough), &t);
 
   t.padding = choose_padding(p, form, t, blocks.mr(), finite_weights);
   if (form.strip) {

@@ -6,6 +6,10 @@ namespace cnnext {
 namespace {
 
 constexpr int64_t kTaskFloats = 1 << 15;
+// Where tasks pack for themselves: at least so many weights and output channels (they alone make tasks), at
+// most so many pixels.
+constexpr int64_t kLateFloats = 1 << 18, kLateChannels = 256, kLatePixels = 512;
+constexpr int64_t kLateInputFloats = 1 << 18;  // where each task copies the input
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -70,8 +74,14 @@ struct Packer {
 
 }  // namespace
 
-ConvForm conv_form(const ConvProblem& p, bool finite_weights) {
+ConvForm conv_form(const ConvProblem& p, bool finite_weights, bool kept) {
   const bool nchw = p.format == Format::kNCHW;
+  const int64_t weights = p.num_taps * p.in_channels * p.out_channels;
+  const bool few_pixels = p.N * p.out_h * p.out_w <= kLatePixels &&
+                          (!nchw || p.N * p.in_h * p.in_w * p.in_channels <= kLateInputFloats);
+  if (!kept && p.groups == 1 && weights >= kLateFloats && p.out_channels >= kLateChannels && few_pixels) {
+    return {nchw, false, true};
+  }
   bool can_widen = finite_weights, gains = false;
   for (int64_t i = 0; i < p.num_phases; ++i) {
     const ConvPhase& phase = p.phases[i];
@@ -80,8 +90,8 @@ ConvForm conv_form(const ConvProblem& p, bool finite_weights) {
   }
   // Without padding columns the rows of an NHWC image will do as they are. Short runs pay for a copy.
   const bool dense = !nchw && p.groups == 1 && p.min_dw >= 0 && p.end_dw <= p.in_w;
-  ConvForm form;
-  form.wide = can_widen && gains && (nchw || dense || p.in_channels <= 8);
+  ConvForm form{};
+  form.wide = can_widen && gains && (dense || p.in_channels <= (nchw ? 16 : 8));
   form.strip = nchw ? p.in_channels > 1 || p.groups > 1 || form.wide : form.wide && !dense;
   return form;
 }
@@ -133,6 +143,24 @@ WeightLayout weight_layout(const ConvProblem& p, const ConvForm& form, const Cha
     }
   }
   return layout;
+}
+
+void pack_conv_chunk(const ConvProblem& p, const ChannelBlocks& blocks, int64_t block, int64_t c0, int64_t c1,
+                     int64_t* tap_scratch, float* dst) {
+  const int64_t nr = blocks.nr(block);
+  for (int64_t t = 0; t < p.num_taps; ++t) tap_scratch[t] = p.tap_place[t] * (c1 - c0) * nr;
+  ConvPackArgs args;
+  args.src = p.weight + blocks.first(block) * p.lane_stride + c0 * p.channel_stride;
+  args.lane_stride = p.lane_stride;
+  args.channel_stride = p.channel_stride;
+  args.tap_stride = p.tap_stride;
+  args.lanes = blocks.lanes(block);
+  args.nr = nr;
+  args.channels = c1 - c0;
+  args.taps = p.num_taps;
+  args.dst = dst;
+  args.tap_dst = tap_scratch;
+  ukernels().conv_pack.pack(args);
 }
 
 PackedConvWeight pack_conv_weight(const ConvProblem& p, const ChannelBlocks& blocks,

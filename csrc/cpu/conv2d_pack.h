@@ -13,9 +13,13 @@ namespace cnnext {
 struct ConvForm {
   bool strip;  // from a copy of each region in scratch, pixel by pixel dense
   bool wide;   // filter rows as runs (ConvPhase::wide_taps); the strip then has zeros for padding columns
+  // Many weights for few pixels: each task packs what it needs. Nothing is known of the weights then, and
+  // nothing need be, because no tap meets zeros.
+  bool pack_late;
 };
 
-ConvForm conv_form(const ConvProblem& problem, bool finite_weights);
+// kept: the weights are packed already.
+ConvForm conv_form(const ConvProblem& problem, bool finite_weights, bool kept);
 
 // How a group's output channels are cut into blocks: as few as the widest tile allows, of widths that differ
 // by one vector at most, the wide ones first. Few channels take one block of a split tile.
@@ -70,6 +74,11 @@ inline int64_t packed_floats(const ConvProblem& problem, const ChannelBlocks& bl
                              const WeightLayout& layout) {
   return problem.groups * blocks.padded() * layout.rows;
 }
+
+// The part of one block of group 0 for input channels [c0, c1): tap by tap, by place. tap_scratch: num_taps
+// long.
+void pack_conv_chunk(const ConvProblem& problem, const ChannelBlocks& blocks, int64_t block, int64_t c0,
+                     int64_t c1, int64_t* tap_scratch, float* dst);
 
 // Packs into dst (64-byte aligned, packed_floats long) on all threads.
 PackedConvWeight pack_conv_weight(const ConvProblem& problem, const ChannelBlocks& blocks,
