@@ -18,5 +18,9 @@ Ran cpu_add(const ElementwiseDesc& desc, Exec& exec);
 Ran cpu_dropout(const ElementwiseDesc& desc, Exec& exec);
 Ran cpu_sgd_step(const SgdDesc& desc, Exec& exec);
 Ran cpu_adam_step(const AdamDesc& desc, Exec& exec);
+Ran cpu_bias_add(const ChannelDesc& desc, Exec& exec);
+Ran cpu_bias_grad(const ChannelDesc& desc, Exec& exec);
+Ran cpu_batch_norm_forward(const BatchNormDesc& desc, Exec& exec);
+Ran cpu_batch_norm_backward(const BatchNormDesc& desc, Exec& exec);
 
 }  // namespace cnnext

@@ -25,6 +25,10 @@ OpTable make_table() {
   t.dropout = cpu_dropout;
   t.sgd_step = cpu_sgd_step;
   t.adam_step = cpu_adam_step;
+  t.bias_add = cpu_bias_add;
+  t.bias_grad = cpu_bias_grad;
+  t.batch_norm_forward = cpu_batch_norm_forward;
+  t.batch_norm_backward = cpu_batch_norm_backward;
   return t;
 }
 

@@ -2,6 +2,7 @@
 // this follows. The files are isa/<isa>_ops.cpp.
 #pragma once
 
+#include "cpu/kernels/channel.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/max_pool.h"
 
@@ -12,6 +13,7 @@ struct OpsUkernelTable {
   int lanes;        // floats in a vector
   MaxPoolUkernels max_pool;
   ElementwiseUkernels elementwise;
+  ChannelUkernels channel;
 };
 
 // nullptr where this build has no such kernels (another processor family).

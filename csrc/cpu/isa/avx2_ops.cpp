@@ -11,12 +11,14 @@ using Vec = Vec8;
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr OpsUkernelTable kTable = {"avx2", Vec::kLanes, kMaxPoolUkernels, kElementwiseUkernels};
+constexpr OpsUkernelTable kTable = {"avx2", Vec::kLanes, kMaxPoolUkernels, kElementwiseUkernels,
+                                    kChannelUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_avx2() { return &kTable; }

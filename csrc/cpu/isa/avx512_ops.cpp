@@ -11,12 +11,14 @@ using Vec = Vec16;
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr OpsUkernelTable kTable = {"avx512", Vec::kLanes, kMaxPoolUkernels, kElementwiseUkernels};
+constexpr OpsUkernelTable kTable = {"avx512", Vec::kLanes, kMaxPoolUkernels, kElementwiseUkernels,
+                                    kChannelUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_avx512() { return &kTable; }

@@ -7,13 +7,15 @@ using Vec = Vec4;
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
 #include "cpu/ops_ukernels.h"
 
 namespace cnnext {
 namespace {
-constexpr OpsUkernelTable kTable = {"scalar", Vec::kLanes, kMaxPoolUkernels, kElementwiseUkernels};
+constexpr OpsUkernelTable kTable = {"scalar", Vec::kLanes, kMaxPoolUkernels, kElementwiseUkernels,
+                                    kChannelUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_scalar() { return &kTable; }
