@@ -271,6 +271,8 @@ def test_memory_statistics_and_empty_cache() -> None:
     assert during["allocations"] > before["allocations"]
     del y
     assert _C.memory_stats()["in_use_bytes"] == before["in_use_bytes"]
+    if before["cache_limit_bytes"] == 0:
+        return  # sanitizer builds cache nothing, so that they see every use after free
     assert _C.memory_stats()["cached_bytes"] >= x.nbytes
     hits = _C.memory_stats()["cache_hits"]
     ops.relu(x)
