@@ -111,7 +111,7 @@ def cross_entropy(
 
     x: (N, C), (N, C, d1, ...) or (C,). target: class numbers (N, d1, ...) of any integer dtype, or
     probabilities of x's shape and dtype. weight: (C,). reduction: "none" (the target's shape), "mean"
-    (weighted), "sum". size_average and reduce: torch's old spelling of reduction; they win where they are given.
+    (weighted), "sum". size_average and reduce: torch's old spelling of reduction; where given, they win.
     """
     if size_average is not None or reduce is not None:
         if reduce is not None and not reduce:
