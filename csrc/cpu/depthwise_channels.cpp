@@ -35,6 +35,7 @@ class ChannelsDriver {
     for (DepthwisePhase& phase : phases_) {
       for (int64_t t = 0; t < phase.phase->num_taps; ++t) {
         const ConvTap& tap = phase.phase->taps[t];
+        phase.tap_row_x.push_back(tap.dh * in_row_);
         phase.tap_x.push_back(tap.dh * in_row_ + tap.dw * channels_);
         phase.tap_w.push_back(tap_at[static_cast<size_t>(tap.row)] * channels_);
       }
@@ -61,6 +62,10 @@ class ChannelsDriver {
       for (const DepthwiseSegment& all : phase.rows) {
         const DepthwiseSegment rows = clip(all, begin, begin + band_);
         if (rows.begin >= rows.end) continue;
+        if (const auto kernel = row_kernel(phase)) {
+          whole_rows(kernel, phase, rows, image, lane, count);
+          continue;
+        }
         for (const DepthwiseSegment& cols : phase.cols) region(phase, rows, cols, image, lane, count);
       }
     }
@@ -68,6 +73,43 @@ class ChannelsDriver {
   }
 
  private:
+  using RowKernel = void (*)(const DepthwiseRowsArgs&);
+
+  // The kernel that takes whole rows, where a phase's taps are neighbours and there is one; else nullptr.
+  RowKernel row_kernel(const DepthwisePhase& phase) const {
+    if (phase.col_taps < 2 || phase.col_taps > kDepthwiseMaxCols || p_.step_w > 2) return nullptr;
+    if (phase.phase->taps[1].dw != phase.phase->taps[0].dw + 1) return nullptr;
+    return kernels_.rows[p_.step_w][phase.col_taps];
+  }
+
+  void whole_rows(RowKernel kernel, const DepthwisePhase& phase, const DepthwiseSegment& rows, int64_t image,
+                  int64_t lane, int64_t count) const {
+    DepthwiseRowsArgs args{};
+    const int64_t first_tap = rows.tap_begin * phase.col_taps;
+    args.x = p_.in + (image * p_.in_h + rows.begin * p_.step_h) * in_row_ + lane;
+    args.y = p_.out + (image * p_.out_h + phase.phase->h0 + rows.begin * p_.out_step_h) * out_row_ +
+             phase.phase->w0 * channels_ + lane;
+    args.rows = rows.end - rows.begin;
+    args.x_row = p_.step_h * in_row_;
+    args.y_row = p_.out_step_h * out_row_;
+    args.cols = phase.phase->cols;
+    args.y_col = p_.out_step_w * channels_;
+    args.first = phase.phase->taps[0].dw;
+    args.width = p_.in_w;
+    args.x_col = channels_;
+    args.lanes = count;
+    args.tap_rows = rows.tap_end - rows.tap_begin;
+    args.tap_step = phase.col_taps;
+    args.tap_x = phase.tap_row_x.data() + first_tap;
+    args.tap_w = phase.tap_w.data() + first_tap;
+    args.w = weight_ + lane;
+    args.bias = p_.bias ? p_.bias + lane : nullptr;
+    args.residual = p_.residual ? p_.residual - p_.out : 0;
+    args.flags = conv_activation_flags(p_.activation);
+    args.alpha = p_.alpha;
+    kernel(args);
+  }
+
   void region(const DepthwisePhase& phase, const DepthwiseSegment& rows, const DepthwiseSegment& cols,
               int64_t image, int64_t lane, int64_t count) const {
     DepthwiseArgs args{};

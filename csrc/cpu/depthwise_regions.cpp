@@ -39,7 +39,7 @@ std::vector<DepthwisePhase> depthwise_phases(const ConvProblem& problem, bool wh
   for (int64_t i = 0; i < problem.num_phases; ++i) {
     const ConvPhase& phase = problem.phases[i];
     if (phase.rows <= 0 || phase.cols <= 0) continue;
-    DepthwisePhase p{&phase, 0, 0, {}, {}, {}, {}};
+    DepthwisePhase p{&phase, 0, 0, {}, {}, {}, {}, {}};
     if (phase.num_taps) {
       p.col_taps = phase.wide_cols;
       p.row_taps = phase.num_taps / phase.wide_cols;

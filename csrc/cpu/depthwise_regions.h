@@ -24,7 +24,7 @@ struct DepthwisePhase {
   const ConvPhase* phase;
   int64_t row_taps, col_taps;  // phase->taps[i * col_taps + j]
   std::vector<DepthwiseSegment> rows, cols;
-  std::vector<int64_t> tap_x, tap_w;  // what the kernels take, for each of the phase's taps
+  std::vector<int64_t> tap_x, tap_row_x, tap_w;  // what the kernels take, for each of the phase's taps
 };
 
 // One for each of the problem's phases that has outputs. whole: taps outside count as well (they read zeros),

@@ -103,6 +103,92 @@ void depthwise_run(const DepthwiseArgs& args) {
   }
 }
 
+// T outputs of a row. count: how many of them to write; pixel j of those they read is inside for low <= j <
+// high.
+template <class V, int S, int kStride, int T, bool kInside, bool kWhole>
+inline void depthwise_row_block(const DepthwiseRowsArgs& args, const float* x, const float* w,
+                                const float* bias, float* y, int n, int64_t count, int64_t low,
+                                int64_t high) {
+  constexpr int kPixels = (T - 1) * kStride + S;
+  V acc[T];
+  V start = V::zero();
+  if (bias) start = kWhole ? V::load(bias) : V::load_tail(bias, n);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) acc[t] = start;
+  for (int64_t i = 0; i < args.tap_rows; ++i) {
+    const int64_t* tap_w = args.tap_w + i * args.tap_step;
+    V weight[S];
+#pragma GCC unroll 16
+    for (int s = 0; s < S; ++s) {
+      weight[s] = kWhole ? V::load(w + tap_w[s]) : V::load_tail(w + tap_w[s], n);
+      pin(weight[s]);
+    }
+    const float* p = x + args.tap_x[i * args.tap_step];
+#pragma GCC unroll 32
+    for (int j = 0; j < kPixels; ++j, p += args.x_col) {
+      if (!kInside && (j < low || j >= high)) continue;
+      V pixel = kWhole ? V::load(p) : V::load_tail(p, n);
+      pin(pixel);
+#pragma GCC unroll 16
+      for (int s = 0; s < S; ++s) {
+        if (j >= s && (j - s) % kStride == 0 && (j - s) / kStride < T) {
+          acc[(j - s) / kStride] = fma(pixel, weight[s], acc[(j - s) / kStride]);
+        }
+      }
+    }
+  }
+  if (args.residual) {
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+      if (!kInside && t >= count) break;
+      const float* r = y + t * args.y_col + args.residual;
+      acc[t] = acc[t] + (kWhole ? V::load(r) : V::load_tail(r, n));
+    }
+  }
+  depthwise_activate<V, T>(acc, args.flags, args.alpha);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    if (!kInside && t >= count) break;
+    if (kWhole)
+      acc[t].store(y + t * args.y_col);
+    else
+      acc[t].store_tail(y + t * args.y_col, n);
+  }
+}
+
+template <class V, int S, int kStride, int T, bool kWhole>
+inline void depthwise_row(const DepthwiseRowsArgs& args, const float* x, const float* w, const float* bias,
+                          float* y, int n) {
+  constexpr int kPixels = (T - 1) * kStride + S;
+  for (int64_t q = 0; q < args.cols; q += T, y += T * args.y_col) {
+    const int64_t first = args.first + q * kStride, count = args.cols - q;
+    const float* p = x + first * args.x_col;
+    if (kWhole && count >= T && first >= 0 && first + kPixels <= args.width)
+      depthwise_row_block<V, S, kStride, T, true, kWhole>(args, p, w, bias, y, n, T, 0, kPixels);
+    else
+      depthwise_row_block<V, S, kStride, T, false, kWhole>(args, p, w, bias, y, n, count, -first,
+                                                           args.width - first);
+  }
+}
+
+template <class V, int S, int kStride>
+void depthwise_rows(const DepthwiseRowsArgs& args) {
+  constexpr int T =
+      7;  // widths of 7, 14, 28, ... are common; and 16 registers hold 7 sums, 7 weights, a pixel
+  for (int64_t lane = 0; lane < args.lanes; lane += V::kLanes) {
+    const float* x = args.x + lane;
+    const float* bias = args.bias ? args.bias + lane : nullptr;
+    float* y = args.y + lane;
+    const int64_t left = args.lanes - lane;
+    for (int64_t r = 0; r < args.rows; ++r, x += args.x_row, y += args.y_row) {
+      if (left >= V::kLanes)
+        depthwise_row<V, S, kStride, T, true>(args, x, args.w + lane, bias, y, V::kLanes);
+      else
+        depthwise_row<V, S, kStride, T, false>(args, x, args.w + lane, bias, y, static_cast<int>(left));
+    }
+  }
+}
+
 // The pixels of one vector of channels.
 template <class V, int T, bool kWhole>
 inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t lane, int n) {
@@ -237,6 +323,11 @@ constexpr DepthwiseUkernels depthwise_ukernels(const char* name_channels, const 
       V::kLanes,
       depthwise_run<V, false>,
       depthwise_run<V, true>,
+      {{},
+       {nullptr, nullptr, depthwise_rows<V, 2, 1>, depthwise_rows<V, 3, 1>, depthwise_rows<V, 4, 1>,
+        depthwise_rows<V, 5, 1>, nullptr, depthwise_rows<V, 7, 1>},
+       {nullptr, nullptr, nullptr, depthwise_rows<V, 3, 2>, nullptr, depthwise_rows<V, 5, 2>, nullptr,
+        depthwise_rows<V, 7, 2>}},
       {nullptr, depthwise_weights_channels<V, 1>, depthwise_weights_channels<V, 2>,
        depthwise_weights_channels<V, 3>, depthwise_weights_channels<V, 4>, depthwise_weights_channels<V, 5>,
        depthwise_weights_channels<V, 6>, depthwise_weights_channels<V, 7>, depthwise_weights_channels<V, 8>,

@@ -26,6 +26,26 @@ struct DepthwiseArgs {
   float alpha;        // leaky ReLU's slope
 };
 
+// The same by whole rows of channels-last images, for taps that are neighbours: an input pixel is loaded once
+// for all the outputs of a block that read it, and left out where it lies outside the image.
+struct DepthwiseRowsArgs {
+  const float* x;  // the first row's pixel 0
+  float* y;
+  int64_t rows, x_row, y_row;
+  int64_t cols, y_col;          // outputs of a row
+  int64_t first, width, x_col;  // output 0 reads pixels from `first` (which may be negative) on, of `width`
+  int64_t lanes;
+  int64_t tap_rows;              // tap row i reads x + tap_x[i * tap_step], its taps' weights
+  int64_t tap_step;              // are at w + tap_w[i * tap_step + j]
+  const int64_t *tap_x, *tap_w;  // tap_x without the column
+  const float* w;
+  const float* bias;
+  int64_t residual;
+  int32_t flags;
+  float alpha;
+};
+
+constexpr int kDepthwiseMaxCols = 7;  // taps of a row
 constexpr int kDepthwiseMaxTaps = 9;  // of one call that sums weights' gradients
 
 // sums[tap_sums[t] + lane] += sum over pixels of dy[pixel][lane] * x[pixel + tap_x[t]][lane]. By columns a
@@ -43,6 +63,8 @@ struct DepthwiseUkernels {
   int32_t lanes;
   void (*channels)(const DepthwiseArgs& args);  // lanes are channels
   void (*columns)(const DepthwiseArgs& args);   // lanes are columns
+  // rows[stride][taps of a row]; nullptr where there is none
+  void (*rows[3][kDepthwiseMaxCols + 1])(const DepthwiseRowsArgs& args);
   // by number of taps, 1 .. kDepthwiseMaxTaps
   void (*weights_channels[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs& args);
   void (*weights_columns[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs& args);
