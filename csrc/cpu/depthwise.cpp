@@ -5,8 +5,10 @@
 namespace cnnext {
 namespace {
 
-// With one channel the two formats are the same memory, and its columns make the longer vectors.
-bool by_channels(const Conv2dDesc& desc) { return desc.format == Format::kNHWC && desc.C > 1; }
+// Planes of a few channels go by columns: vectors over channels would be mostly empty.
+bool by_channels(const Conv2dDesc& desc) {
+  return desc.format == Format::kNCHW || desc.C == 1 ? desc.C >= 8 : true;
+}
 
 }  // namespace
 

@@ -1,10 +1,13 @@
-// Depthwise on channels-last images: vectors over channels. A task is a band of one image's output rows, for
-// some channels.
+// Depthwise with vectors over channels. A task is a band of one image's output rows, for some channels.
+// Channels-last images are read and written where they lie. Planes are transposed, a cache line of channels
+// at a time, into strips that stay in L1 or L2; so are channels-last pixels that lie whole KB apart, which
+// share few cache sets.
 #include <algorithm>
 
 #include "cpu/conv2d_k.h"
 #include "cpu/depthwise_engines.h"
 #include "cpu/depthwise_regions.h"
+#include "cpu/strands.h"
 #include "cpu/ukernels.h"
 
 namespace cnnext {
@@ -14,66 +17,131 @@ constexpr int64_t kTasks = 64;              // aimed at, where the work is enoug
 constexpr int64_t kTaskFlops = 200000;      // some 5 us
 constexpr int64_t kBandFloats = 32 * 1024;  // a task's input and output, in L2
 constexpr int64_t kLanes = 64;              // channels of a task: whole cache lines, some in a row
+constexpr int64_t kStripLanes = 16;         // with strips: one line
+constexpr int64_t kStreamFloats = 2 << 20;  // larger outputs pass by the caches
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// One task's input and output: where pixel (0, 0) of each lies, or would.
+struct Images {
+  const float* x;
+  float* y;
+  int64_t residual;
+};
 
 class ChannelsDriver {
  public:
   ChannelsDriver(const ConvProblem& problem, Exec& exec)
       : p_(problem),
-        kernels_(ukernels().depthwise),
+        table_(ukernels()),
+        kernels_(table_.depthwise),
         phases_(depthwise_phases(problem, false)),
         channels_(problem.groups),
-        in_row_(problem.in_w * channels_),
-        out_row_(problem.out_w * channels_) {
-    // Tap t's weights of all channels together.
-    float* taps = exec.scratch_array<float>(p_.num_taps * channels_);
-    ukernels().conv_weights.transpose(channels_, p_.num_taps, p_.weight, p_.group_stride, taps, channels_);
-    weight_ = taps;
-    std::vector<int64_t> tap_at(static_cast<size_t>(p_.num_taps));  // which tap of the filter has a place
-    for (int64_t t = 0; t < p_.num_taps; ++t) tap_at[static_cast<size_t>(p_.tap_place[t])] = t;
-    for (DepthwisePhase& phase : phases_) {
-      for (int64_t t = 0; t < phase.phase->num_taps; ++t) {
-        const ConvTap& tap = phase.phase->taps[t];
-        phase.tap_row_x.push_back(tap.dh * in_row_);
-        phase.tap_x.push_back(tap.dh * in_row_ + tap.dw * channels_);
-        phase.tap_w.push_back(tap_at[static_cast<size_t>(tap.row)] * channels_);
-      }
-    }
-
+        planes_(problem.format == Format::kNCHW) {
+    set_strips();
+    set_weights(exec);
     rows_ = 0;
     for (const DepthwisePhase& phase : phases_) rows_ = std::max(rows_, phase.phase->rows);
-    lanes_ = channels_ <= kLanes ? channels_ : kLanes;
     lane_blocks_ = ceil_div(channels_, lanes_);
     const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_step_h * p_.out_w);
     const int64_t wanted = std::clamp<int64_t>(static_cast<int64_t>(p_.flops / kTaskFlops), 1, kTasks);
     bands_ = std::max(ceil_div(wanted, p_.N * lane_blocks_), ceil_div(rows_ * row_floats, kBandFloats));
     band_ = ceil_div(rows_, std::min(bands_, rows_));
     bands_ = ceil_div(rows_, band_);
+    set_flags();
     exec.ran(kernels_.name_channels);
   }
 
   int64_t tasks() const { return p_.N * bands_ * lane_blocks_; }
+  int64_t strip_in_floats() const {
+    if (!strip_in_) return 0;
+    return std::min(p_.in_h, (band_ - 1) * p_.step_h + max_dh_ - min_dh_ + 1) * in_row_ + kStripLanes;
+  }
+  int64_t strip_out_floats() const { return planes_ ? band_ * p_.out_step_h * out_row_ + kStripLanes : 0; }
+  int64_t scratch_floats() const { return strip_in_floats() + strip_out_floats(); }
 
-  void task(int64_t index) const {
+  void task(int64_t index, float* scratch) const {
     const int64_t lane = index % lane_blocks_ * lanes_, count = std::min(lanes_, channels_ - lane);
-    const int64_t begin = index / lane_blocks_ % bands_ * band_, image = index / lane_blocks_ / bands_;
+    const int64_t begin = index / lane_blocks_ % bands_ * band_, end = std::min(begin + band_, rows_);
+    const int64_t image = index / lane_blocks_ / bands_;
+    Images images;
+    images.x = p_.in + image * p_.in_h * p_.in_w * channels_ + lane;
+    if (strip_in_) images.x = load_strip(image, begin, end, lane, count, scratch);
+    const int64_t first = begin * p_.out_step_h;
+    if (planes_) {
+      images.y = scratch + strip_in_floats() - first * out_row_;
+      images.residual = 0;
+    } else {
+      images.y = p_.out + image * p_.out_h * out_row_ + lane;
+      images.residual = p_.residual ? p_.residual - p_.out : 0;
+    }
     for (const DepthwisePhase& phase : phases_) {
       for (const DepthwiseSegment& all : phase.rows) {
-        const DepthwiseSegment rows = clip(all, begin, begin + band_);
+        const DepthwiseSegment rows = clip(all, begin, end);
         if (rows.begin >= rows.end) continue;
         if (const auto kernel = row_kernel(phase)) {
-          whole_rows(kernel, phase, rows, image, lane, count);
+          whole_rows(kernel, phase, rows, images, lane, count);
           continue;
         }
-        for (const DepthwiseSegment& cols : phase.cols) region(phase, rows, cols, image, lane, count);
+        for (const DepthwiseSegment& cols : phase.cols) region(phase, rows, cols, images, lane, count);
       }
     }
-    if (conv_activation_is_slow(p_.activation)) activate(image, begin, lane, count);
+    const int64_t last = std::min(end * p_.out_step_h, p_.out_h);
+    if (planes_) store_strip(image, first, last, lane, count, scratch + strip_in_floats());
+    if (conv_activation_is_slow(p_.activation)) activate(image, first, last, lane, count);
+    if (stream_) kernels_.fence();
   }
 
  private:
   using RowKernel = void (*)(const DepthwiseRowsArgs&);
+
+  void set_strips() {
+    strip_in_ = planes_ || (channels_ % 256 == 0 && p_.in_w > 4);
+    lanes_ = std::min(channels_, strip_in_ ? kStripLanes : kLanes);
+    in_col_ = strip_in_ ? ceil_div(lanes_, kernels_.lanes) * kernels_.lanes : channels_;
+    out_col_ = planes_ ? in_col_ : channels_;
+    in_row_ = p_.in_w * in_col_;
+    out_row_ = p_.out_w * out_col_;
+    min_dh_ = max_dh_ = 0;
+    bool any = false;
+    for (const DepthwisePhase& phase : phases_) {
+      if (!phase.phase->num_taps) continue;
+      min_dh_ = any ? std::min(min_dh_, phase.phase->min_dh) : phase.phase->min_dh;
+      max_dh_ = any ? std::max(max_dh_, phase.phase->max_dh) : phase.phase->max_dh;
+      any = true;
+    }
+  }
+
+  // Tap t's weights of all channels together, with room for whole vectors.
+  void set_weights(Exec& exec) {
+    const int64_t padded = ceil_div(channels_, kStripLanes) * kStripLanes;
+    float* taps = exec.scratch_array<float>(p_.num_taps * padded);
+    table_.conv_weights.transpose_padded(channels_, p_.num_taps, p_.weight, p_.group_stride, taps, padded);
+    weight_ = taps;
+    if (p_.bias) {
+      float* bias = exec.scratch_array<float>(padded);
+      std::copy(p_.bias, p_.bias + channels_, bias);
+      std::fill(bias + channels_, bias + padded, 0.f);
+      bias_ = bias;
+    }
+    std::vector<int64_t> tap_at(static_cast<size_t>(p_.num_taps));  // which tap of the filter has a place
+    for (int64_t t = 0; t < p_.num_taps; ++t) tap_at[static_cast<size_t>(p_.tap_place[t])] = t;
+    for (DepthwisePhase& phase : phases_) {
+      for (int64_t t = 0; t < phase.phase->num_taps; ++t) {
+        const ConvTap& tap = phase.phase->taps[t];
+        phase.tap_row_x.push_back(tap.dh * in_row_);
+        phase.tap_x.push_back(tap.dh * in_row_ + tap.dw * in_col_);
+        phase.tap_w.push_back(tap_at[static_cast<size_t>(tap.row)] * padded);
+      }
+    }
+  }
+
+  void set_flags() {
+    stream_ = p_.N * channels_ * p_.out_h * p_.out_w >= kStreamFloats && p_.out_step_w == 1 &&
+              reinterpret_cast<uintptr_t>(p_.out) % 64 == 0 && !conv_activation_is_slow(p_.activation) &&
+              (planes_ ? p_.out_h * p_.out_w : channels_) % 16 == 0;
+    flags_ = planes_ ? 0 : conv_activation_flags(p_.activation) | (stream_ ? kConvKStream : 0);
+  }
 
   // The kernel that takes whole rows, where a phase's taps are neighbours and there is one; else nullptr.
   RowKernel row_kernel(const DepthwisePhase& phase) const {
@@ -82,36 +150,69 @@ class ChannelsDriver {
     return kernels_.rows[p_.step_w][phase.col_taps];
   }
 
-  void whole_rows(RowKernel kernel, const DepthwisePhase& phase, const DepthwiseSegment& rows, int64_t image,
-                  int64_t lane, int64_t count) const {
+  // Channels that a kernel computes: in strips whole vectors, so that no lane is a tail.
+  int64_t lanes_of(int64_t count) const {
+    return planes_ ? ceil_div(count, kernels_.lanes) * kernels_.lanes : count;
+  }
+
+  const float* load_strip(int64_t image, int64_t begin, int64_t end, int64_t lane, int64_t count,
+                          float* strip) const {
+    const int64_t first = std::clamp<int64_t>(begin * p_.step_h + min_dh_, 0, p_.in_h);
+    const int64_t last = std::clamp<int64_t>((end - 1) * p_.step_h + max_dh_ + 1, first, p_.in_h);
+    const int64_t plane = p_.in_h * p_.in_w, pixels = (last - first) * p_.in_w;
+    if (planes_) {
+      table_.conv_weights.transpose_padded(
+          count, pixels, p_.in + (image * channels_ + lane) * plane + first * p_.in_w, plane, strip, in_col_);
+    } else {
+      table_.conv_weights.copy_rows(pixels, count,
+                                    p_.in + (image * plane + first * p_.in_w) * channels_ + lane, channels_,
+                                    strip, in_col_);
+    }
+    return strip - first * in_row_;
+  }
+
+  void store_strip(int64_t image, int64_t first, int64_t last, int64_t lane, int64_t count,
+                   float* strip) const {
+    const int64_t plane = p_.out_h * p_.out_w, offset = (image * channels_ + lane) * plane + first * p_.out_w;
+    TransposeOutArgs args{};
+    args.matrix = {strip, out_col_, (last - first) * p_.out_w, count, p_.out + offset, plane};
+    args.residual = p_.residual ? p_.residual + offset : nullptr;
+    args.flags = conv_activation_flags(p_.activation);
+    if (stream_ && first * p_.out_w % 16 == 0) args.flags |= kConvKStream;
+    args.alpha = p_.alpha;
+    table_.conv_pack.transpose_out(args);
+  }
+
+  void whole_rows(RowKernel kernel, const DepthwisePhase& phase, const DepthwiseSegment& rows,
+                  const Images& images, int64_t lane, int64_t count) const {
     DepthwiseRowsArgs args{};
     const int64_t first_tap = rows.tap_begin * phase.col_taps;
-    args.x = p_.in + (image * p_.in_h + rows.begin * p_.step_h) * in_row_ + lane;
-    args.y = p_.out + (image * p_.out_h + phase.phase->h0 + rows.begin * p_.out_step_h) * out_row_ +
-             phase.phase->w0 * channels_ + lane;
+    args.x = images.x + rows.begin * p_.step_h * in_row_;
+    args.y =
+        images.y + (phase.phase->h0 + rows.begin * p_.out_step_h) * out_row_ + phase.phase->w0 * out_col_;
     args.rows = rows.end - rows.begin;
     args.x_row = p_.step_h * in_row_;
     args.y_row = p_.out_step_h * out_row_;
     args.cols = phase.phase->cols;
-    args.y_col = p_.out_step_w * channels_;
+    args.y_col = p_.out_step_w * out_col_;
     args.first = phase.phase->taps[0].dw;
     args.width = p_.in_w;
-    args.x_col = channels_;
-    args.lanes = count;
+    args.x_col = in_col_;
+    args.lanes = lanes_of(count);
     args.tap_rows = rows.tap_end - rows.tap_begin;
     args.tap_step = phase.col_taps;
     args.tap_x = phase.tap_row_x.data() + first_tap;
     args.tap_w = phase.tap_w.data() + first_tap;
     args.w = weight_ + lane;
-    args.bias = p_.bias ? p_.bias + lane : nullptr;
-    args.residual = p_.residual ? p_.residual - p_.out : 0;
-    args.flags = conv_activation_flags(p_.activation);
+    args.bias = bias_ ? bias_ + lane : nullptr;
+    args.residual = images.residual;
+    args.flags = flags_;
     args.alpha = p_.alpha;
     kernel(args);
   }
 
   void region(const DepthwisePhase& phase, const DepthwiseSegment& rows, const DepthwiseSegment& cols,
-              int64_t image, int64_t lane, int64_t count) const {
+              const Images& images, int64_t lane, int64_t count) const {
     DepthwiseArgs args{};
     const int64_t first_tap = rows.tap_begin * phase.col_taps + cols.tap_begin;
     args.tap_rows = rows.tap_end - rows.tap_begin;
@@ -119,53 +220,64 @@ class ChannelsDriver {
     args.tap_step = phase.col_taps;
     args.tap_x = phase.tap_x.data() + first_tap;
     args.tap_w = phase.tap_w.data() + first_tap;
-    args.lanes = count;
-    args.x = p_.in + (image * p_.in_h + rows.begin * p_.step_h) * in_row_ +
-             cols.begin * p_.step_w * channels_ + lane;
-    args.y = p_.out + (image * p_.out_h + phase.phase->h0 + rows.begin * p_.out_step_h) * out_row_ +
-             (phase.phase->w0 + cols.begin * p_.out_step_w) * channels_ + lane;
+    args.lanes = lanes_of(count);
+    args.x = images.x + rows.begin * p_.step_h * in_row_ + cols.begin * p_.step_w * in_col_;
+    args.y = images.y + (phase.phase->h0 + rows.begin * p_.out_step_h) * out_row_ +
+             (phase.phase->w0 + cols.begin * p_.out_step_w) * out_col_;
     args.outer = rows.end - rows.begin;
     args.x_outer = p_.step_h * in_row_;
     args.y_outer = p_.out_step_h * out_row_;
     args.positions = cols.end - cols.begin;
-    args.x_step = p_.step_w * channels_;
-    args.y_step = p_.out_step_w * channels_;
+    args.x_step = p_.step_w * in_col_;
+    args.y_step = p_.out_step_w * out_col_;
     if (args.positions < std::min<int64_t>(args.outer, 8)) {  // at the left and right edges: down the columns
       std::swap(args.outer, args.positions);
       std::swap(args.x_outer, args.x_step);
       std::swap(args.y_outer, args.y_step);
     }
     args.w = weight_ + lane;
-    args.bias = p_.bias ? p_.bias + lane : nullptr;
-    args.residual = p_.residual ? p_.residual - p_.out : 0;
-    args.flags = conv_activation_flags(p_.activation);
+    args.bias = bias_ ? bias_ + lane : nullptr;
+    args.residual = images.residual;
+    args.flags = flags_ & ~kConvKStream;
     args.alpha = p_.alpha;
     kernels_.channels(args);
   }
 
-  void activate(int64_t image, int64_t band, int64_t lane, int64_t count) const {
-    const int64_t end = std::min((band + band_) * p_.out_step_h, p_.out_h);
-    for (int64_t h = band * p_.out_step_h; h < end; ++h) {
-      float* pixel = p_.out + (image * p_.out_h + h) * out_row_ + lane;
-      for (int64_t w = 0; w < p_.out_w; ++w, pixel += channels_) {
-        conv_activate(p_.activation, p_.alpha, pixel, count);
+  // The activations that the kernels do not know.
+  void activate(int64_t image, int64_t first, int64_t last, int64_t lane, int64_t count) const {
+    const int64_t plane = p_.out_h * p_.out_w, pixels = (last - first) * p_.out_w;
+    if (planes_) {
+      for (int64_t c = lane; c < lane + count; ++c) {
+        conv_activate(p_.activation, p_.alpha, p_.out + (image * channels_ + c) * plane + first * p_.out_w,
+                      pixels);
       }
+      return;
+    }
+    float* pixel = p_.out + (image * plane + first * p_.out_w) * channels_ + lane;
+    for (int64_t i = 0; i < pixels; ++i, pixel += channels_) {
+      conv_activate(p_.activation, p_.alpha, pixel, count);
     }
   }
 
   const ConvProblem& p_;
+  const UkernelTable& table_;
   const DepthwiseUkernels& kernels_;
   std::vector<DepthwisePhase> phases_;
-  const int64_t channels_, in_row_, out_row_;
-  const float* weight_;
+  const int64_t channels_;
+  const bool planes_;
+  bool strip_in_, stream_;
+  int64_t in_row_, in_col_, out_row_, out_col_, min_dh_, max_dh_;
+  const float *weight_, *bias_ = nullptr;
   int64_t rows_, lanes_, lane_blocks_, band_, bands_;
+  int32_t flags_;
 };
 
 }  // namespace
 
 void depthwise_channels_run(const ConvProblem& problem, Exec& exec) {
   const ChannelsDriver driver(problem, exec);
-  exec.parallel_for(driver.tasks(), [&](int64_t i) { driver.task(i); });
+  parallel_strands(exec, driver.tasks(), driver.scratch_floats(),
+                   [&](int64_t i, float* scratch) { driver.task(i, scratch); });
 }
 
 }  // namespace cnnext

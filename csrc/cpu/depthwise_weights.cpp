@@ -16,6 +16,7 @@ constexpr int64_t kTasks = 64;              // aimed at, where the work is enoug
 constexpr int64_t kTaskFlops = 200000;      // some 5 us
 constexpr int64_t kBandFloats = 32 * 1024;  // channels: of both images, in L2
 constexpr int64_t kLanes = 64;              // channels: of a task
+constexpr int64_t kStripLanes = 16;         // channels: of a task with strips, one cache line
 constexpr int64_t kStripFloats = 6 * 1024;  // columns: the strip, in L1 beside dY's rows
 constexpr int64_t kCols = 1024;             // columns: longer rows are cut
 
@@ -66,68 +67,106 @@ class WeightsDriver {
   const DepthwisePhase phase_;
 };
 
+// Vectors over channels. What does not lie well for that (see depthwise_channels.cpp) goes through strips.
 class ChannelsWeights : public WeightsDriver {
  public:
   ChannelsWeights(const Conv2dDesc& desc, const ConvProblem& problem, Exec& exec)
-      : WeightsDriver(desc, problem), channels_(problem.groups) {
-    lanes_ = std::min(channels_, kLanes);
+      : WeightsDriver(desc, problem), channels_(problem.groups), planes_(desc.format == Format::kNCHW) {
+    strips_ = planes_ || (channels_ % 256 == 0 && p_.in_w > 4);
+    lanes_ = std::min(channels_, strips_ ? kStripLanes : kLanes);
+    padded_ = ceil_div(channels_, kStripLanes) * kStripLanes;
     lane_blocks_ = ceil_div(channels_, lanes_);
+    col_ = strips_ ? ceil_div(lanes_, kernels_.lanes) * kernels_.lanes : channels_;
     const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_w);
     band_ = std::clamp<int64_t>(kBandFloats / row_floats, 1, p_.out_h);
     band_ = ceil_div(p_.out_h, ceil_div(p_.out_h, band_));
     bands_ = ceil_div(p_.out_h, band_);
     slices_ = slices_wanted(p_, lane_blocks_, p_.N * bands_);
-    parts_ = exec.scratch_array<float>(slices_ * p_.num_taps * channels_);
+    parts_ = exec.scratch_array<float>(slices_ * p_.num_taps * padded_);
     exec.ran(kernels_.name_channels);
   }
 
   void run(float* w, Exec& exec) const {
-    exec.parallel_for(slices_ * lane_blocks_, [&](int64_t i) { task(i); });
-    const int64_t n = p_.num_taps * channels_;
-    const ConvWeightsUkernels& movers = ukernels().conv_weights;
-    movers.add(n, slices_ - 1, parts_ + n, n, parts_);
-    movers.transpose(p_.num_taps, channels_, parts_, channels_, w, p_.num_taps);
+    parallel_strands(exec, slices_ * lane_blocks_, strip_x_floats() + strip_dy_floats(),
+                     [&](int64_t i, float* scratch) { task(i, scratch); });
+    const int64_t n = p_.num_taps * padded_;
+    movers_.add(n, slices_ - 1, parts_ + n, n, parts_);
+    movers_.transpose(p_.num_taps, channels_, parts_, padded_, w, p_.num_taps);
   }
 
  private:
-  void task(int64_t index) const {
+  int64_t reach() const { return phase_.phase->max_dh - phase_.phase->min_dh + 1; }
+  int64_t strip_x_floats() const {
+    if (!strips_) return 0;
+    return std::min(p_.in_h, (band_ - 1) * p_.step_h + reach()) * p_.in_w * col_ + kStripLanes;
+  }
+  int64_t strip_dy_floats() const { return strips_ ? band_ * p_.out_w * col_ + kStripLanes : 0; }
+
+  void task(int64_t index, float* scratch) const {
     const int64_t lane = index % lane_blocks_ * lanes_, count = std::min(lanes_, channels_ - lane);
     const int64_t slice = index / lane_blocks_, units = p_.N * bands_;
-    float* sums = parts_ + slice * p_.num_taps * channels_ + lane;
+    const int64_t lanes = strips_ ? ceil_div(count, kernels_.lanes) * kernels_.lanes : count;
+    float* sums = parts_ + slice * p_.num_taps * padded_ + lane;
     for (int64_t t = 0; t < p_.num_taps; ++t) {
-      std::memset(sums + t * channels_, 0, static_cast<size_t>(count) * sizeof(float));
+      std::memset(sums + t * padded_, 0, static_cast<size_t>(lanes) * sizeof(float));
     }
     const int64_t end = units * (slice + 1) / slices_;
     for (int64_t unit = units * slice / slices_; unit < end; ++unit) {
-      const int64_t begin = unit % bands_ * band_;
+      const int64_t image = unit / bands_, begin = unit % bands_ * band_;
+      const int64_t last = std::min(begin + band_, p_.out_h);
+      const float* x = x_ + image * p_.in_h * p_.in_w * channels_ + lane;
+      const float* dy = dy_ + image * p_.out_h * p_.out_w * channels_ + lane;
+      if (strips_) {
+        const int64_t first_row = std::clamp<int64_t>(begin * p_.step_h + phase_.phase->min_dh, 0, p_.in_h);
+        const int64_t last_row =
+            std::clamp<int64_t>((last - 1) * p_.step_h + phase_.phase->max_dh + 1, first_row, p_.in_h);
+        x = load(x_, image, lane, count, p_.in_h, p_.in_w, first_row, last_row, scratch);
+        dy = load(dy_, image, lane, count, p_.out_h, p_.out_w, begin, last, scratch + strip_x_floats());
+      }
       for (const DepthwiseSegment& all : phase_.rows) {
-        const DepthwiseSegment rows = clip(all, begin, begin + band_);
+        const DepthwiseSegment rows = clip(all, begin, last);
         if (rows.begin >= rows.end) continue;
-        for (const DepthwiseSegment& cols : phase_.cols) region(rows, cols, unit / bands_, lane, count, sums);
+        for (const DepthwiseSegment& cols : phase_.cols) region(rows, cols, x, dy, lanes, sums);
       }
     }
   }
 
-  void region(const DepthwiseSegment& rows, const DepthwiseSegment& cols, int64_t image, int64_t lane,
-              int64_t count, float* sums) const {
+  // Rows [first, last) of some channels of an image into a strip; where its row 0 would lie.
+  const float* load(const float* images, int64_t image, int64_t lane, int64_t count, int64_t height,
+                    int64_t width, int64_t first, int64_t last, float* strip) const {
+    const int64_t plane = height * width, pixels = (last - first) * width;
+    if (planes_) {
+      movers_.transpose_padded(count, pixels, images + (image * channels_ + lane) * plane + first * width,
+                               plane, strip, col_);
+    } else {
+      movers_.copy_rows(pixels, count, images + (image * plane + first * width) * channels_ + lane, channels_,
+                        strip, col_);
+    }
+    return strip - first * width * col_;
+  }
+
+  void region(const DepthwiseSegment& rows, const DepthwiseSegment& cols, const float* x, const float* dy,
+              int64_t lanes, float* sums) const {
     DepthwiseWeightsArgs args{};
     args.rows = rows.end - rows.begin;
     args.cols = cols.end - cols.begin;
-    args.x_row = p_.step_h * p_.in_w * channels_;
-    args.dy_row = p_.out_w * channels_;
-    args.x_col = p_.step_w * channels_;
-    args.dy_col = channels_;
-    args.x =
-        x_ + image * p_.in_h * p_.in_w * channels_ + rows.begin * args.x_row + cols.begin * args.x_col + lane;
-    args.dy = dy_ + image * p_.out_h * args.dy_row + rows.begin * args.dy_row + cols.begin * channels_ + lane;
-    args.lanes = count;
+    args.x_row = p_.step_h * p_.in_w * col_;
+    args.dy_row = p_.out_w * col_;
+    args.x_col = p_.step_w * col_;
+    args.dy_col = col_;
+    args.x = x + rows.begin * args.x_row + cols.begin * args.x_col;
+    args.dy = dy + rows.begin * args.dy_row + cols.begin * col_;
+    args.lanes = lanes;
     args.sums = sums;
-    run_taps(rows, cols, channels_, args, kernels_.weights_channels,
-             [&](const ConvTap& tap) { return (tap.dh * p_.in_w + tap.dw) * channels_; });
+    run_taps(rows, cols, padded_, args, kernels_.weights_channels,
+             [&](const ConvTap& tap) { return (tap.dh * p_.in_w + tap.dw) * col_; });
   }
 
+  const ConvWeightsUkernels& movers_ = ukernels().conv_weights;
   const int64_t channels_;
-  int64_t lanes_, lane_blocks_, band_, bands_, slices_;
+  const bool planes_;
+  bool strips_;
+  int64_t lanes_, lane_blocks_, padded_, col_, band_, bands_, slices_;
   float* parts_;  // slice, tap, channel
 };
 

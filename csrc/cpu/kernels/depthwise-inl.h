@@ -149,25 +149,35 @@ inline void depthwise_row_block(const DepthwiseRowsArgs& args, const float* x, c
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
     if (!kInside && t >= count) break;
-    if (kWhole)
+    if (kWhole && (args.flags & kConvKStream))
+      acc[t].stream(y + t * args.y_col);
+    else if (kWhole)
       acc[t].store(y + t * args.y_col);
     else
       acc[t].store_tail(y + t * args.y_col, n);
   }
 }
 
-template <class V, int S, int kStride, int T, bool kWhole>
+// One row, for `lanes` neighbouring lanes: a cache line's, so that the vectors of a line are taken together.
+template <class V, int S, int kStride, int T>
 inline void depthwise_row(const DepthwiseRowsArgs& args, const float* x, const float* w, const float* bias,
-                          float* y, int n) {
+                          float* y, int lanes) {
   constexpr int kPixels = (T - 1) * kStride + S;
   for (int64_t q = 0; q < args.cols; q += T, y += T * args.y_col) {
     const int64_t first = args.first + q * kStride, count = args.cols - q;
     const float* p = x + first * args.x_col;
-    if (kWhole && count >= T && first >= 0 && first + kPixels <= args.width)
-      depthwise_row_block<V, S, kStride, T, true, kWhole>(args, p, w, bias, y, n, T, 0, kPixels);
-    else
-      depthwise_row_block<V, S, kStride, T, false, kWhole>(args, p, w, bias, y, n, count, -first,
+    const bool inside = count >= T && first >= 0 && first + kPixels <= args.width;
+    for (int v = 0; v < lanes; v += V::kLanes) {
+      const float* b = bias ? bias + v : nullptr;
+      if (lanes - v < V::kLanes)
+        depthwise_row_block<V, S, kStride, T, false, false>(args, p + v, w + v, b, y + v, lanes - v, count,
+                                                            -first, args.width - first);
+      else if (inside)
+        depthwise_row_block<V, S, kStride, T, true, true>(args, p + v, w + v, b, y + v, 0, T, 0, kPixels);
+      else
+        depthwise_row_block<V, S, kStride, T, false, true>(args, p + v, w + v, b, y + v, 0, count, -first,
                                                            args.width - first);
+    }
   }
 }
 
@@ -175,16 +185,13 @@ template <class V, int S, int kStride>
 void depthwise_rows(const DepthwiseRowsArgs& args) {
   constexpr int T =
       7;  // widths of 7, 14, 28, ... are common; and 16 registers hold 7 sums, 7 weights, a pixel
-  for (int64_t lane = 0; lane < args.lanes; lane += V::kLanes) {
-    const float* x = args.x + lane;
-    const float* bias = args.bias ? args.bias + lane : nullptr;
-    float* y = args.y + lane;
-    const int64_t left = args.lanes - lane;
-    for (int64_t r = 0; r < args.rows; ++r, x += args.x_row, y += args.y_row) {
-      if (left >= V::kLanes)
-        depthwise_row<V, S, kStride, T, true>(args, x, args.w + lane, bias, y, V::kLanes);
-      else
-        depthwise_row<V, S, kStride, T, false>(args, x, args.w + lane, bias, y, static_cast<int>(left));
+  constexpr int kLine = 16;
+  for (int64_t lane = 0; lane < args.lanes; lane += kLine) {
+    const int lanes = args.lanes - lane < kLine ? static_cast<int>(args.lanes - lane) : kLine;
+    for (int64_t r = 0; r < args.rows; ++r) {
+      depthwise_row<V, S, kStride, T>(args, args.x + r * args.x_row + lane, args.w + lane,
+                                      args.bias ? args.bias + lane : nullptr, args.y + r * args.y_row + lane,
+                                      lanes);
     }
   }
 }
@@ -317,6 +324,12 @@ void depthwise_interleave(int64_t n, const float* even, const float* odd, float*
   }
 }
 
+inline void depthwise_fence() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 template <class V>
 constexpr DepthwiseUkernels depthwise_ukernels(const char* name_channels, const char* name_columns) {
   return {
@@ -340,6 +353,7 @@ constexpr DepthwiseUkernels depthwise_ukernels(const char* name_channels, const 
       depthwise_finite<V>,
       depthwise_deinterleave<V>,
       depthwise_interleave<V>,
+      depthwise_fence,
       name_channels,
       name_columns};
 }

@@ -73,6 +73,7 @@ struct DepthwiseUkernels {
   // even[i] = in[2 * i], odd[i] = in[2 * i + 1] for i < n, and back.
   void (*deinterleave)(int64_t n, const float* in, float* even, float* odd);
   void (*interleave)(int64_t n, const float* even, const float* odd, float* out);
+  void (*fence)();  // what was stored with kConvKStream can be seen by other threads
   const char *name_channels, *name_columns;
 };
 
