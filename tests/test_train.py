@@ -154,18 +154,18 @@ def test_resume_refuses_another_configuration(tmp_path):
         trainer(tmp_path / "new").resume()
 
 
-def test_best_epoch_by_accuracy_then_loss(tmp_path):
+def test_best_epoch_is_the_latest_of_the_most_accurate(tmp_path):
     run = trainer(tmp_path)
     bias = dict(run.model.named_parameters())["classifier.1.bias"]
     kept = []
-    for epoch, accuracy, loss in ((1, 0.5, 1.0), (2, 0.9, 0.8), (3, 0.9, 0.7), (4, 0.9, 0.7), (5, 0.8, 0.1)):
+    for epoch, accuracy, loss in ((1, 0.5, 1.0), (2, 0.9, 0.7), (3, 0.9, 0.7), (4, 0.9, 0.8), (5, 0.8, 0.1)):
         row = dict.fromkeys((*engine.HISTORY, *engine.TIMING), 0.0)
         run.history.append(row | {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": loss})
         bias.detach().numpy()[...] = epoch
         run._save()
         kept.append(int(cx.load(tmp_path / engine.BEST)["classifier.1.bias"].numpy()[0]))
-    assert kept == [1, 2, 3, 3, 3]
-    assert run.best_epoch == 3
+    assert kept == [1, 2, 3, 4, 4]
+    assert run.best_epoch == 4
 
 
 def test_checkpoint_loads_into_a_model(tmp_path):

@@ -60,7 +60,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     train.add_argument("dataset", choices=("digits", "mnist"), metavar="{digits,mnist}")
     train.add_argument("--data-dir", metavar="DIR", help="folder of mnist's IDX files, plain or .gz")
-    train.add_argument("--epochs", type=int, help="passes over the training images (digits 30, mnist 12)")
+    train.add_argument("--epochs", type=int, help="passes over the training images (digits 40, mnist 12)")
     train.add_argument("--batch-size", type=int, help="images a step (digits 32, mnist 64)")
     train.add_argument("--lr", type=float, help="largest learning rate (digits 0.003, mnist 0.002)")
     train.add_argument("--optimizer", choices=("adamw", "sgd"), help="default adamw")

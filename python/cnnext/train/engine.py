@@ -60,9 +60,9 @@ class Trainer:
 
     After every epoch `folder` holds the best model so far (``checkpoint.safetensors``), what is
     needed to go on (``last.safetensors``), ``history.csv``, ``timing.csv`` and ``config.json``. The
-    best epoch has the highest validation accuracy, among equals the lowest validation loss. Runs of
-    one configuration write the same checkpoint and history, byte for byte; times are in the two files
-    ``timing.csv`` and ``last.safetensors`` only.
+    best epoch has the highest validation accuracy, among equals it is the latest, whose learning rate
+    has come down furthest. Runs of one configuration write the same checkpoint and history, byte for
+    byte; times are in ``timing.csv`` and ``last.safetensors`` only.
 
     Everything random in epoch k follows from (config.seed, k), so a run that was interrupted and
     resumed ends with the same bits as one that was not.
@@ -187,7 +187,7 @@ class Trainer:
     def _save(self) -> None:
         """The best model first: if the run dies in between, a resumed run repeats the epoch and writes it."""
         row = self.history[-1]
-        best = min(self.history, key=lambda r: (-r["validation_accuracy"], r["validation_loss"]))
+        best = max(self.history, key=lambda r: (r["validation_accuracy"], r["epoch"]))
         model = self.model.state_dict()
         if best is row:
             self.folder.save(BEST, model)
