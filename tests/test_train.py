@@ -10,7 +10,7 @@ import cnnext as cx
 import numpy as np
 import pytest
 from cnnext import data, models, train, viz
-from cnnext.train import engine, progress, store
+from cnnext.train import engine, progress
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("safetensors")
