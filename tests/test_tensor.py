@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import cnnext as cx
 import numpy as np
@@ -267,6 +269,18 @@ def test_elementwise_operations_keep_channels_last(fn):
     assert not fn(x).is_contiguous()
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "mixed", "strided"])
+def test_sums_of_large_tensors(layout):
+    a, b = random_arrays((4, 32, 64, 64), (4, 32, 64, 64))
+    if layout in ("channels_last", "mixed"):
+        a, b = channels_last(a), b if layout == "mixed" else channels_last(b)
+    if layout == "strided":
+        a, b = a.transpose(1, 3, 0, 2), b.transpose(1, 3, 0, 2)
+    total = cx.Tensor(a) + cx.Tensor(b)
+    np.testing.assert_array_equal(total.numpy(), a + b)
+    assert total.is_contiguous("channels_last") == (layout in ("channels_last", "mixed"))
+
+
 def test_contiguous():
     a = random_arrays((2, 3, 4, 5))[0]
     x = cx.Tensor(a, requires_grad=True)
@@ -493,3 +507,31 @@ def test_empty_tensors():
     ((x * 2.0).reshape(3, 0).T + 1.0).sum().backward()
     assert x.grad.shape == (0, 3)
     assert cx.cat([x, cx.ones(2, 3)]).shape == (2, 3)
+
+
+# ---- the package ----
+
+
+HEAVY = [
+    *("torch", "matplotlib", "rich", "safetensors", "PIL"),
+    *(f"cnnext.{name}" for name in ("nn", "optim", "data", "models", "viz", "functional", "serialization")),
+]
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = f"""
+import sys, cnnext
+print([name for name in {HEAVY} if name in sys.modules])
+cnnext.nn.Linear, cnnext.optim.SGD, cnnext.data, cnnext.models, cnnext.functional.relu, cnnext.save
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_names_of_the_package():
+    for name in cx.__all__:
+        assert getattr(cx, name) is not None
+    assert set(dir(cx)) >= {"nn", "optim", "data", "models", "viz", "save", "load", "info"}
+    assert cx.__version__ == cx.info().version
+    with pytest.raises(AttributeError, match="module 'cnnext' has no attribute 'nonsense'"):
+        _ = cx.nonsense

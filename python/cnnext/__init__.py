@@ -47,7 +47,10 @@ from .random import manual_seed
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from . import data, functional, interop, models, nn, optim, viz
+    from . import data as data
+    from . import functional, nn, optim
+    from . import models as models
+    from . import viz as viz
     from .serialization import load, save
 
 __version__: str = _version()
@@ -67,7 +70,6 @@ __all__ = [
     "cat",
     "channels_last",
     "contiguous_format",
-    "data",
     "empty_cache",
     "enable_grad",
     "float16",
@@ -82,12 +84,10 @@ __all__ = [
     "int8",
     "int32",
     "int64",
-    "interop",
     "is_grad_enabled",
     "load",
     "manual_seed",
     "memory_stats",
-    "models",
     "nn",
     "no_grad",
     "ones",
@@ -104,7 +104,6 @@ __all__ = [
     "stack",
     "tensor",
     "uint8",
-    "viz",
     "where",
     "zeros",
     "zeros_like",
@@ -113,7 +112,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
     if name in _FROM:
         value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
         return value

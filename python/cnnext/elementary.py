@@ -15,12 +15,17 @@ from .tape import defvjp, primitive
 
 _silent = np.errstate(all="ignore")  # 1 / 0 is infinite and inf * 0 NaN without a warning, as in torch
 
+_LARGE = 1 << 18  # elements; from here on pooled memory and threads beat NumPy, whose result page-faults
+_OWN_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
 # ---- arithmetic ----
 
 
 @primitive
 @_silent
 def add(x: Any, y: Any) -> Any:
+    if x.size >= _LARGE and x.shape == y.shape and x.dtype == y.dtype and x.dtype in _OWN_DTYPES:
+        return ops.add(x, y)
     return np.add(x, y)
 
 

@@ -48,10 +48,11 @@ class Module:
     # -- attributes --
 
     def __getattr__(self, name: str) -> Any:
-        for registry in ("_parameters", "_buffers", "_modules"):
-            found = self.__dict__.get(registry)
-            if found is not None and name in found:
-                return found[name]
+        attributes = self.__dict__
+        if "_modules" in attributes:
+            for registry in (attributes["_parameters"], attributes["_modules"], attributes["_buffers"]):
+                if name in registry:
+                    return registry[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -274,10 +275,10 @@ class Module:
     def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
         """Parameters and persistent buffers by dotted name, as detached tensors that share memory."""
         state = {}
-        for path, module in self._all_paths(prefix.removesuffix(".")):
+        for path, module in self._all_paths(""):
             for name, value in (*module._parameters.items(), *module._buffers.items()):
                 if value is not None and name not in module._not_saved:
-                    state[f"{path}.{name}" if path else name] = value.detach()
+                    state[prefix + (f"{path}.{name}" if path else name)] = value.detach()
         return state
 
     def _all_paths(self, path: str) -> Iterator[tuple[str, Module]]:
