@@ -623,6 +623,42 @@ def test_a_run_repeats_bit_for_bit_for_any_number_of_threads():
     assert len(results) == 1
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("optimizer", "options"), [("SGD", {"lr": 0.05, "momentum": 0.9}), ("AdamW", {"lr": 0.01})]
+)
+def test_twenty_steps_of_training_against_torch(optimizer, options, layout):
+    torch = pytest.importorskip("torch")
+    text = (
+        "Sequential(Conv2d(2, 6, 3, padding=1), BatchNorm2d(6), ReLU(), MaxPool2d(2), "
+        "Conv2d(6, 8, 3, groups=2), GELU(), AdaptiveAvgPool2d(2), Flatten(), Linear(32, 5))"
+    )
+    torch.manual_seed(0)
+    theirs, ours = build(text, torch.nn).double(), build(text, nn).double()
+    ours.load_state_dict(theirs.state_dict())
+    step, reference = (
+        getattr(lib.optim, optimizer)(model.parameters(), **options)
+        for lib, model in ((cx, ours), (torch, theirs))
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        images, labels = rng.standard_normal((6, 2, 8, 9)), rng.integers(0, 5, 6)
+        batch = channels_last(images) if layout == "channels_last" else images
+        loss = nn.functional.cross_entropy(ours(cx.Tensor(batch)), labels, label_smoothing=0.1)
+        step.zero_grad()
+        loss.backward()
+        step.step()
+        expected = torch.nn.functional.cross_entropy(
+            theirs(torch.from_numpy(images)), torch.from_numpy(labels), label_smoothing=0.1
+        )
+        reference.zero_grad()
+        expected.backward()
+        reference.step()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-7)
+    for (name, v), tv in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        np.testing.assert_allclose(v.numpy(), tv.numpy(), rtol=1e-5, atol=1e-7, err_msg=name)
+
+
 # ---- utils ----
 
 
