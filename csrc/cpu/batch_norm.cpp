@@ -66,7 +66,8 @@ void finish_forward(const BatchNormDesc& d, int64_t c, const Statistics& s, cons
   if (present(d.save_invstd)) out(d.save_invstd)[c] = static_cast<float>(invstd);
   const double scale = invstd * weight(d, c);
   k.scale[c] = static_cast<float>(scale);
-  // A mean near zero goes into the bias, which saves the rounding of x - mean; a large one would round the bias.
+  // A mean near zero goes into the bias, which saves the rounding of x - mean; a large one would round the
+  // bias.
   k.mean[c] = std::abs(mean * invstd) <= 4 ? 0.f : static_cast<float>(mean);
   const double moved = std::isfinite(mean) ? (k.mean[c] - mean) * k.scale[c] : 0;
   k.bias[c] = static_cast<float>((present(d.bias) ? in(d.bias)[c] : 0.f) + moved);
@@ -86,18 +87,14 @@ void finish_backward(const BatchNormDesc& d, int64_t c, double sum, double dot, 
 
 // ---- planes ----
 
-template <class Body>
-void for_rows(const BatchNormDesc& d, int64_t c, int64_t begin, int64_t end, const Body& body) {
-  for (int64_t n = begin; n < end; ++n) {
-    const int64_t row = (n * d.C + c) * d.inner;
-    for (int64_t i = 0; i < d.inner; i += kRowChunk) body(row + i, std::min(kRowChunk, d.inner - i));
-  }
-}
+bool streams(const BatchNormDesc& d) { return d.N * d.C * d.inner * int64_t{sizeof(float)} >= kStreamBytes; }
 
-Statistics row_statistics(const BatchNormDesc& d, int64_t c, int64_t begin, int64_t end) {
+Statistics run_statistics(const BatchNormDesc& d, int64_t c, int64_t begin, int64_t end) {
   Statistics s;
-  for_rows(d, c, begin, end,
-           [&](int64_t at, int64_t count) { s.add(count, kernels().row_moments(in(d.x) + at, count)); });
+  for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
+    const RunArgs run{in(d.x) + at, nullptr, nullptr, rows, d.C * d.inner, count, false};
+    s.add(rows * count, kernels().run_moments(run));
+  });
   return s;
 }
 
@@ -105,11 +102,12 @@ struct DoubleDots {
   double sum = 0, dot = 0;
 };
 
-DoubleDots row_dots(const BatchNormDesc& d, int64_t c, int64_t begin, int64_t end) {
+DoubleDots run_dots(const BatchNormDesc& d, int64_t c, int64_t begin, int64_t end) {
   DoubleDots s;
   const float mean = in(d.save_mean)[c];
-  for_rows(d, c, begin, end, [&](int64_t at, int64_t count) {
-    const Dots part = kernels().row_dots(in(d.grad_y) + at, in(d.x) + at, count, mean);
+  for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
+    const RunArgs run{in(d.x) + at, in(d.grad_y) + at, nullptr, rows, d.C * d.inner, count, false};
+    const Dots part = kernels().run_dots(run, mean);
     s.sum += part.sum;
     s.dot += part.dot;
   });
@@ -150,33 +148,39 @@ void run_planes(const BatchNormDesc& d, Exec& exec, const Partial& partial, cons
 }
 
 void forward_planes(const BatchNormDesc& d, const Coefficients& k, Exec& exec) {
+  const bool stream = streams(d);
   run_planes<Statistics>(
       d, exec,
       [&](int64_t c, int64_t begin, int64_t end) {
-        return d.training ? row_statistics(d, c, begin, end) : Statistics{};
+        return d.training ? run_statistics(d, c, begin, end) : Statistics{};
       },
       [](Statistics* total, const Statistics& s) { total->add(s.count, s.mean, s.squares); },
       [&](int64_t c, const Statistics& s) { finish_forward(d, c, s, k); },
       [&](int64_t c, int64_t begin, int64_t end) {
-        for_rows(d, c, begin, end, [&](int64_t at, int64_t count) {
-          kernels().row_affine(in(d.x) + at, out(d.y) + at, count, k.mean[c], k.scale[c], k.bias[c]);
+        for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
+          const RunArgs run{in(d.x) + at, nullptr, out(d.y) + at, rows, d.C * d.inner, count, stream};
+          kernels().run_affine(run, k.mean[c], k.scale[c], k.bias[c]);
         });
       });
 }
 
 void backward_planes(const BatchNormDesc& d, const Coefficients& k, Exec& exec) {
+  const bool stream = streams(d);
   run_planes<DoubleDots>(
-      d, exec, [&](int64_t c, int64_t begin, int64_t end) { return row_dots(d, c, begin, end); },
+      d, exec, [&](int64_t c, int64_t begin, int64_t end) { return run_dots(d, c, begin, end); },
       [](DoubleDots* total, const DoubleDots& s) { *total = {total->sum + s.sum, total->dot + s.dot}; },
       [&](int64_t c, const DoubleDots& s) { finish_backward(d, c, s.sum, s.dot, k); },
       [&](int64_t c, int64_t begin, int64_t end) {
         if (!present(d.grad_x)) return;
-        for_rows(d, c, begin, end, [&](int64_t at, int64_t count) {
-          const float *grad = in(d.grad_y) + at, *x = in(d.x) + at;
-          float* grad_x = out(d.grad_x) + at;
-          d.training
-              ? kernels().row_grad(grad, x, grad_x, count, k.mean[c], k.scale[c], k.slope[c], k.bias[c])
-              : kernels().row_affine(grad, grad_x, count, 0.f, k.scale[c], 0.f);
+        for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
+          RunArgs run{in(d.x) + at, in(d.grad_y) + at, out(d.grad_x) + at, rows, d.C * d.inner, count,
+                      stream};
+          if (d.training) {
+            kernels().run_grad(run, k.mean[c], k.scale[c], k.slope[c], k.bias[c]);
+          } else {
+            run.x = run.grad;
+            kernels().run_affine(run, 0.f, k.scale[c], 0.f);
+          }
         });
       });
 }
@@ -255,7 +259,7 @@ void forward_columns(const BatchNormDesc& d, const Coefficients& k, Exec& exec) 
   const float* bias = repeat(k.bias, m, exec);
   for_applied(m, exec, [&](int64_t row, int64_t rows, int64_t columns) {
     const int64_t at = row * m.columns;
-    kernels().column_affine({in(d.x) + at, out(d.y) + at, rows, columns, mean, scale, bias});
+    kernels().column_affine({in(d.x) + at, out(d.y) + at, rows, columns, mean, scale, bias, streams(d)});
   });
 }
 
@@ -303,8 +307,8 @@ void backward_columns(const BatchNormDesc& d, const Coefficients& k, Exec& exec)
     const int64_t at = row * m.columns;
     const float *grad = in(d.grad_y) + at, *x = in(d.x) + at;
     float* grad_x = out(d.grad_x) + at;
-    d.training ? kernels().column_grad({x, grad, grad_x, rows, columns, mean, scale, slope, bias})
-               : kernels().column_affine({grad, grad_x, rows, columns, mean, scale, bias});
+    d.training ? kernels().column_grad({x, grad, grad_x, rows, columns, mean, scale, slope, bias, streams(d)})
+               : kernels().column_affine({grad, grad_x, rows, columns, mean, scale, bias, streams(d)});
   });
 }
 

@@ -11,6 +11,10 @@ namespace {
 const float* in(const Tensor& t) { return static_cast<const float*>(t.data); }
 float* out(const Tensor& t) { return static_cast<float*>(t.data); }
 
+bool streams(const ChannelDesc& d) {
+  return d.N * d.C * d.inner * int64_t{sizeof(float)} >= kStreamBytes && d.y.data != d.x.data;
+}
+
 // C values repeated to the columns of a matrix.
 const float* repeat(const float* values, const ChannelMatrix& m, Exec& exec) {
   if (m.rounds == 1) return values;
@@ -28,22 +32,24 @@ void add_to_columns(const ChannelDesc& d, Exec& exec) {
   std::fill_n(ones, m.columns, 1.f);
   const float* x = in(d.x);
   float* y = out(d.y);
+  const bool stream = streams(d);
   const int64_t chunk = std::max<int64_t>(1, kCheapChunk / m.columns), tasks = (m.rows + chunk - 1) / chunk;
   exec.parallel_for(tasks, [&](int64_t task) {
     const int64_t first = task * chunk, at = first * m.columns;
     ops_ukernels().channel.column_affine(
-        {x + at, y + at, std::min(chunk, m.rows - first), m.columns, zeros, ones, bias});
+        {x + at, y + at, std::min(chunk, m.rows - first), m.columns, zeros, ones, bias, stream});
   });
   const int64_t at = m.rows * m.columns;
   for (int64_t j = 0; j < m.rest; ++j) y[at + j] = x[at + j] + bias[j];
 }
 
 void add_to_planes(const ChannelDesc& d, Exec& exec) {
+  const bool stream = streams(d);
   const int64_t planes = d.N * d.C, chunk = std::max<int64_t>(1, kCheapChunk / std::max<int64_t>(d.inner, 1));
   exec.parallel_for((planes + chunk - 1) / chunk, [&](int64_t task) {
     for (int64_t i = task * chunk; i < std::min(planes, (task + 1) * chunk); ++i) {
-      ops_ukernels().channel.row_affine(in(d.x) + i * d.inner, out(d.y) + i * d.inner, d.inner, 0.f, 1.f,
-                                        in(d.bias)[i % d.C]);
+      const RunArgs plane{in(d.x) + i * d.inner, nullptr, out(d.y) + i * d.inner, 1, 0, d.inner, stream};
+      ops_ukernels().channel.run_affine(plane, 0.f, 1.f, in(d.bias)[i % d.C]);
     }
   });
 }
@@ -83,12 +89,11 @@ void sum_planes(const ChannelDesc& d, Exec& exec) {
     const int64_t slice = task % slices, first = task / slices * group;
     for (int64_t c = first; c < std::min(d.C, first + group); ++c) {
       double sum = 0;
-      for (int64_t n = slice * images; n < std::min(d.N, (slice + 1) * images); ++n) {
-        const float* row = in(d.x) + (n * d.C + c) * d.inner;
-        for (int64_t i = 0; i < d.inner; i += kRowChunk) {
-          sum += ops_ukernels().channel.row_sum(row + i, std::min(kRowChunk, d.inner - i));
-        }
-      }
+      const int64_t end = std::min(d.N, (slice + 1) * images);
+      for_runs(d.C, d.inner, c, slice * images, end, [&](int64_t at, int64_t rows, int64_t count) {
+        sum += ops_ukernels().channel.run_sum(
+            {in(d.x) + at, nullptr, nullptr, rows, d.C * d.inner, count, false});
+      });
       sums[slice * d.C + c] = sum;
     }
   });

@@ -43,6 +43,19 @@ inline int64_t image_slices(int64_t N, int64_t C, int64_t inner) {
   return std::clamp<int64_t>((kMostSlices + C - 1) / C, 1, std::max<int64_t>(N, 1));
 }
 
+// body(offset, rows, count) over channel c's values in images [begin, end): several images' planes at a time
+// where they are small, parts of a plane where it is large.
+template <class Body>
+void for_runs(int64_t C, int64_t inner, int64_t c, int64_t begin, int64_t end, const Body& body) {
+  if (inner == 0) return;
+  const int64_t rows = std::max<int64_t>(1, kRowChunk / inner), part = std::min(inner, kRowChunk);
+  for (int64_t n = begin; n < end; n += rows) {
+    const int64_t row = (n * C + c) * inner;
+    for (int64_t i = 0; i < inner; i += part)
+      body(row + i, std::min(rows, end - n), std::min(part, inner - i));
+  }
+}
+
 // Channels of a task.
 inline int64_t channels_per_task(int64_t work_per_channel, int64_t C) {
   return std::clamp<int64_t>(kSliceFloats / 4 / std::max<int64_t>(work_per_channel, 1), 1,

@@ -7,59 +7,58 @@
 namespace cnnext {
 namespace {
 
-// ---- rows ----
+// ---- runs ----
 
-// Four sums at a time hide the latency of an addition.
+// Four sums at a time hide the latency of an addition; short rows take turns. term(offset, lanes, load,
+// sums).
 template <int kSums, class Term>
-inline void sum_row(int64_t count, float* out, const Term& term) {
+inline void sum_run(const RunArgs& a, float* out, const Term& term) {
   constexpr int L = Vec::kLanes, kUnroll = 4;
   Vec sums[kUnroll][kSums];
   for (auto& group : sums)
     for (Vec& s : group) s = Vec::zero();
-  int64_t i = 0;
-  for (; i + kUnroll * L <= count; i += kUnroll * L) {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const int64_t row = r * a.step;
+    int64_t i = 0;
+    for (; i + kUnroll * L <= a.count; i += kUnroll * L) {
 #pragma GCC unroll 4
-    for (int u = 0; u < kUnroll; ++u) term(i + u * L, L, LoadVector{}, sums[u]);
-  }
-  for (; i + L <= count; i += L) term(i, L, LoadVector{}, sums[0]);
-  if (i < count) {
-    const int left = static_cast<int>(count - i);
-    term(i, left, LoadTail{left}, sums[1]);
+      for (int u = 0; u < kUnroll; ++u) term(row + i + u * L, L, LoadVector{}, sums[u]);
+    }
+    for (; i + L <= a.count; i += L) term(row + i, L, LoadVector{}, sums[r & 1]);
+    if (i < a.count) {
+      const int left = static_cast<int>(a.count - i);
+      term(row + i, left, LoadTail{left}, sums[2 + (r & 1)]);
+    }
   }
   for (int k = 0; k < kSums; ++k) {
     out[k] = reduce_add((sums[0][k] + sums[1][k]) + (sums[2][k] + sums[3][k]));
   }
 }
 
-float row_sum(const float* x, int64_t count) {
+float run_sum(const RunArgs& a) {
   float sum;
-  sum_row<1>(count, &sum, [=](int64_t i, int, auto load, Vec* s) { s[0] = s[0] + load(x + i); });
+  sum_run<1>(a, &sum, [x = a.x](int64_t i, int, auto load, Vec* s) { s[0] = s[0] + load(x + i); });
   return sum;
 }
 
-// A tail's missing lanes are 0, which less the shift is not 0.
-template <class Load>
-inline Vec less_shift(const float* x, int n, Load load, Vec shift, const float* shifts) {
-  return load(x) - (n == Vec::kLanes ? shift : load(shifts));
-}
-
-Moments row_moments(const float* x, int64_t count) {
-  const float mean = row_sum(x, count) / static_cast<float>(count);
+Moments run_moments(const RunArgs& a) {
+  const float mean = run_sum(a) / static_cast<float>(a.rows * a.count);
   const Vec shift = Vec::set1(mean);
   float shifts[Vec::kLanes], sums[2];
   shift.store(shifts);
-  sum_row<2>(count, sums, [=, &shifts](int64_t i, int n, auto load, Vec* s) {
-    const Vec v = less_shift(x + i, n, load, shift, shifts);
+  sum_run<2>(a, sums, [=, x = a.x, &shifts](int64_t i, int n, auto load, Vec* s) {
+    // A tail's missing lanes are 0; so must be what is taken from them.
+    const Vec v = load(x + i) - (n == Vec::kLanes ? shift : load(shifts));
     s[0] = s[0] + v;
     s[1] = fma(v, v, s[1]);
   });
   return {mean, sums[0], sums[1]};
 }
 
-Dots row_dots(const float* grad, const float* x, int64_t count, float mean) {
+Dots run_dots(const RunArgs& a, float mean) {
   const Vec shift = Vec::set1(mean);
   float sums[2];
-  sum_row<2>(count, sums, [=](int64_t i, int, auto load, Vec* s) {
+  sum_run<2>(a, sums, [=, x = a.x, grad = a.grad](int64_t i, int, auto load, Vec* s) {
     const Vec g = load(grad + i);  // 0 in a tail's missing lanes
     s[0] = s[0] + g;
     s[1] = fma(g, load(x + i) - shift, s[1]);
@@ -67,16 +66,24 @@ Dots row_dots(const float* grad, const float* x, int64_t count, float mean) {
   return {sums[0], sums[1]};
 }
 
-void row_affine(const float* x, float* y, int64_t count, float mean, float scale, float bias) {
-  const Vec m = Vec::set1(mean), a = Vec::set1(scale), b = Vec::set1(bias);
-  run_flat(y, count, false, [=](int64_t i, auto load) { return fma(load(x + i) - m, a, b); });
+void run_affine(const RunArgs& a, float mean, float scale, float bias) {
+  const Vec m = Vec::set1(mean), k = Vec::set1(scale), b = Vec::set1(bias);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x + r * a.step;
+    run_flat(a.y + r * a.step, a.count, a.stream,
+             [=](int64_t i, auto load) { return fma(load(x + i) - m, k, b); });
+  }
+  if (a.stream) stream_fence();
 }
 
-void row_grad(const float* grad, const float* x, float* y, int64_t count, float mean, float scale,
-              float slope, float bias) {
-  const Vec m = Vec::set1(mean), a = Vec::set1(scale), k = Vec::set1(slope), b = Vec::set1(bias);
-  run_flat(y, count, false,
-           [=](int64_t i, auto load) { return fma(load(x + i) - m, k, fma(load(grad + i), a, b)); });
+void run_grad(const RunArgs& a, float mean, float scale, float slope, float bias) {
+  const Vec m = Vec::set1(mean), k = Vec::set1(scale), l = Vec::set1(slope), b = Vec::set1(bias);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const float *x = a.x + r * a.step, *grad = a.grad + r * a.step;
+    run_flat(a.y + r * a.step, a.count, a.stream,
+             [=](int64_t i, auto load) { return fma(load(x + i) - m, l, fma(load(grad + i), k, b)); });
+  }
+  if (a.stream) stream_fence();
 }
 
 // ---- columns ----
@@ -175,24 +182,26 @@ void column_dots(const ColumnArgs& a) {
 void column_affine(const AffineColumns& a) {
   for (int64_t r = 0; r < a.rows; ++r) {
     const float* x = a.x + r * a.columns;
-    run_flat(a.y + r * a.columns, a.columns, false, [&](int64_t i, auto load) {
+    run_flat(a.y + r * a.columns, a.columns, a.stream, [&](int64_t i, auto load) {
       return fma(load(x + i) - load(a.mean + i), load(a.scale + i), load(a.bias + i));
     });
   }
+  if (a.stream) stream_fence();
 }
 
 void column_grad(const GradColumns& a) {
   for (int64_t r = 0; r < a.rows; ++r) {
     const float *x = a.x + r * a.columns, *grad = a.grad + r * a.columns;
-    run_flat(a.y + r * a.columns, a.columns, false, [&](int64_t i, auto load) {
+    run_flat(a.y + r * a.columns, a.columns, a.stream, [&](int64_t i, auto load) {
       const Vec straight = fma(load(grad + i), load(a.scale + i), load(a.bias + i));
       return fma(load(x + i) - load(a.mean + i), load(a.slope + i), straight);
     });
   }
+  if (a.stream) stream_fence();
 }
 
-constexpr ChannelUkernels kChannelUkernels = {row_sum,       row_moments, row_dots,       row_affine,
-                                              row_grad,      column_sums, column_moments, column_dots,
+constexpr ChannelUkernels kChannelUkernels = {run_sum,       run_moments, run_dots,       run_affine,
+                                              run_grad,      column_sums, column_moments, column_dots,
                                               column_affine, column_grad};
 
 }  // namespace

@@ -1,11 +1,18 @@
-// Sums over channels and what is done with them. A row is a run of one channel's values; a matrix has the
-// channels (or several rounds of them) as columns. Sums are in float: callers pass at most some thousand
-// values and add up in double.
+// Sums over channels and what is done with them. A run of one channel's values is some rows of `count`
+// values, `step` floats apart (its planes in successive images); a matrix has the channels (or several rounds
+// of them) as columns. Sums are in float: callers pass at most some thousand values and add up in double.
 #pragma once
 
 #include <stdint.h>
 
 namespace cnnext {
+
+struct RunArgs {
+  const float *x, *grad;
+  float* y;
+  int64_t rows, step, count;
+  bool stream;  // y goes past the caches
+};
 
 // Sums of x - shift and of its square; shift is about the mean, so that nothing cancels.
 struct Moments {
@@ -31,6 +38,7 @@ struct AffineColumns {
   float* y;
   int64_t rows, columns;  // dense
   const float *mean, *scale, *bias;
+  bool stream;
 };
 
 // y = grad * scale + (x - mean) * slope + bias.
@@ -39,15 +47,15 @@ struct GradColumns {
   float* y;
   int64_t rows, columns;
   const float *mean, *scale, *slope, *bias;
+  bool stream;
 };
 
 struct ChannelUkernels {
-  float (*row_sum)(const float* x, int64_t count);
-  Moments (*row_moments)(const float* x, int64_t count);
-  Dots (*row_dots)(const float* grad, const float* x, int64_t count, float shift);
-  void (*row_affine)(const float* x, float* y, int64_t count, float mean, float scale, float bias);
-  void (*row_grad)(const float* grad, const float* x, float* y, int64_t count, float mean, float scale,
-                   float slope, float bias);
+  float (*run_sum)(const RunArgs&);
+  Moments (*run_moments)(const RunArgs&);
+  Dots (*run_dots)(const RunArgs&, float shift);
+  void (*run_affine)(const RunArgs&, float mean, float scale, float bias);
+  void (*run_grad)(const RunArgs&, float mean, float scale, float slope, float bias);
   void (*column_sums)(const ColumnArgs&);
   void (*column_moments)(const ColumnArgs&);
   void (*column_dots)(const ColumnArgs&);

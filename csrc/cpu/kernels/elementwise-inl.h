@@ -18,6 +18,7 @@ struct LoadTail {
   inline Vec operator()(const float* p) const { return Vec::load_tail(p, n); }
 };
 
+// After streaming, the kernel ends with a stream_fence().
 template <class Op>
 inline void run_flat(float* y, int64_t count, bool stream, const Op& op) {
   constexpr int L = Vec::kLanes;
@@ -29,7 +30,6 @@ inline void run_flat(float* y, int64_t count, bool stream, const Op& op) {
       i = head;
     }
     for (; i + L <= count; i += L) op(i, LoadVector{}).stream(y + i);
-    stream_fence();
   } else {
     for (; i + 4 * L <= count; i += 4 * L) {
       const Vec a = op(i, LoadVector{}), b = op(i + L, LoadVector{});
@@ -51,6 +51,7 @@ template <int kKind>
 void flat_forward(const FlatArgs& a) {
   run_flat(a.y, a.count, a.stream,
            [&](int64_t i, auto load) { return activate_vector(kKind, a.alpha, load(a.a + i)); });
+  if (a.stream) stream_fence();
 }
 
 // The gradient with respect to x, as ref's derivative(); a comparison that NaN fails keeps the gradient.
@@ -94,10 +95,12 @@ void flat_backward(const FlatArgs& a) {
   run_flat(a.y, a.count, a.stream, [&](int64_t i, auto load) {
     return gradient_vector(kKind, a.alpha, load(a.b + i), load(a.a + i));
   });
+  if (a.stream) stream_fence();
 }
 
 void flat_add(const FlatArgs& a) {
   run_flat(a.y, a.count, a.stream, [&](int64_t i, auto load) { return load(a.a + i) + load(a.b + i); });
+  if (a.stream) stream_fence();
 }
 
 // ---- optimisers ----
