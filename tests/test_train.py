@@ -359,6 +359,7 @@ def test_rich_progress(tmp_path):
     reporter._console = console.Console(file=io.StringIO(), force_terminal=True, width=100)
     trainer(tmp_path, reporter, epochs=2).run()
     text = reporter._console.file.getvalue()
+    assert "nan" not in text
     for word in ("epoch 2/2", "loss ", "accuracy ", " images/s", "00:00"):
         assert word in text
 

@@ -89,8 +89,8 @@ class RichReporter(SilentReporter):
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("accuracy {task.fields[accuracy]:.2f} %"),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("accuracy {task.fields[accuracy]} %"),
             TextColumn("{task.fields[rate]:,.0f} images/s"),
             TimeRemainingColumn(compact=True),
             console=self._console,
@@ -102,8 +102,8 @@ class RichReporter(SilentReporter):
             completed=first_epoch * images,
             epoch=first_epoch + 1,
             epochs=epochs,
-            loss=float("nan"),
-            accuracy=float("nan"),
+            loss="-",
+            accuracy="-",
             rate=0.0,
         )
         self._progress.start()
@@ -113,8 +113,8 @@ class RichReporter(SilentReporter):
             self._task,
             completed=(epoch - 1) * self._images + seen,
             epoch=epoch,
-            loss=loss,
-            accuracy=100 * accuracy,
+            loss=f"{loss:.4f}",
+            accuracy=f"{100 * accuracy:.2f}",
             rate=images_per_second,
         )
 
