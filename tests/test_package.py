@@ -33,7 +33,9 @@ EXPECTED = f"{cnnext.__version__} 2 4 6 8"
 
 
 def folder(option: str) -> Path:
-    done = subprocess.run([sys.executable, "-m", "cnnext", option], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnext", option], capture_output=True, text=True, check=True
+    )
     return Path(done.stdout.strip())
 
 

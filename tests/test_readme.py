@@ -1,4 +1,4 @@
-"""The README's Python examples run as they stand, and its two commands are where the check script looks for them."""
+"""The README's Python examples run as they stand; its two commands are where the check script looks."""
 
 from __future__ import annotations
 
