@@ -27,6 +27,13 @@ struct PanelOutput {
   }
 };
 
+// Non-temporal stores are not ordered by what a finished task signals with.
+void stream_fence() {
+#if defined(__SSE2__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 struct Driver {
   const ConvProblem& p;
   const ChannelBlocks& blocks;
@@ -73,7 +80,7 @@ void Driver::store(const ConvRegion& r, int64_t group, int64_t block0, int64_t b
   args.matrix.src_stride = tasks.buffer_channels;
   args.matrix.cols = channels;
   args.matrix.dst_stride = plane;
-  args.flags = conv_activation_flags(p.activation);
+  args.flags = conv_activation_flags(p.activation) | (tasks.stream ? kConvKStream : 0);
   args.alpha = p.alpha;
   for (int64_t n = r.n0; n < r.n1; ++n, buffer += pixels * tasks.buffer_channels) {
     const int64_t channel = (n * p.groups + group) * p.out_channels + blocks.first(block0);
@@ -94,6 +101,7 @@ void Driver::run_part(ConvKWork& work, int64_t at, int64_t end, bool last, ConvK
   work.run0 = at;
   work.run1 = end;
   work.flags = (at ? kConvKAccumulate : 0) | (last ? final_flags : 0);
+  if (tasks.stream && !tasks.buffered) work.flags |= kConvKStream;
   work.slow_activation = last && slow_activation && !tasks.buffered;
   runner.run(work);
 }
@@ -113,7 +121,7 @@ void Driver::run_packed(ConvKWork& work, const PanelOutput& output, ConvKRunner&
 // Weights that are packed here, part by part of the input channels, and used while they are in the cache.
 void Driver::run_packing(ConvKWork& work, const PanelOutput& output, ConvKRunner& runner,
                          float* chunk) const {
-  const int64_t part = conv_k_run_part({p.num_taps, p.in_channels}, blocks.nr(0));
+  const int64_t part = tasks.max_run;
   for (int64_t at = 0; at < p.in_channels; at += part) {
     const int64_t end = std::min(p.in_channels, at + part);
     pack_conv_chunk(p, blocks, work.block0, at, end, runner.tap_scratch(), chunk);
@@ -202,6 +210,7 @@ void run_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks&
     float* const strip_memory = scratch + runner_floats;
     float* const buffer = strip_memory + strip_floats;
     driver.run_region(r, unit0, unit1, runner, {strip_memory, buffer, buffer + buffer_floats});
+    if (tasks.stream) stream_fence();
   });
 }
 

@@ -10,6 +10,7 @@ namespace cnnext {
 struct ConvKTasks {
   ConvForm form;
   ConvPadding padding;
+  bool stream;           // write the output past the caches
   bool buffered;         // collect the output in scratch and transpose it into planes
   int64_t images, rows;  // of a region: whole images, or some rows (of a phase) of one
   int64_t units;         // blocks of output channels (over all groups) of a task

@@ -15,6 +15,7 @@ constexpr int64_t kBufferFloats = 1 << 16;
 constexpr int64_t kMinPixels = 96, kMaxPixels = 512;
 constexpr double kTaskFlops = 2e6;
 constexpr int64_t kMaxWantedTasks = 32;
+constexpr int64_t kStreamFloats = 2 << 20;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -71,6 +72,19 @@ ConvPadding choose_padding(const ConvProblem& p, const ConvForm& form, const Con
   return segments <= zeros ? ConvPadding::kSegments : ConvPadding::kZeros;
 }
 
+// Outputs that no cache keeps are written past it, which spares reading them first. Each vector must be one
+// that the kernel writes once, whole and aligned.
+bool streams(const ConvProblem& p, const ConvKTasks& t, const ChannelBlocks& blocks) {
+  constexpr int64_t kLine = 16;
+  const int64_t floats = p.N * p.groups * p.out_channels * p.out_h * p.out_w;
+  if (floats < kStreamFloats || reinterpret_cast<uintptr_t>(p.out) % 64 != 0) return false;
+  if (conv_activation_is_slow(p.activation)) return false;
+  if (t.buffered) {
+    return p.out_h * p.out_w % kLine == 0 && t.rows * p.out_step_h * p.out_w % kLine == 0;
+  }
+  return t.whole_runs && blocks.split() == 1 && p.out_channels % kLine == 0;
+}
+
 }  // namespace
 
 int64_t conv_k_run_part(const ConvRuns& runs, int64_t nr) {
@@ -85,16 +99,18 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const Channel
   ConvKTasks t{};
   t.form = form;
   t.buffered = p.format == Format::kNCHW && !(p.groups == 1 && p.out_channels == 1);
-  t.max_taps = form.pack_late ? p.num_taps : 1;
-  t.max_run = 1;
+  t.max_taps = t.max_run = 1;
+  if (form.pack_late) {  // all taps share the cache
+    t.max_taps = p.num_taps;
+    t.max_run = conv_k_run_part({p.num_taps, p.in_channels}, blocks.nr(0));
+  }
   t.whole_runs = true;
   int64_t rows = 0;
   for (int64_t i = 0; i < p.num_phases; ++i) {
     const ConvPhase& phase = p.phases[i];
     if (!phase.num_taps) continue;
     const ConvRuns runs = conv_runs(p, phase, form.wide);
-    // Packed late, all taps share the cache.
-    const int64_t part = conv_k_run_part({form.pack_late ? p.num_taps : runs.taps, runs.run}, blocks.nr(0));
+    const int64_t part = form.pack_late ? t.max_run : conv_k_run_part(runs, blocks.nr(0));
     t.max_taps = std::max(t.max_taps, runs.taps);
     t.max_run = std::max(t.max_run, part);
     t.whole_runs = t.whole_runs && part == runs.run;
@@ -128,6 +144,7 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const Channel
   const int64_t enough = std::min<int64_t>(wanted, 4);
   if (t.count() < enough && !form.pack_late) set_region(p, ceil_div(all_pixels * t.unit_parts, enough), &t);
 
+  t.stream = streams(p, t, blocks);
   t.padding = choose_padding(p, form, t, blocks.mr(), finite_weights);
   if (form.strip) {
     t.strip_floats = ConvStrip(p, form.wide).group_floats(t.images, t.rows, t.row_parts == 1);

@@ -46,8 +46,8 @@ inline void conv_k_store(float* p, int v, int lanes, V a) {
   if (kFull && W == V::kLanes) return a.store(p + v * W);
   const int left = lanes - v * W;
   if (left <= 0) return;
-  if (W == V::kLanes && left >= W) return a.store(p + v * W);
-  a.store_tail(p + v * W, left < W ? left : W);
+  if (left >= W) return a.template store_first<W>(p + v * W);
+  a.store_tail(p + v * W, left);
 }
 
 template <class V, int M, int NV, int W, bool kFull>
@@ -110,7 +110,10 @@ void conv_k_run(const ConvKArgs& args) {
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) p[i] = pixels[i] + shift;
     const float* w = args.weight + args.tap_row[t] * (NV * W);
-    const auto step = [&](auto load) {
+    // Written out twice: gcc keeps accumulators that a lambda captures in memory.
+    int64_t c = 0;
+#pragma GCC unroll 1
+    for (; c + G <= channels; c += G, w += NV * V::kLanes) {
       V row[NV];
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) {
@@ -119,19 +122,24 @@ void conv_k_run(const ConvKArgs& args) {
       }
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
-        const V x = load(p[i]);
+        const V x = V::template broadcast_group<G>(p[i] + c);
 #pragma GCC unroll 4
         for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, row[v], acc[i][v]);
       }
-    };
-    int64_t c = 0;
-#pragma GCC unroll 1
-    for (; c + G <= channels; c += G, w += NV * V::kLanes) {
-      step([c](const float* x) { return V::template broadcast_group<G>(x + c); });
     }
-    if (G > 1 && c < channels) {
-      const int left = static_cast<int>(channels - c);
-      step([c, left](const float* x) { return V::template broadcast_group_tail<G>(x + c, left); });
+    if constexpr (G > 1) {
+      if (c < channels) {
+        const int left = static_cast<int>(channels - c);
+        V row[NV];
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) row[v] = V::load(w + v * V::kLanes);
+#pragma GCC unroll 16
+        for (int i = 0; i < M; ++i) {
+          const V x = V::template broadcast_group_tail<G>(p[i] + c, left);
+#pragma GCC unroll 4
+          for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, row[v], acc[i][v]);
+        }
+      }
     }
   }
   if constexpr (G > 1) {

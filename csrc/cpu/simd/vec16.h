@@ -44,6 +44,14 @@ struct Vec16 {
   }
   inline void store(float* p) const { _mm512_storeu_ps(p, v); }
   inline void store_tail(float* p, int n) const { _mm512_mask_storeu_ps(p, tail_mask(n), v); }
+  template <int W>
+  inline void store_first(float* p) const {
+    if constexpr (W == 16) store(p);
+    if constexpr (W == 8) _mm256_storeu_ps(p, _mm512_castps512_ps256(v));
+    if constexpr (W == 4) _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+    if constexpr (W == 2) _mm_storel_pi(reinterpret_cast<__m64*>(p), _mm512_castps512_ps128(v));
+    if constexpr (W == 1) _mm_store_ss(p, _mm512_castps512_ps128(v));
+  }
   inline void stream(float* p) const { _mm512_stream_ps(p, v); }
 };
 

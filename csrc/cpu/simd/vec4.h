@@ -5,7 +5,7 @@
 // - V::load_tail(p, n): lanes from n on are 0 and not read
 // - V::broadcast_group<G>(p): G floats from p on, over and over; broadcast_group_tail<G>(p, n): only n < G of
 // them
-// - a.store(p), a.store_tail(p, n), a.stream(p): non-temporal, p aligned to the vector
+// - a.store(p), a.store_tail(p, n), a.store_first<W>(p): W lanes; a.stream(p): non-temporal, p aligned
 // - + - * /, fma(a, b, c) = a*b + c, min, max, sqrt, abs, lt, le, eq, is_nan, any, select(m, a, b) = m ? a :
 // b
 // - round_even(a), times_pow2(a, n) = a * 2^n (n whole, |n| <= 252)
@@ -58,6 +58,11 @@ struct Vec4 {
   inline void store_tail(float* p, int n) const {
     for (int i = 0; i < 4; ++i)
       if (i < n) p[i] = v[i];
+  }
+  template <int W>
+  inline void store_first(float* p) const {
+    if constexpr (W == 4) return store(p);
+    for (int i = 0; i < W; ++i) p[i] = v[i];
   }
   inline void stream(float* p) const {
 #if defined(__SSE2__)

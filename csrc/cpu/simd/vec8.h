@@ -56,6 +56,13 @@ struct Vec8 {
     }
     if (n & 1) _mm_store_ss(p, rest);
   }
+  template <int W>
+  inline void store_first(float* p) const {
+    if constexpr (W == 8) store(p);
+    if constexpr (W == 4) _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+    if constexpr (W == 2) _mm_storel_pi(reinterpret_cast<__m64*>(p), _mm256_castps256_ps128(v));
+    if constexpr (W == 1) _mm_store_ss(p, _mm256_castps256_ps128(v));
+  }
   inline void stream(float* p) const { _mm256_stream_ps(p, v); }
 };
 
