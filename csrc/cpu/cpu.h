@@ -22,5 +22,9 @@ Ran cpu_bias_add(const ChannelDesc& desc, Exec& exec);
 Ran cpu_bias_grad(const ChannelDesc& desc, Exec& exec);
 Ran cpu_batch_norm_forward(const BatchNormDesc& desc, Exec& exec);
 Ran cpu_batch_norm_backward(const BatchNormDesc& desc, Exec& exec);
+Ran cpu_softmax_forward(const SoftmaxDesc& desc, Exec& exec);
+Ran cpu_softmax_backward(const SoftmaxDesc& desc, Exec& exec);
+Ran cpu_cross_entropy_forward(const CrossEntropyDesc& desc, Exec& exec);
+Ran cpu_cross_entropy_backward(const CrossEntropyDesc& desc, Exec& exec);
 
 }  // namespace cnnext

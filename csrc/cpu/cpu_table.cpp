@@ -29,6 +29,10 @@ OpTable make_table() {
   t.bias_grad = cpu_bias_grad;
   t.batch_norm_forward = cpu_batch_norm_forward;
   t.batch_norm_backward = cpu_batch_norm_backward;
+  t.softmax_forward = cpu_softmax_forward;
+  t.softmax_backward = cpu_softmax_backward;
+  t.cross_entropy_forward = cpu_cross_entropy_forward;
+  t.cross_entropy_backward = cpu_cross_entropy_backward;
   return t;
 }
 

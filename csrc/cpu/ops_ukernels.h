@@ -5,6 +5,7 @@
 #include "cpu/kernels/channel.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/max_pool.h"
+#include "cpu/kernels/softmax.h"
 
 namespace cnnext {
 
@@ -14,6 +15,7 @@ struct OpsUkernelTable {
   MaxPoolUkernels max_pool;
   ElementwiseUkernels elementwise;
   ChannelUkernels channel;
+  SoftmaxUkernels softmax;
 };
 
 // nullptr where this build has no such kernels (another processor family).

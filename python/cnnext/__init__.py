@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from . import data as data
     from . import functional, nn, optim
     from . import models as models
+    from . import train as train
     from . import viz as viz
     from .serialization import load, save
 
@@ -60,7 +61,7 @@ uint8, int8, int32, int64 = _np.uint8, _np.int8, _np.int32, _np.int64
 channels_last, contiguous_format = "channels_last", "contiguous_format"
 
 # Imported on first use, so that `import cnnext` for its ops alone stays quick.
-_MODULES = ("data", "functional", "interop", "models", "nn", "optim", "viz")
+_MODULES = ("data", "functional", "interop", "models", "nn", "optim", "train", "viz")
 _FROM = {"save": "serialization", "load": "serialization"}
 
 __all__ = [

@@ -10,12 +10,13 @@ using Vec = Vec4;
 #include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
+#include "cpu/kernels/softmax-inl.h"
 #include "cpu/ops_ukernels.h"
 
 namespace cnnext {
 namespace {
-constexpr OpsUkernelTable kTable = {"scalar", Vec::kLanes, kMaxPoolUkernels, kElementwiseUkernels,
-                                    kChannelUkernels};
+constexpr OpsUkernelTable kTable = {"scalar",         Vec::kLanes,     kMaxPoolUkernels, kElementwiseUkernels,
+                                    kChannelUkernels, kSoftmaxUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_scalar() { return &kTable; }
