@@ -1,6 +1,8 @@
 """What a case of an operation is. A case says how exact its float32 results must be:
 "exact"   the float32 result equals the reference, bit for bit;
 "sum"     |error| <= 4 sqrt(terms) eps sum|x w| against float64, the bound that the design promises;
+"winograd" as "sum" for algorithm="direct"; else the RMS of the error is at most 3 times direct's, and every
+          |error| <= sqrt(terms) eps max(sum|x w|);
 "smooth"  |error| <= scale eps (1 + |y|) against float64.
 """
 
@@ -25,7 +27,7 @@ class Case:
     arrays: dict[str, tuple[int, ...] | Maker]  #: arguments: a shape (normal values) or a maker
     params: dict[str, Any] = field(default_factory=dict)
     rule: str = "sum"
-    terms: int = 1  #: of "sum": how many products or values one result adds up
+    terms: int = 1  #: of "sum" and "winograd": how many products or values one result adds up
     scale: float = 8.0  #: of "smooth"
 
     def __str__(self) -> str:

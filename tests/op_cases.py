@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from op_case import Case
-from op_cases_conv import conv_cases, linear_cases, transposed_cases
+from op_cases_conv import conv_cases, linear_cases, transposed_cases, winograd_cases
 from op_cases_pool import pool_cases, unpool_cases
 from op_cases_rest import elementwise_cases, loss_cases, norm_cases
 
@@ -19,6 +19,7 @@ def all_cases() -> list[Case]:
     """Every case of every operation."""
     return [
         *conv_cases(),
+        *winograd_cases(),
         *transposed_cases(),
         *linear_cases(),
         *pool_cases(),

@@ -73,6 +73,44 @@ CONVS = [
 ]  # fmt: skip
 
 
+# note, (N, C, H, W), K, padding, groups: where "auto" takes Winograd for forward and backward-data. Partial
+# tiles on both sides, vectors' and blocks' tails, one part of the channels and several.
+WINOGRADS = [
+    ("whole vectors", (2, 64, 13, 17), 64, 1, 1),
+    ("no whole vectors", (1, 70, 15, 10), 67, ((0, 2), (2, 1)), 1),
+    ("several parts and blocks", (1, 130, 14, 11), 145, ((1, 0), (0, 1)), 1),
+    ("no padding", (2, 33, 13, 22), 48, 0, 1),
+    ("padding 2", (1, 48, 18, 9), 80, 2, 1),
+    ("one row of tiles", (3, 64, 4, 30), 64, 1, 1),
+    ("one column of tiles", (2, 64, 31, 3), 96, 1, 1),
+    ("wider than a group", (1, 32, 5, 123), 32, ((1, 2), (0, 1)), 1),
+    ("many images", (9, 40, 7, 6), 40, ((2, 1), (0, 2)), 1),
+    ("few tiles, many filters", (1, 194, 8, 11), 200, ((1, 1), (2, 0)), 1),
+    ("groups", (1, 96, 12, 14), 112, 1, 2),
+]  # fmt: skip
+
+
+def winograd_cases() -> list[Case]:
+    cases = []
+    for note, x, K, padding, groups in WINOGRADS:
+        params = {"padding": padding, "groups": groups}
+        w = (K, x[1] // groups, 3, 3)
+        y = (x[0], K, *conv_output(x[2:], (3, 3), 1, padding, 1))
+        forward = {"x": x, "weight": w, "bias": (K,)}
+        cases += [
+            Case("conv2d", f"winograd, {note}", forward, params, "winograd", terms=w[1] * 9 + 1),
+            Case("conv2d_backward_data", f"winograd, {note}", {"grad_y": y, "weight": w},
+                 {"input_shape": x, **params}, "winograd", terms=K // groups * 9),
+        ]  # fmt: skip
+    arrays = {"x": (2, 64, 10, 13), "weight": (72, 64, 3, 3), "bias": (72,)}
+    residual = {**arrays, "residual": (2, 72, 10, 13)}
+    for kind in ("relu", "relu6", "leaky_relu", "silu", None):
+        params = {"padding": 1, "activation": kind}
+        cases.append(Case("conv2d", f"winograd, {kind}", arrays, params, "winograd", terms=577))
+        cases.append(Case("conv2d", f"winograd, {kind}, residual", residual, params, "winograd", terms=578))
+    return cases
+
+
 def conv_cases() -> list[Case]:
     cases = []
     for note, x, (K, R, S), stride, padding, dilation, groups in CONVS:

@@ -8,6 +8,7 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/depthwise.h"
+#include "cpu/winograd.h"
 
 namespace cnnext {
 
@@ -80,6 +81,13 @@ void conv_k_backward_data(const Conv2dDesc& desc, Exec& exec) {
   run_k_kernel(backward_data_problem(desc, exec), nullptr, exec);
 }
 
+void winograd_or_direct_forward(const Conv2dDesc& desc, Exec& exec) {
+  if (!winograd_forward(desc, exec)) conv_k_forward(desc, exec);
+}
+void winograd_or_direct_backward_data(const Conv2dDesc& desc, Exec& exec) {
+  if (!winograd_backward_data(desc, exec)) conv_k_backward_data(desc, exec);
+}
+
 struct Algorithm {
   const char* name;
   bool (*supports)(const Conv2dDesc& desc);
@@ -89,11 +97,13 @@ struct Algorithm {
 constexpr Algorithm kForward[] = {
     {"depthwise", depthwise_supports, depthwise_forward},
     {"inner_product", inner_product_supports_forward, inner_product_forward},
+    {"winograd", winograd_supports_forward, winograd_or_direct_forward},
     {"conv2d_k", conv_k_supports, conv_k_forward},
 };
 constexpr Algorithm kBackwardData[] = {
     {"depthwise", depthwise_supports, depthwise_backward_data},
     {"inner_product", inner_product_supports_backward_data, inner_product_backward_data},
+    {"winograd", winograd_supports_backward_data, winograd_or_direct_backward_data},
     {"conv2d_k", conv_k_supports, conv_k_backward_data},
 };
 
@@ -132,6 +142,7 @@ Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec) {
 void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {
   // The other algorithms read the weights as they lie.
   if (!conv_k_supports(desc) || depthwise_supports(desc) || desc.C == 0 || desc.K == 0) return;
+  if (winograd_pack(desc, exec, blob)) return;
   const ConvProblem problem = forward_problem(desc, exec);
   const ConvForm form = conv_form(problem, true, true);
   const ChannelBlocks blocks(problem, form, ukernels().conv_k);

@@ -1,0 +1,56 @@
+// The transforms of Winograd's convolution F(4x4, 3x3): a 6x6 tile of input and a 3x3 filter become 36
+// elements each, whose products become a 4x4 tile of output. Vectors run over channels throughout.
+//
+// The points are 0, 1, -1, 2, -1/2 and infinity: products with them are exact, and they give about half the
+// rounding error of 0, +-1, +-2. Only the filter's transform has factors that are not (1/3, 1/15).
+#pragma once
+
+#include <stdint.h>
+
+namespace cnnext {
+
+enum : int32_t { kWinogradIn = 6, kWinogradOut = 4, kWinogradElements = 36 };
+
+// One tile of input, some channels of it: element e goes to dst + e * plane.
+struct WinogradInputArgs {
+  // Pixel (i, j) is at src + i * row + j * col; or, where pixels is not null, at pixels[6 * i + j] + channel.
+  const float* src;
+  int64_t row, col;
+  const float* const* pixels;
+  int64_t channel;
+  int64_t channels;
+  float* dst;
+  int64_t plane;
+};
+
+// One tile of output, `lanes` channels of it: element e is at src + e * plane.
+struct WinogradOutputArgs {
+  const float* src;
+  int64_t plane, lanes;
+  float* dst;  // pixel (i, j) at dst + i * row + j * col, for i < rows and j < cols
+  int64_t row, col;
+  int32_t rows, cols;
+  const float* bias;  // of the first lane, or nullptr
+  int64_t residual;   // floats from an output to its residual; read where flags has kConvKResidual
+  int32_t flags;      // ConvKFlags: kConvKResidual, kConvKRelu, kConvKRelu6, kConvKLeakyRelu
+  float alpha;
+};
+
+// Filters, `lanes` output channels of each of `channels` input channels: tap t of channel c is at
+// src + (t * channels + c) * lanes, element e goes to dst + e * plane + c * row.
+struct WinogradWeightArgs {
+  const float* src;
+  int64_t channels, lanes;  // lanes: whole vectors
+  float* dst;
+  int64_t plane, row;
+};
+
+struct WinogradUkernels {
+  int32_t lanes;
+  void (*input)(const WinogradInputArgs& args);
+  void (*output)(const WinogradOutputArgs& args);
+  bool (*weights)(const WinogradWeightArgs& args);  // true where every element is finite
+  const char* name;                                 // "cpu/avx512/conv2d_winograd_4x4"
+};
+
+}  // namespace cnnext

@@ -1,0 +1,92 @@
+// Winograd's convolution as an entry of the lists of algorithms: when it is taken, and what a handle keeps.
+#include "cpu/winograd.h"
+
+#include <new>
+
+#include "core/memory.h"
+#include "cpu/cpuid.h"
+#include "cpu/winograd_driver.h"
+
+namespace cnnext {
+namespace {
+
+// A packed handle's blob is the transformed filters and nothing else.
+constexpr int32_t kBlobOfWinograd = 2;
+
+const float* kept_filters(const Conv2dDesc& desc) {
+  if (!desc.packed) return nullptr;
+  const PackedBlob& blob = static_cast<const cnnext_packed_weight*>(desc.packed)->packed;
+  const bool ours =
+      blob.blob && blob.kind == kBlobOfWinograd && blob.isa == static_cast<int32_t>(active_isa());
+  return ours ? static_cast<const float*>(blob.blob) : nullptr;
+}
+
+struct Shape {
+  int64_t in_channels, out_channels;  // of a group
+  int64_t N, rows, cols;              // of the output
+};
+
+// The work of both ways, in vector operations times lanes; the factors were fitted to measured times. A
+// handle changes nothing, so that results do not depend on it: half of the direct algorithm's packing is
+// counted.
+bool is_faster(const Shape& s) {
+  constexpr double kPacking = 45, kFilter = 240, kInput = 350, kOutput = 250, kMargin = 1.1;
+  const auto whole = [](int64_t channels) { return static_cast<double>((channels + 15) / 16 * 16); };
+  const double pairs = static_cast<double>(s.in_channels) * whole(s.out_channels);
+  const double tiles = static_cast<double>(s.N) * static_cast<double>((s.rows + 3) / 4) *
+                       static_cast<double>((s.cols + 3) / 4);
+  const double pixels = static_cast<double>(s.N) * static_cast<double>(s.rows * s.cols);
+  const double direct = pairs * (9 * pixels + kPacking);
+  const double winograd = pairs * (36 * tiles + kFilter) +
+                          tiles * (kInput * whole(s.in_channels) + kOutput * whole(s.out_channels));
+  return winograd * kMargin <= direct;
+}
+
+// Below 32 input channels the transforms' rounding errors do not vanish beside the sums': more than 3 times
+// the direct algorithms' error.
+bool is_eligible(const Conv2dDesc& d, const Shape& s) {
+  return winograd_ukernels() && d.dtype == CNNEXT_FLOAT32 && d.algorithm == CNNEXT_ALGO_AUTO && d.R == 3 &&
+         d.S == 3 && d.stride_h == 1 && d.stride_w == 1 && d.dilation_h == 1 && d.dilation_w == 1 &&
+         s.in_channels >= 32 && s.out_channels >= 16;
+}
+
+}  // namespace
+
+bool winograd_supports_forward(const Conv2dDesc& desc) {
+  const Shape shape{desc.C / desc.groups, desc.K / desc.groups, desc.N, desc.P, desc.Q};
+  return is_eligible(desc, shape) && is_faster(shape);
+}
+
+bool winograd_supports_backward_data(const Conv2dDesc& desc) {
+  const Shape shape{desc.K / desc.groups, desc.C / desc.groups, desc.N, desc.H, desc.W};
+  return is_eligible(desc, shape) && is_faster(shape);
+}
+
+bool winograd_forward(const Conv2dDesc& desc, Exec& exec) {
+  return run_winograd(forward_problem(desc, exec), kept_filters(desc), exec);
+}
+
+bool winograd_backward_data(const Conv2dDesc& desc, Exec& exec) {
+  return run_winograd(backward_data_problem(desc, exec), nullptr, exec);
+}
+
+bool winograd_pack(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {
+  if (desc.N == 0 || !winograd_supports_forward(desc)) return false;
+  const ConvProblem problem = forward_problem(desc, exec);
+  const size_t bytes = static_cast<size_t>(winograd_filter_floats(problem)) * sizeof(float);
+  auto* const filters = static_cast<float*>(pool_alloc(bytes));
+  if (!filters) throw std::bad_alloc();
+  if (!transform_winograd_filters(problem, filters, exec)) {
+    pool_free(filters);
+    return false;
+  }
+  blob->blob = filters;
+  blob->free_blob = pool_free;
+  blob->blob_bytes = bytes;
+  blob->isa = static_cast<int32_t>(active_isa());
+  blob->kind = kBlobOfWinograd;
+  blob->format = desc.format;
+  return true;
+}
+
+}  // namespace cnnext

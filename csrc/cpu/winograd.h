@@ -1,0 +1,24 @@
+// Winograd's convolution F(4x4, 3x3) for 3x3 filters without stride and dilation: 36 products where the
+// direct algorithms take 144, for transforms of input, filter and output. Its rounding error is about 2.5
+// times theirs, so that only algorithm "auto" takes it.
+#pragma once
+
+#include "core/desc.h"
+#include "core/exec.h"
+#include "core/packed_weight.h"
+
+namespace cnnext {
+
+// Whether it is faster than the direct algorithms for this shape (and may be taken at all).
+bool winograd_supports_forward(const Conv2dDesc& desc);
+bool winograd_supports_backward_data(const Conv2dDesc& desc);
+
+// False: a weight is not finite, or was not after its transform. Nothing that was written counts then; the
+// caller takes a direct algorithm, under which padding contributes nothing whatever the weights.
+bool winograd_forward(const Conv2dDesc& desc, Exec& exec);
+bool winograd_backward_data(const Conv2dDesc& desc, Exec& exec);
+
+// Transforms the weights for a handle. False, and blob as it was: the direct algorithms are to have them.
+bool winograd_pack(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob);
+
+}  // namespace cnnext

@@ -1,0 +1,91 @@
+// How Winograd's driver cuts a problem into tasks. Sizes are for an L2 cache of 1 MB and a few MB of L3 a
+// core. All of it follows from the shape, so that results and their speed do.
+#include <algorithm>
+
+#include "cpu/winograd_driver.h"
+
+namespace cnnext {
+namespace {
+
+constexpr int64_t kPart = 64;        // channels of a sum: keeps the rounding error under 3 times direct's
+constexpr int64_t kGroupTiles = 28;  // reads of a filter pay for its way from L3
+constexpr int64_t kTaskTiles = 64;   // the same for its transform
+constexpr int64_t kGroupFloats = 5 << 17;  // of a group's elements, in L2 or just beyond
+constexpr int64_t kWaveFloats = 2 << 20;   // of a wave's elements, in L3
+constexpr int64_t kPanelLanes = 64;
+constexpr int64_t kMinTiles = 6, kWantedTasks = 8;
+constexpr double kTaskFlops = 1e6;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Groups of about `tiles` tiles: whole rows of the image where they are short, else equal parts of one.
+void set_groups(int64_t all_rows, int64_t tiles, WinogradPlan* t) {
+  t->col_parts = ceil_div(t->tile_cols, tiles);
+  t->group_cols = ceil_div(t->tile_cols, t->col_parts);
+  t->col_parts = ceil_div(t->tile_cols, t->group_cols);
+  t->row_parts = ceil_div(all_rows, std::max<int64_t>(1, tiles / t->group_cols));
+  // A few large tasks should share out evenly.
+  if (!t->by_panel && t->row_parts > 1 && t->groups() < 32) {
+    t->row_parts = std::min(all_rows, ceil_div(t->row_parts, 4) * 4);
+  }
+  t->group_rows = ceil_div(all_rows, t->row_parts);
+}
+
+}  // namespace
+
+bool winograd_by_panel(const ConvProblem& p) {
+  const int64_t tiles = p.N * ceil_div(p.out_h, 4) * ceil_div(p.out_w, 4);
+  return tiles * 1024 <= p.in_channels * p.out_channels;
+}
+
+int64_t winograd_block_vectors(const ConvProblem& p, bool by_panel, bool kept) {
+  const int64_t widest = ukernels().conv_k.num_tiles;
+  // Narrow blocks cost little, and where there is nothing else to share out they make more tasks.
+  const bool narrow = by_panel && !kept && p.out_channels < 6 * kPanelLanes;
+  return narrow ? std::min<int64_t>(2, widest) : widest;
+}
+
+WinogradBlocks::WinogradBlocks(int64_t channels, int64_t max_vectors) : channels_(channels) {
+  const ConvKUkernels& kernels = ukernels().conv_k;
+  const int64_t vectors = ceil_div(channels, kernels.lanes);
+  count_ = ceil_div(vectors, max_vectors);
+  const int64_t each = vectors / count_;
+  wide_ = vectors % count_;
+  tile_ = &kernels.tiles[each - 1];
+  wide_tile_ = wide_ ? &kernels.tiles[each] : tile_;
+}
+
+WinogradPlan plan_winograd(const ConvProblem& p, const WinogradBlocks& blocks, bool by_panel) {
+  WinogradPlan t{};
+  t.by_panel = by_panel;
+  t.tile_rows = ceil_div(p.out_h, kWinogradOut);
+  t.tile_cols = ceil_div(p.out_w, kWinogradOut);
+  const int64_t all_rows = p.N * t.tile_rows, all_tiles = all_rows * t.tile_cols;
+
+  t.parts = ceil_div(p.in_channels, kPart);
+  t.part = ceil_div(ceil_div(p.in_channels, t.parts), 16) * 16;
+  t.parts = ceil_div(p.in_channels, t.part);
+
+  int64_t tiles = kTaskTiles;
+  if (!by_panel) {
+    const double tile_flops = 72.0 * static_cast<double>(p.in_channels * p.out_channels);
+    const int64_t worth = std::max(kMinTiles, static_cast<int64_t>(kTaskFlops / tile_flops) + 1);
+    const int64_t fits = std::max(kMinTiles, kGroupFloats / (kWinogradElements * p.in_channels));
+    tiles = std::min({kGroupTiles, fits, std::max(worth, ceil_div(all_tiles, kWantedTasks))});
+  }
+  set_groups(all_rows, tiles, &t);
+
+  // Planes an odd number of cache lines apart: a power of two would crowd them into few sets.
+  t.pitch = t.part;
+  t.plane = t.group_tiles() * t.pitch;
+  if (t.plane % 32 == 0) t.plane += 16;
+
+  t.panel_blocks = std::clamp<int64_t>((by_panel ? kPanelLanes / 2 : kPanelLanes) / blocks.nr(0), 1,
+                                       std::min<int64_t>(blocks.count(), kMaxPanelBlocks));
+  t.panels = ceil_div(blocks.count(), t.panel_blocks);
+  t.panel_lanes = blocks.first(t.panel_blocks);
+  t.wave = by_panel ? std::clamp<int64_t>(kWaveFloats / t.input_floats(), 1, t.groups()) : 1;
+  return t;
+}
+
+}  // namespace cnnext

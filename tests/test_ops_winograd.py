@@ -1,0 +1,160 @@
+"""Winograd's convolution: where it runs, what a handle keeps, and what is not finite. Its results are among
+the cases of test_ops_cpu.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cnnext import _C, ops, testing
+from op_case import Case
+from op_cases_conv import winograd_cases
+from test_ops_cpu import LAYOUTS, laid_out
+
+pytestmark = pytest.mark.skipif(_C.isa() == "scalar", reason="without vectors of 8, direct is faster")
+
+NAME = f"cpu/{_C.isa()}/conv2d_winograd_4x4"
+BOTH = pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+PADDING = ((1, 2), (0, 1))
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def forward(x: np.ndarray, w: np.ndarray, **more: Any) -> np.ndarray:
+    y = ops.conv2d(x, w, padding=PADDING, **more)
+    assert testing.last_kernel() == NAME
+    return y
+
+
+@BOTH
+@pytest.mark.parametrize("case", winograd_cases(), ids=str)
+def test_auto_takes_it_and_direct_does_not(case: Case, layout: str) -> None:
+    arrays = laid_out(case.make(), layout)
+    case.run(arrays)
+    assert testing.last_kernel() == NAME
+    case.run(arrays, algorithm="direct")
+    assert testing.last_kernel() != NAME
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "params"),
+    [
+        ((1, 64, 30, 30), (64, 64, 3, 3), {"stride": (1, 2)}),
+        ((1, 64, 30, 30), (64, 64, 3, 3), {"dilation": (2, 1)}),
+        ((1, 64, 30, 30), (64, 64, 3, 2), {}),
+        ((1, 64, 30, 30), (64, 64, 5, 3), {}),
+        ((1, 3, 30, 30), (64, 3, 3, 3), {}),
+        ((1, 31, 30, 30), (64, 31, 3, 3), {}),  # its rounding error would be too large
+        ((1, 64, 3, 3), (64, 64, 3, 3), {}),  # one output: nothing to gain
+        ((1, 64, 30, 30), (64, 1, 3, 3), {"groups": 64}),
+    ],
+)
+def test_what_is_left_to_others(x: tuple[int, ...], w: tuple[int, ...], params: dict[str, Any]) -> None:
+    ops.conv2d(normal(*x), normal(*w), **params)
+    assert testing.last_kernel() != NAME
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(2, 72, 30, 23), (2, 200, 7, 9)], ids=["by group", "by panel"])
+def test_the_same_bits_for_any_number_of_threads_and_batch(shape: tuple[int, ...], layout: str) -> None:
+    x, w = LAYOUTS[layout](normal(*shape)), normal(208, shape[1], 3, 3)
+    g = LAYOUTS[layout](normal(shape[0], 208, *shape[2:]))
+    results = []
+    for threads in (1, 2, 3, 8):
+        _C.set_num_threads(threads)
+        grad = ops.conv2d_backward_data(g, w, x.shape, padding=1)
+        assert testing.last_kernel() == NAME
+        results.append((forward(x, w).tobytes(), grad.tobytes()))
+    assert len(set(results)) == 1
+    image = LAYOUTS[layout](x[1:])
+    np.testing.assert_array_equal(forward(image, w), forward(x, w)[1:])
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(2, 72, 30, 23), (1, 200, 7, 9)], ids=["by group", "by panel"])
+def test_a_handle_keeps_the_filters(shape: tuple[int, ...], layout: str) -> None:
+    x, w, bias = LAYOUTS[layout](normal(*shape)), normal(208, shape[1], 3, 3), normal(208)
+    packed = ops.pack_weight(w, padding=PADDING, input_shape=shape, channels_last=layout == "nhwc")
+    assert packed.nbytes >= w.nbytes * 5  # 36 elements for 9 taps, and the weights themselves
+    expected = forward(x, w, bias=bias, activation="relu")
+    for _ in range(2):
+        np.testing.assert_array_equal(forward(x, packed, bias=bias, activation="relu"), expected)
+    unpacked = _C.last_scratch_bytes()
+    forward(x, w)
+    assert unpacked < _C.last_scratch_bytes()
+    # Another image, another algorithm: the handle still serves.
+    small = LAYOUTS[layout](normal(1, shape[1], 3, 4))
+    y = ops.conv2d(small, packed, padding=PADDING)
+    assert testing.last_kernel() != NAME
+    np.testing.assert_array_equal(y, ops.conv2d(small, w, padding=PADDING))
+    y = ops.conv2d(x, packed, padding=PADDING, algorithm="direct")
+    np.testing.assert_array_equal(y, ops.conv2d(x, w, padding=PADDING, algorithm="direct"))
+
+
+@BOTH
+def test_a_handle_for_no_known_image_serves_too(layout: str) -> None:
+    x, w = LAYOUTS[layout](normal(1, 72, 30, 23)), normal(80, 72, 3, 3)
+    packed = ops.pack_weight(w, padding=PADDING, channels_last=layout == "nhwc")
+    np.testing.assert_array_equal(forward(x, packed), forward(x, w))
+
+
+@BOTH
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_in_its_tiles(value: float, layout: str) -> None:
+    """A pixel reaches the 4x4 tiles of output that read it, and no other."""
+    x, w = normal(2, 64, 19, 23), normal(64, 64, 3, 3)
+    clean = forward(LAYOUTS[layout](x), w)
+    for h, column in ((0, 0), (9, 8), (18, 22), (4, 15)):
+        dirty = x.copy()
+        dirty[1, 5, h, column] = value
+        y = forward(LAYOUTS[layout](dirty), w)
+        rows = [r for r in range(clean.shape[2]) if 0 <= h + 1 - r // 4 * 4 < 6]
+        columns = [c for c in range(clean.shape[3]) if 0 <= column - c // 4 * 4 < 6]
+        others = np.ones(y.shape, bool)
+        others[np.ix_([1], range(64), rows, columns)] = False
+        np.testing.assert_array_equal(y[others], clean[others])
+        direct = ops.conv2d(LAYOUTS[layout](dirty), w, padding=PADDING, algorithm="direct")
+        assert not np.isfinite(y[~np.isfinite(direct)]).any()
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(2, 64, 13, 14), (1, 200, 7, 9)], ids=["by group", "by panel"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.finfo(np.float32).max])
+def test_weights_that_are_not_finite_go_to_direct(value: float, shape: tuple[int, ...], layout: str) -> None:
+    """Under direct a padding tap contributes nothing, even under an infinite weight."""
+    x, w = LAYOUTS[layout](normal(*shape)), normal(208, shape[1], 3, 3)
+    forward(x, w)
+    w[207, shape[1] - 1, 0, 2] = value  # in the last block, part and vector
+    expected = ops.conv2d(x, w, padding=1, algorithm="direct")
+    assert np.isfinite(expected[:, :207]).all()
+    assert np.isfinite(expected[:, :, 0]).all()  # where the tap is padding
+    packed = ops.pack_weight(w, padding=1, input_shape=shape, channels_last=layout == "nhwc")
+    for weight in (w, packed):
+        np.testing.assert_array_equal(ops.conv2d(x, weight, padding=1), expected)
+        assert testing.last_kernel() != NAME
+    g = LAYOUTS[layout](normal(*expected.shape))
+    grad = ops.conv2d_backward_data(g, w, shape, padding=1)
+    assert testing.last_kernel() != NAME
+    np.testing.assert_array_equal(grad, ops.conv2d_backward_data(g, w, shape, padding=1, algorithm="direct"))
+
+
+def test_transposed_convolution_takes_it_too() -> None:
+    x, w, bias = normal(2, 64, 14, 13), normal(64, 48, 3, 3), normal(48)
+    y = ops.conv_transpose2d(x, w, bias, padding=1)
+    assert testing.last_kernel() == NAME
+    with testing.backend("ref"):
+        expected = ops.conv_transpose2d(*(a.astype(np.float64) for a in (x, w, bias)), padding=1)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=2e-4)
+
+
+@BOTH
+def test_scratch_does_not_grow_with_the_batch(layout: str) -> None:
+    """Only what its tasks need: no transformed tensor."""
+    w, sizes = normal(64, 64, 3, 3), []
+    for batch in (4, 16):
+        forward(LAYOUTS[layout](normal(batch, 64, 28, 28)), w)
+        sizes.append(_C.last_scratch_bytes())
+    assert sizes[0] == sizes[1]
