@@ -185,10 +185,11 @@ PackedConvWeight pack_conv_weight(const ConvProblem& p, const ChannelBlocks& blo
   auto* const tap_dst = exec.scratch_array<int64_t>(3 * p.num_taps);
   int64_t *const wide_tap_dst = tap_dst + p.num_taps, *const tap_at = wide_tap_dst + p.num_taps;
   for (int64_t t = 0; t < p.num_taps; ++t) {
+    tap_at[p.tap_place[t]] = t;
+    if (split) continue;  // split layouts have no row for a tap that no phase uses
     const int64_t row = layout.row[p.tap_place[t]];
     tap_dst[t] = row * blocks.nr(blocks.count() - 1);
     wide_tap_dst[t] = row * blocks.nr(0);
-    tap_at[p.tap_place[t]] = t;
   }
   auto* const finite = exec.scratch_array<bool>(calls);
   const Packer packer{p, blocks, layout, packed, dst, tap_dst, wide_tap_dst, tap_at, parts};
