@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kMaxRowsShort = 12, kMaxRowsLong = 48, kMaxRowsBackward = 8;
 constexpr int64_t kMinLength = 32, kLongLength = 256;
 constexpr int64_t kTaskFloats = 1 << 14;  // of weights
-constexpr int64_t kChunk = 2048;          // of a sum: the rows of x stay in L1
+constexpr int64_t kChunkVectors = 128;    // of a sum: the rows of x stay in L1, rounding errors small
 constexpr int64_t kMaxOutputs = 1024;     // of a backward task: its rows stay in L1
 
 // y (rows, outputs) <- x (rows, length), w (outputs, length).
@@ -66,12 +66,13 @@ void inner_product_forward(const Conv2dDesc& d, Exec& exec) {
   const auto* x = static_cast<const float*>(d.x.data);
   const auto* w = static_cast<const float*>(d.w.data);
   auto* y = static_cast<float*>(d.y.data);
+  const int64_t chunk = kChunkVectors * ukernels().lanes;
   exec.ran(ukernels().inner_product.dot_name);
   exec.parallel_for(tasks, [&](int64_t task) {
     const int64_t k0 = task * each, k1 = std::min(s.outputs, k0 + each);
-    for (int64_t c = 0; c < s.length; c += kChunk) {
+    for (int64_t c = 0; c < s.length; c += chunk) {
       ukernels().inner_product.dot({x + c, s.length, s.rows, w + k0 * s.length + c, s.length, k1 - k0,
-                                    std::min(kChunk, s.length - c), y + k0, s.outputs, c > 0});
+                                    std::min(chunk, s.length - c), y + k0, s.outputs, c > 0});
     }
     finish(d, s, k0, k1);
   });

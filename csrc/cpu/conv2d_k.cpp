@@ -7,7 +7,8 @@ namespace cnnext {
 
 namespace {
 constexpr int64_t kHighestTile = 12;  // pixels of any tile
-}
+constexpr int64_t kRunTerms = 320;    // few enough for small rounding errors; adding up runs does not show
+}  // namespace
 
 int64_t ConvKRunner::scratch_floats(int64_t max_taps, int64_t max_run) {
   // A pointer or an int64 takes the room of two floats.
@@ -108,6 +109,10 @@ void ConvKRunner::run_tiles(const ConvKWork& work) {
   args.flags = work.flags;
   args.alpha = problem_.alpha;
   args.bias = nullptr;
+  // Where only a part of a tap's rows is summed here, a run of so many terms spans more rows.
+  const int64_t tap_rows = problem_.in_channels * (layout_.wide ? work.phase->wide_cols : 1);
+  const int64_t rows = work.chunk ? kRunTerms : kRunTerms * tap_rows / args.channels;
+  args.run_rows = (rows + kConvKRunStep - 1) / kConvKRunStep * kConvKRunStep;
   for (int64_t block = work.block0; block < work.block1; ++block) {
     const ConvKTile& kernel = blocks_.tile(block);
     args.weight = work.chunk ? work.chunk : packed_.block(blocks_, work.group, block) + work.run0 * kernel.nr;

@@ -41,13 +41,15 @@ ConvWeightsSide make_side(const Tensor& t, int64_t channels, int64_t groups, int
 }
 
 // What a product costs with `vector` channels along the vectors, relative to one without waste: lanes left
-// empty, tiles of very few rows, and bringing B into vectors, which `broadcast` channels times taps pay for.
-double side_cost(int64_t vector, int64_t broadcast, const Conv2dDesc& desc,
+// empty, tiles of very few rows, bringing B into vectors, which `broadcast` channels times taps pay for, and
+// A's pixels `a_step` floats apart where whole KB make them share few cache sets and each a page of its own.
+double side_cost(int64_t vector, int64_t broadcast, int64_t a_step, const Conv2dDesc& desc,
                  const ConvWeightsUkernels& kernels) {
   const double lanes = static_cast<double>(round_up(vector, kernels.lanes)) / static_cast<double>(vector);
   const double rows = static_cast<double>(broadcast * desc.S);
-  const double pack = desc.format == Format::kNCHW ? 6 : 3;
-  return lanes * (1 + 1 / rows + pack / (rows * static_cast<double>(desc.R)));
+  const bool nchw = desc.format == Format::kNCHW;
+  const double far = nchw || a_step % 512 ? 0 : a_step % 2048 == 0 ? 0.3 : a_step % 1024 == 0 ? 0.2 : 0.03;
+  return lanes * (1 + far + 1 / rows + (nchw ? 6 : 3) / (rows * static_cast<double>(desc.R)));
 }
 
 bool choose_b_is_y(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
@@ -55,7 +57,8 @@ bool choose_b_is_y(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
   // NCHW is packed by transposing whole rows, which need neighbouring pixels.
   if (desc.format == Format::kNCHW && (desc.stride_h != 1 || desc.stride_w != 1)) return true;
   const int64_t c = desc.C / desc.groups, k = desc.K / desc.groups;
-  const double x = side_cost(c, k, desc, kernels), y = side_cost(k, c, desc, kernels);
+  const double x = side_cost(c, k, desc.K, desc, kernels);
+  const double y = side_cost(k, c, desc.C * desc.stride_w, desc, kernels);
   // B = X writes K,R,S,C weights as they lie.
   return desc.w_format == Format::kNHWC ? y < 0.98 * x : y < x;
 }
@@ -137,15 +140,14 @@ void set_tasks(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsU
   }
 }
 
-// What goes through panels. B: what is not vectors yet, or lies at strides of whole KB, which share few cache
-// sets; and A as well where registers are few, so that each float is read often, by many tiles or taps.
+// What goes through panels. B: what is not vectors yet, or is read by narrow tiles, or lies at strides of
+// whole KB, which share few cache sets; and A as well at such strides, if narrow tiles read it often.
 void set_panels(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
   const bool nchw = desc.format == Format::kNCHW;
   plan.b_tile = std::min<int64_t>(plan.b_padded, kernels.lanes * kernels.vectors);
-  plan.pack_b = nchw || plan.b.channels % kernels.lanes != 0 || kernels.pack_rows ||
+  plan.pack_b = nchw || plan.b.channels % kernels.lanes != 0 || kernels.narrow ||
                 plan.b.col * plan.width.b_step % 256 == 0;
-  plan.pack_a = kernels.pack_rows && !nchw && !plan.merge_taps &&
-                plan.taps() * ceil_div(plan.b_padded, plan.b_tile) >= 3;
+  plan.pack_a = kernels.narrow && !nchw && !plan.merge_taps && desc.R * desc.S > 1 && plan.a.col % 256 == 0;
   if (!plan.pack_a) return;
   const int64_t pixels = plan.chunk_images * plan.chunk_rows * plan.chunk_cols;
   plan.pack_a = plan.panel_a_floats() <= kMaxHalo * pixels * plan.a_block + kPanelSlack;
@@ -197,6 +199,9 @@ ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkern
   plan.merge_taps = desc.S > 1 && plan.a.channels < kernels.rows[kernels.vectors];
   set_chunks(plan);
   set_tasks(plan, desc, kernels);
+  // Short enough for small rounding errors, long enough for the time of adding them up not to show.
+  const int64_t slice_pixels = plan.images * plan.height.size * plan.width.size / plan.slices;
+  plan.run_pixels = std::clamp<int64_t>(slice_pixels / 8, 32, 128);
   set_panels(plan, desc, kernels);
   plan.taps_inside = desc.w_format == Format::kNCHW && desc.R * desc.S > 1;
   plan.direct = !plan.b_is_y && !plan.taps_inside && plan.slices == 1 && !plan.merge_taps &&

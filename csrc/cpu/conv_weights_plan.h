@@ -49,6 +49,7 @@ struct ConvWeightsPlan {
   int64_t images, groups;
 
   int64_t slices;                                            // of the pixels; their sums are added in order
+  int64_t run_pixels;                                        // of a sum in registers
   int64_t group_block, group_blocks;                         // groups of one task
   int64_t a_block, a_blocks;                                 // channels of A
   int64_t b_block, b_blocks, b_padded;                       // channels of B; a block's in whole vectors

@@ -193,22 +193,31 @@ void ConvWeightsTask::pack_b(const Chunk& chunk, int64_t group, const ViewB& vie
 ConvWeightsTask::ViewA ConvWeightsTask::view_a(const Chunk& chunk, int64_t group, int64_t first,
                                                int64_t count) const {
   const ConvWeightsSide& a = plan_.a;
-  if (!plan_.pack_a) {
-    return {image_a(chunk, group, first), count, a.image, a.row, a.col, a.channel, 0, 0, 1, 1};
-  }
-  const ConvWeightsSpan rows = plan_.height.span(chunk.row, chunk.rows, block_.tap_row, block_.tap_rows);
-  const ConvWeightsSpan cols = plan_.width.span(chunk.col, chunk.cols, 0, plan_.width.taps);
+  const ConvWeightsAxis &h = plan_.height, &w = plan_.width;
   ViewA view;
   view.count = count;
+  if (!plan_.pack_a) {
+    view.data = image_a(chunk, group, first) + h.a_first * a.row + w.a_first * a.col;
+    view.channel = a.channel;
+    view.image = a.image;
+    view.row = h.a_step * a.row;
+    view.col = w.a_step * a.col;
+    view.tap_row = h.tap_step * a.row;
+    view.tap_col = w.tap_step * a.col;
+    return view;
+  }
+  const ConvWeightsSpan rows = h.span(chunk.row, chunk.rows, block_.tap_row, block_.tap_rows);
+  const ConvWeightsSpan cols = w.span(chunk.col, chunk.cols, 0, w.taps);
+  const int64_t row = cols.count * count;  // floats
   view.channel = 1;
-  view.col = count;
-  view.row = cols.count * view.col;
-  view.image = rows.count * view.row;
-  view.first_row = rows.first;
-  view.first_col = cols.first;
-  view.row_every = rows.every;
-  view.col_every = cols.every;
-  view.data = panel_a_ + first * chunk.images * rows.count * cols.count;
+  view.image = rows.count * row;
+  // A span leaves out what no position reads, every `every`th of A's rows; then there is one tap only.
+  view.row = h.a_step / rows.every * row;
+  view.col = w.a_step / cols.every * count;
+  view.tap_row = h.tap_step / rows.every * row;
+  view.tap_col = w.tap_step / cols.every * count;
+  view.data = panel_a_ + first * chunk.images * rows.count * cols.count +
+              (h.a_first - rows.first) / rows.every * row + (w.a_first - cols.first) / cols.every * count;
   return view;
 }
 
@@ -216,15 +225,14 @@ void ConvWeightsTask::pack_a(const Chunk& chunk, int64_t group) const {
   const ConvWeightsSpan rows = plan_.height.span(chunk.row, chunk.rows, block_.tap_row, block_.tap_rows);
   const ConvWeightsSpan cols = plan_.width.span(chunk.col, chunk.cols, 0, plan_.width.taps);
   const int64_t tiles = ceil_div(block_.a_count, kernels_.rows[kernels_.vectors]);
+  float* out = panel_a_;
   for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t first = part(block_.a_count, tiles, t);
-    const ViewA view = view_a(chunk, group, first, part(block_.a_count, tiles, t + 1) - first);
-    float* out = panel_a_ + (view.data - panel_a_);
+    const int64_t first = part(block_.a_count, tiles, t), count = part(block_.a_count, tiles, t + 1) - first;
     for (int64_t i = 0; i < chunk.images; ++i) {
       const float* in = image_a(chunk, group, first) + i * plan_.a.image + cols.first * plan_.a.col;
-      for (int64_t r = 0; r < rows.count; ++r, out += view.row) {
-        kernels_.copy_rows(cols.count, view.count, in + (rows.first + r * rows.every) * plan_.a.row,
-                           cols.every * plan_.a.col, out, view.col);
+      for (int64_t r = 0; r < rows.count; ++r, out += cols.count * count) {
+        kernels_.copy_rows(cols.count, count, in + (rows.first + r * rows.every) * plan_.a.row,
+                           cols.every * plan_.a.col, out, count);
       }
     }
   }
@@ -232,15 +240,8 @@ void ConvWeightsTask::pack_a(const Chunk& chunk, int64_t group) const {
 
 ConvWeightsPixels ConvWeightsTask::pixels_of(const Chunk& chunk, const ViewA& a, const ViewB& b, int64_t rows,
                                              int64_t cols) const {
-  ConvWeightsPixels pixels{chunk.images,
-                           rows,
-                           cols,
-                           a.image,
-                           plan_.height.a_step / a.row_every * a.row,
-                           plan_.width.a_step / a.col_every * a.col,
-                           b.image,
-                           b.row,
-                           b.col};
+  ConvWeightsPixels pixels{chunk.images, rows,    cols,  a.image, a.row,
+                           a.col,        b.image, b.row, b.col,   plan_.run_pixels};
   join_loops(pixels);
   return pixels;
 }
@@ -291,12 +292,13 @@ void ConvWeightsTask::run_merged(const Chunk& chunk, int64_t group, const ViewA&
       tile.b = b.data + (top - chunk.row) * b.row + (left - chunk.col) * b.col;
       const int64_t rows = (segment.tap_end - segment.tap_begin) * a.count;
       const int64_t tiles = ceil_div(rows, kernels_.rows[b.vectors]);
+      int64_t tap = segment.tap_begin, channel = 0;
       for (int64_t t = 0; t < tiles; ++t) {
-        const int64_t first = part(rows, tiles, t), count = part(rows, tiles, t + 1) - first;
+        const int64_t count = part(rows, tiles, t + 1) - part(rows, tiles, t);
         for (int64_t m = 0; m < count; ++m) {
-          const int64_t tap = segment.tap_begin + (first + m) / a.count, channel = (first + m) % a.count;
           tile.a[m] = a_at(a, top, left, r, tap) + channel * a.channel;
           tile.out[m] = sums_at(group, channel, r, tap, b.first);
+          if (++channel == a.count) channel = 0, ++tap;
         }
         kernels_.run[b.vectors][count](pixels, tile);
       }

@@ -38,13 +38,12 @@ class ConvWeightsTask {
   struct Chunk {
     int64_t image, images, row, rows, col, cols;
   };
-  // Rows of a tile: channels of A, in the image or in a panel whose rows and columns start at the first that
-  // the chunk needs.
+  // Rows of a tile: channels of A, in the image or in a panel. Position (u, v) under tap (r, s) is at
+  // data + u * row + v * col + r * tap_row + s * tap_col.
   struct ViewA {
     const float* data;
     int64_t count;
-    int64_t image, row, col, channel;
-    int64_t first_row, first_col, row_every, col_every;
+    int64_t image, row, col, tap_row, tap_col, channel;
   };
   // The vectors of a tile: channels of B, likewise. Steps are a position's.
   struct ViewB {
@@ -68,10 +67,8 @@ class ConvWeightsTask {
   // The block of pixels of a chunk that count under a tap row, between two columns.
   ConvWeightsPixels pixels_of(const Chunk& chunk, const ViewA& a, const ViewB& b, int64_t rows,
                               int64_t cols) const;
-  const float* a_at(const ViewA& a, int64_t u, int64_t v, int64_t tap_row, int64_t tap) const {
-    const int64_t row = (plan_.height.a_index(u, tap_row) - a.first_row) / a.row_every;
-    const int64_t col = (plan_.width.a_index(v, tap) - a.first_col) / a.col_every;
-    return a.data + row * a.row + col * a.col;
+  static const float* a_at(const ViewA& a, int64_t u, int64_t v, int64_t tap_row, int64_t tap) {
+    return a.data + u * a.row + v * a.col + tap_row * a.tap_row + tap * a.tap_col;
   }
   float* sums_at(int64_t group, int64_t channel, int64_t tap_row, int64_t tap, int64_t lane) const {
     return sums_.data + group * sums_.group + channel * sums_.channel +

@@ -7,9 +7,9 @@
 namespace cnnext {
 namespace {
 
-constexpr int64_t kPart = 64;        // channels of a sum: keeps the rounding error under 3 times direct's
-constexpr int64_t kGroupTiles = 28;  // reads of a filter pay for its way from L3
-constexpr int64_t kTaskTiles = 64;   // the same for its transform
+constexpr int64_t kPart = 64;              // channels of a sum: adding them up in one go rounds more
+constexpr int64_t kGroupTiles = 28;        // reads of a filter pay for its way from L3
+constexpr int64_t kTaskTiles = 64;         // the same for its transform
 constexpr int64_t kGroupFloats = 5 << 17;  // of a group's elements, in L2 or just beyond
 constexpr int64_t kWaveFloats = 2 << 20;   // of a wave's elements, in L3
 constexpr int64_t kPanelLanes = 64;

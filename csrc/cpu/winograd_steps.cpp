@@ -8,6 +8,7 @@ namespace cnnext {
 namespace {
 
 constexpr int64_t kIn = kWinogradIn, kOut = kWinogradOut, kElements = kWinogradElements;
+constexpr int64_t kRunChannels = kConvKRunStep;  // so short, the rounding error stays under 3 times direct's
 constexpr int64_t kStrip = 16;           // channels of planes that are transposed together: a cache line
 constexpr int64_t kFilterChannels = 32;  // input channels whose filters are transposed together
 constexpr int64_t kFilterLanes = 16;
@@ -186,6 +187,7 @@ void WinogradSteps::multiply(const TileGroup& group, const float* elements, int6
   ConvKArgs args{};
   args.tap_input = args.tap_row = &zero;
   args.taps = 1;
+  args.run_rows = kRunChannels;
   const int64_t mr = blocks_.mr(), slices = (tiles + mr - 1) / mr;
   for (int64_t e = 0; e < kElements; ++e) {
     for (int64_t block = block0; block < block1; ++block) {

@@ -91,6 +91,14 @@ inline void conv_k_finish(const ConvKArgs& args, V (&acc)[M][NV]) {
     for (int v = 0; v < NV; ++v) conv_k_store<V, W, kFull>(args.out[i] + offset, v, lanes, acc[i][v]);
 }
 
+template <class V, int M, int NV>
+inline void conv_k_add(V (&acc)[M][NV], const float* sums) {
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[i][v] = acc[i][v] + V::load(sums + (i * NV + v) * V::kLanes);
+}
+
 // G channels at once: each vector holds kLanes / G output channels times G input channels, whose sums are
 // folded at the end. So few output channels still fill the lanes.
 template <class V, int M, int NV, int G>
@@ -102,46 +110,71 @@ void conv_k_run(const ConvKArgs& args) {
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) acc[i][v] = V::zero();
 
+  // Long sums go in runs, whose results are added up in `sums`, so that rounding errors stay small. Where a
+  // run ends follows from the terms' places in the filter, whichever taps this tile leaves out.
+  alignas(64) float sums[M * NV * V::kLanes];
+  bool summed = false;
+  const auto run_end = [run = args.run_rows](int64_t row) { return (row / run + 1) * run; };
+  int64_t end = args.taps ? run_end(args.tap_row[0]) : 0;
+
   const float* const* pixels = args.pixels;
-  const int64_t channels = args.channels;
-  for (int64_t t = 0; t < args.taps; ++t, pixels += args.pixels_step) {
-    const int64_t shift = args.tap_input[t] + args.channel;
+  int64_t first = 0;  // channel of the tap
+  for (int64_t t = 0; t < args.taps;) {
+    const int64_t row = args.tap_row[t] + first;
+    if (row >= end) {
+      end = run_end(row);
+      if (summed) conv_k_add<V, M, NV>(acc, sums);
+      summed = true;
+#pragma GCC unroll 16
+      for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) {
+          acc[i][v].store(sums + (i * NV + v) * V::kLanes);
+          acc[i][v] = V::zero();
+        }
+    }
+    const int64_t left = args.channels - first, channels = left < end - row ? left : end - row;
+    const int64_t shift = args.tap_input[t] + args.channel + first;
     const float* p[M];
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) p[i] = pixels[i] + shift;
-    const float* w = args.weight + args.tap_row[t] * (NV * W);
+    const float* w = args.weight + row * (NV * W);
     // Written out twice: gcc keeps accumulators that a lambda captures in memory.
+    const int64_t whole = channels & -G;
     int64_t c = 0;
 #pragma GCC unroll 1
-    for (; c + G <= channels; c += G, w += NV * V::kLanes) {
-      V row[NV];
+    for (; c < whole; c += G, w += NV * V::kLanes) {
+      V ws[NV];
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) {
-        row[v] = V::load(w + v * V::kLanes);
-        pin(row[v]);
+        ws[v] = V::load(w + v * V::kLanes);
+        pin(ws[v]);
       }
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
         const V x = V::template broadcast_group<G>(p[i] + c);
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, row[v], acc[i][v]);
+        for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, ws[v], acc[i][v]);
       }
     }
     if constexpr (G > 1) {
       if (c < channels) {
         const int left = static_cast<int>(channels - c);
-        V row[NV];
+        V ws[NV];
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) row[v] = V::load(w + v * V::kLanes);
+        for (int v = 0; v < NV; ++v) ws[v] = V::load(w + v * V::kLanes);
 #pragma GCC unroll 16
         for (int i = 0; i < M; ++i) {
           const V x = V::template broadcast_group_tail<G>(p[i] + c, left);
 #pragma GCC unroll 4
-          for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, row[v], acc[i][v]);
+          for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, ws[v], acc[i][v]);
         }
       }
     }
+    first += channels;
+    if (first == args.channels) first = 0, ++t, pixels += args.pixels_step;
   }
+  if (summed) conv_k_add<V, M, NV>(acc, sums);
   if constexpr (G > 1) {
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i)

@@ -7,6 +7,8 @@
 
 namespace cnnext {
 
+constexpr int64_t kConvKRunStep = 16;  // a multiple of every tile's split
+
 enum ConvKFlags : int32_t {
   kConvKAccumulate = 1,  // out += instead of out =
   kConvKBias = 2,
@@ -29,6 +31,7 @@ struct ConvKArgs {
   const float* weight;
   const int64_t* tap_row;
   int64_t taps, channels;
+  int64_t run_rows;   // sums are cut at every multiple of so many rows, itself one of kConvKRunStep
   float* const* out;  // m pointers; the tile's first output channel is out_offset floats further
   int64_t out_offset;
   const float* bias;  // of the tile's first channel

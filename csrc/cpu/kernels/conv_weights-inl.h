@@ -6,8 +6,24 @@
 namespace cnnext {
 namespace {
 
+template <class V, int M, int NV>
+inline void conv_weights_put(const ConvWeightsTile& tile, bool accumulate, V (&acc)[M][NV]) {
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    float* out = tile.out[m];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      V sum = acc[m][v];
+      if (accumulate) sum = V::load(out + v * V::kLanes) + sum;
+      sum.store(out + v * V::kLanes);
+      acc[m][v] = V::zero();
+    }
+  }
+}
+
 // M x NV accumulators. A is broadcast from M pointers that share one index, so that M addresses cost M
-// registers and no additions; B is read once a pixel.
+// registers and no additions; B is read once a pixel. Runs of pixels are summed by themselves and then added
+// to `out`: the rounding errors of long sums stay small.
 template <class V, int M, int NV>
 void conv_weights_tile(const ConvWeightsPixels& pixels, const ConvWeightsTile& tile) {
   V acc[M][NV];
@@ -18,39 +34,42 @@ void conv_weights_tile(const ConvWeightsPixels& pixels, const ConvWeightsTile& t
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) acc[m][v] = V::zero();
   }
+  bool accumulate = tile.accumulate;
+  int64_t room = pixels.run;  // pixels that the run still takes
   const int64_t a_col = pixels.a_col, b_col = pixels.b_col;
   for (int64_t i = 0; i < pixels.images; ++i) {
     for (int64_t r = 0; r < pixels.rows; ++r) {
       int64_t at = i * pixels.a_image + r * pixels.a_row;
       const float* b = tile.b + i * pixels.b_image + r * pixels.b_row;
-#pragma GCC unroll 1
-      for (int64_t c = pixels.cols; c > 0; --c, at += a_col, b += b_col) {
-        V row[NV];
-#pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) {
-          row[v] = V::load(b + v * V::kLanes);
-          if (M > 1) pin(row[v]);
+      for (int64_t left = pixels.cols; left > 0;) {
+        if (room == 0) {
+          conv_weights_put<V, M, NV>(tile, accumulate, acc);
+          accumulate = true;
+          room = pixels.run;
         }
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) {
-          V x = V::broadcast(a[m] + at);
-          if (NV > 1) pin(x);
+        const int64_t run = left < room ? left : room;
+        left -= run;
+        room -= run;
+#pragma GCC unroll 1
+        for (int64_t c = run; c > 0; --c, at += a_col, b += b_col) {
+          V row[NV];
 #pragma GCC unroll 4
-          for (int v = 0; v < NV; ++v) acc[m][v] = fma(x, row[v], acc[m][v]);
+          for (int v = 0; v < NV; ++v) {
+            row[v] = V::load(b + v * V::kLanes);
+            if (M > 1) pin(row[v]);
+          }
+#pragma GCC unroll 8
+          for (int m = 0; m < M; ++m) {
+            V x = V::broadcast(a[m] + at);
+            if (NV > 1) pin(x);
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v) acc[m][v] = fma(x, row[v], acc[m][v]);
+          }
         }
       }
     }
   }
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    float* out = tile.out[m];
-#pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) {
-      V sum = acc[m][v];
-      if (tile.accumulate) sum = V::load(out + v * V::kLanes) + sum;
-      sum.store(out + v * V::kLanes);
-    }
-  }
+  conv_weights_put<V, M, NV>(tile, accumulate, acc);
 }
 
 // One block of up to kLanes x kLanes. Rows from `rows` on are taken as zero.

@@ -16,6 +16,7 @@ struct ConvWeightsPixels {
   int64_t images, rows, cols;
   int64_t a_image, a_row, a_col;
   int64_t b_image, b_row, b_col;
+  int64_t run;  // so many pixels are summed before they are added to the rest
 };
 
 // out[m][v] (+)= sum over pixels of a[m][pixel] * b[pixel][v], v over the tile's vectors.
@@ -30,7 +31,7 @@ struct ConvWeightsUkernels {
   int32_t lanes;                             // floats in a vector
   int32_t vectors;                           // of the widest tile
   int32_t rows[kConvWeightsMaxVectors + 1];  // of the tallest tile, by vectors
-  bool pack_rows;  // side A pays for being packed too: few registers, so each float is read often
+  bool narrow;                               // few registers, so tiles read each float often
   // run[vectors][rows]
   void (*run[kConvWeightsMaxVectors + 1][kConvWeightsMaxRows + 1])(const ConvWeightsPixels&,
                                                                    const ConvWeightsTile&);

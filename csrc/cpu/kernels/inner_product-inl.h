@@ -81,9 +81,11 @@ inline void axpy_column(const AxpyArgs& a, int64_t k0, int64_t j, int left) {
   for (int64_t r = 0; r < a.rows; ++r) {
     const float* x = a.x + r * a.x_stride + k0;
     float* y = a.y + r * a.y_stride + j;
-    Vec acc = k0 == 0 ? Vec::zero() : kTail ? Vec::load_tail(y, left) : Vec::load(y);
+    Vec acc = Vec::broadcast(x) * w[0];
 #pragma GCC unroll 8
-    for (int k = 0; k < K; ++k) acc = fma(Vec::broadcast(x + k), w[k], acc);
+    for (int k = 1; k < K; ++k) acc = fma(Vec::broadcast(x + k), w[k], acc);
+    // Added to the rest when the K products are summed: the rounding errors of long sums stay small.
+    if (k0) acc = acc + (kTail ? Vec::load_tail(y, left) : Vec::load(y));
     if (kTail)
       acc.store_tail(y, left);
     else
