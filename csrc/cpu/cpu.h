@@ -26,5 +26,6 @@ Ran cpu_softmax_forward(const SoftmaxDesc& desc, Exec& exec);
 Ran cpu_softmax_backward(const SoftmaxDesc& desc, Exec& exec);
 Ran cpu_cross_entropy_forward(const CrossEntropyDesc& desc, Exec& exec);
 Ran cpu_cross_entropy_backward(const CrossEntropyDesc& desc, Exec& exec);
+Ran cpu_copy(const CopyDesc& desc, Exec& exec);
 
 }  // namespace cnnext

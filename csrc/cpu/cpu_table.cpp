@@ -33,6 +33,7 @@ OpTable make_table() {
   t.softmax_backward = cpu_softmax_backward;
   t.cross_entropy_forward = cpu_cross_entropy_forward;
   t.cross_entropy_backward = cpu_cross_entropy_backward;
+  t.copy = cpu_copy;
   return t;
 }
 
@@ -42,6 +43,7 @@ const OpTable& table() {
 }
 
 bool takes_dtype(const char* op, int32_t dtype) {
+  if (std::strcmp(op, "copy") == 0) return true;  // bits are bits
 #define CNNEXT_OP_FIELD(name, Desc) \
   if (std::strcmp(op, #name) == 0) return table().name && dtype == CNNEXT_FLOAT32;
   CNNEXT_OPS(CNNEXT_OP_FIELD)
