@@ -15,7 +15,9 @@ namespace {
 
 constexpr int64_t kTasks = 64;              // aimed at, where the work is enough
 constexpr int64_t kTaskFlops = 200000;      // some 5 us
-constexpr int64_t kBandFloats = 32 * 1024;  // a task's input and output, in L2
+constexpr int64_t kBandFloats = 32 * 1024;  // strips: a task's input and output, in L2
+constexpr int64_t kRowsFloats = 64 * 1024;  // without: the rows that a row of outputs needs, in L2
+constexpr int64_t kMinRows = 4;             // of outputs: the rows above and below are read again
 constexpr int64_t kLanes = 64;              // channels of a task: whole cache lines, some in a row
 constexpr int64_t kStripLanes = 16;         // with strips: one line
 constexpr int64_t kStreamFloats = 2 << 20;  // larger outputs pass by the caches
@@ -42,12 +44,7 @@ class ChannelsDriver {
     set_weights(exec);
     rows_ = 0;
     for (const DepthwisePhase& phase : phases_) rows_ = std::max(rows_, phase.phase->rows);
-    lane_blocks_ = ceil_div(channels_, lanes_);
-    const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_step_h * p_.out_w);
-    const int64_t wanted = std::clamp<int64_t>(static_cast<int64_t>(p_.flops / kTaskFlops), 1, kTasks);
-    bands_ = std::max(ceil_div(wanted, p_.N * lane_blocks_), ceil_div(rows_ * row_floats, kBandFloats));
-    band_ = ceil_div(rows_, std::min(bands_, rows_));
-    bands_ = ceil_div(rows_, band_);
+    set_tasks();
     set_flags();
     exec.ran(kernels_.name_channels);
   }
@@ -75,6 +72,7 @@ class ChannelsDriver {
       images.y = p_.out + image * p_.out_h * out_row_ + lane;
       images.residual = p_.residual ? p_.residual - p_.out : 0;
     }
+    if (!strip_in_ && phases_.size() > 1) prefetch(images, begin, end, count);
     for (const DepthwisePhase& phase : phases_) {
       for (const DepthwiseSegment& all : phase.rows) {
         const DepthwiseSegment rows = clip(all, begin, end);
@@ -136,11 +134,43 @@ class ChannelsDriver {
     }
   }
 
+  void set_tasks() {
+    const int64_t wanted = std::clamp<int64_t>(static_cast<int64_t>(p_.flops / kTaskFlops), 1, kTasks);
+    if (!strip_in_) {
+      // Many channels, so that a task reads long pieces of rows; fewer where its rows would not stay in L2.
+      const int64_t bands = ceil_div(rows_, kMinRows);
+      const int64_t rows_floats = (max_dh_ - min_dh_ + 1 + p_.step_h) * p_.in_w * channels_;
+      const int64_t parts = std::max(ceil_div(wanted, p_.N * bands), ceil_div(rows_floats, kRowsFloats));
+      lanes_ = std::min(channels_, std::max(kLanes, ceil_div(ceil_div(channels_, parts), kLanes) * kLanes));
+    }
+    lane_blocks_ = ceil_div(channels_, lanes_);
+    const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_step_h * p_.out_w);
+    bands_ = ceil_div(wanted, p_.N * lane_blocks_);
+    if (strip_in_ || phases_.size() > 1) bands_ = std::max(bands_, ceil_div(rows_ * row_floats, kBandFloats));
+    band_ = ceil_div(rows_, std::min(bands_, rows_));
+    bands_ = ceil_div(rows_, band_);
+  }
+
   void set_flags() {
     stream_ = p_.N * channels_ * p_.out_h * p_.out_w >= kStreamFloats && p_.out_step_w == 1 &&
               reinterpret_cast<uintptr_t>(p_.out) % 64 == 0 && !conv_activation_is_slow(p_.activation) &&
               (planes_ ? p_.out_h * p_.out_w : channels_) % 16 == 0;
     flags_ = planes_ ? 0 : conv_activation_flags(p_.activation) | (stream_ ? kConvKStream : 0);
+  }
+
+  // Brings a band into L2: the phases come back to its lines, and skip too many for the processor to foresee.
+  void prefetch(const Images& images, int64_t begin, int64_t end, int64_t count) const {
+    const auto pixels = [count](const float* at, int64_t pixels, int64_t step) {
+      for (int64_t i = 0; i < pixels; ++i, at += step) {
+        for (int64_t c = 0; c < count; c += kStripLanes) __builtin_prefetch(at + c, 0, 2);
+      }
+    };
+    const int64_t first = std::clamp<int64_t>(begin * p_.step_h + min_dh_, 0, p_.in_h);
+    const int64_t last = std::clamp<int64_t>((end - 1) * p_.step_h + max_dh_ + 1, first, p_.in_h);
+    pixels(images.x + first * in_row_, (last - first) * p_.in_w, in_col_);
+    if (planes_) return;
+    const int64_t out_first = begin * p_.out_step_h, out_last = std::min(end * p_.out_step_h, p_.out_h);
+    pixels(images.y + out_first * out_row_, (out_last - out_first) * p_.out_w, out_col_);
   }
 
   // The kernel that takes whole rows, where a phase's taps are neighbours and there is one; else nullptr.
@@ -193,6 +223,9 @@ class ChannelsDriver {
     args.rows = rows.end - rows.begin;
     args.x_row = p_.step_h * in_row_;
     args.y_row = p_.out_step_h * out_row_;
+    // Pixels of a line of channels are too far apart for the processor to foresee.
+    args.ahead = strip_in_ ? 0 : p_.step_h;
+    args.x_line = in_row_;
     args.cols = phase.phase->cols;
     args.y_col = p_.out_step_w * out_col_;
     args.first = phase.phase->taps[0].dw;

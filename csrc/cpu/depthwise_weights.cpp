@@ -17,6 +17,7 @@ constexpr int64_t kTaskFlops = 200000;      // some 5 us
 constexpr int64_t kBandFloats = 32 * 1024;  // channels: of both images, in L2
 constexpr int64_t kLanes = 64;              // channels: of a task
 constexpr int64_t kStripLanes = 16;         // channels: of a task with strips, one cache line
+constexpr int64_t kMinCols = 16;            // channels: of rows whose next one is prefetched
 constexpr int64_t kStripFloats = 6 * 1024;  // columns: the strip, in L1 beside dY's rows
 constexpr int64_t kCols = 1024;             // columns: longer rows are cut
 
@@ -48,7 +49,8 @@ class WeightsDriver {
                 const TapX& tap_x) const {
     const int64_t across = cols.tap_end - cols.tap_begin, taps = (rows.tap_end - rows.tap_begin) * across;
     const int64_t parts = ceil_div(taps, kDepthwiseMaxTaps);
-    for (int64_t part = 0; part < parts; ++part) {
+    for (int64_t part = parts - 1; part >= 0;
+         --part, args.prefetches = 0) {  // prefetches are from the last tap
       const int64_t begin = taps * part / parts, count = taps * (part + 1) / parts - begin;
       for (int64_t i = 0; i < count; ++i) {
         const int64_t row = rows.tap_begin + (begin + i) / across,
@@ -157,6 +159,12 @@ class ChannelsWeights : public WeightsDriver {
     args.x = x + rows.begin * args.x_row + cols.begin * args.x_col;
     args.dy = dy + rows.begin * args.dy_row + cols.begin * col_;
     args.lanes = lanes;
+    // Pixels of a line of channels are too far apart for the processor to foresee.
+    if (!strips_ && args.cols >= kMinCols && p_.step_h * p_.step_w <= kDepthwiseMaxPrefetches) {
+      for (int64_t i = 0; i < p_.step_h * p_.step_w; ++i) {
+        args.prefetch[args.prefetches++] = ((i / p_.step_w + 1) * p_.in_w - i % p_.step_w) * col_;
+      }
+    }
     args.sums = sums;
     run_taps(rows, cols, padded_, args, kernels_.weights_channels,
              [&](const ConvTap& tap) { return (tap.dh * p_.in_w + tap.dw) * col_; });

@@ -153,41 +153,58 @@ void copy_rows(const CopyRowsArgs& a) {
   copy_rows_as<Vec4>(a);
 }
 
+// The finished block from row r, column c on.
+template <class V>
+inline void transpose_out_block(const TransposeOutArgs& a, int64_t r, int64_t c, V (&block)[1][V::kLanes]) {
+  constexpr int L = V::kLanes;
+  const TransposeArgs& m = a.matrix;
+  const int64_t rows = m.rows - r, cols = m.cols - c;
+  load_block<V>(m.src + r * m.src_stride + c, m.src_stride, rows, cols, block[0]);
+  if (a.residual) {
+    const float* residual = a.residual + c * m.dst_stride + r;
+    for (int j = 0; j < L && j < cols; ++j) {
+      const V x = rows >= L ? V::load(residual + j * m.dst_stride)
+                            : V::load_tail(residual + j * m.dst_stride, static_cast<int>(rows));
+      block[0][j] = block[0][j] + x;
+    }
+  }
+  conv_k_activate<V, 1, L>(block, a.flags, a.alpha);
+}
+
 template <class V>
 void transpose_out_as(const TransposeOutArgs& a) {
-  constexpr int L = V::kLanes;
+  constexpr int L = V::kLanes, kLine = 16;
   const TransposeArgs& m = a.matrix;
   for (int64_t c = 0; c < m.cols; c += L) {
     const int64_t cols = m.cols - c;
-    for (int64_t r = 0; r < m.rows; r += L) {
-      const int64_t rows = m.rows - r;
-      V block[1][L];
-      load_block<V>(m.src + r * m.src_stride + c, m.src_stride, rows, cols, block[0]);
-      const int64_t offset = c * m.dst_stride + r;
-      float* dst = m.dst + offset;
-      if (a.residual) {
-        const float* residual = a.residual + offset;
-        for (int j = 0; j < L && j < cols; ++j) {
-          const V x = rows >= L ? V::load(residual + j * m.dst_stride)
-                                : V::load_tail(residual + j * m.dst_stride, static_cast<int>(rows));
-          block[0][j] = block[0][j] + x;
+    float* dst = m.dst + c * m.dst_stride;
+    int64_t r = 0;
+    if (cols >= L && (a.flags & kConvKStream)) {
+      // Whole lines: parts of one that are written apart cost more than streaming spares.
+      for (; r + kLine <= m.rows; r += kLine) {
+        V blocks[kLine / L][1][L];
+#pragma GCC unroll 4
+        for (int i = 0; i < kLine / L; ++i) transpose_out_block<V>(a, r + i * L, c, blocks[i]);
+#pragma GCC unroll 16
+        for (int j = 0; j < L; ++j) {
+#pragma GCC unroll 4
+          for (int i = 0; i < kLine / L; ++i) blocks[i][0][j].stream(dst + j * m.dst_stride + r + i * L);
         }
       }
-      conv_k_activate<V, 1, L>(block, a.flags, a.alpha);
+    }
+    for (; r < m.rows; r += L) {
+      const int64_t rows = m.rows - r;
+      V block[1][L];
+      transpose_out_block<V>(a, r, c, block);
       if (cols >= L && rows >= L) {
-        if (a.flags & kConvKStream) {
 #pragma GCC unroll 16
-          for (int j = 0; j < L; ++j) block[0][j].stream(dst + j * m.dst_stride);
-        } else {
-#pragma GCC unroll 16
-          for (int j = 0; j < L; ++j) block[0][j].store(dst + j * m.dst_stride);
-        }
+        for (int j = 0; j < L; ++j) block[0][j].store(dst + j * m.dst_stride + r);
       } else {
         for (int j = 0; j < L && j < cols; ++j) {
           if (rows >= L)
-            block[0][j].store(dst + j * m.dst_stride);
+            block[0][j].store(dst + j * m.dst_stride + r);
           else
-            block[0][j].store_tail(dst + j * m.dst_stride, static_cast<int>(rows));
+            block[0][j].store_tail(dst + j * m.dst_stride + r, static_cast<int>(rows));
         }
       }
     }

@@ -149,7 +149,8 @@ inline void depthwise_row_block(const DepthwiseRowsArgs& args, const float* x, c
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
     if (!kInside && t >= count) break;
-    if (kWhole && (args.flags & kConvKStream))
+    // A line at a time: halves that do not follow one another at once would cost more than they spare.
+    if (kWhole && V::kLanes == 16 && (args.flags & kConvKStream))
       acc[t].stream(y + t * args.y_col);
     else if (kWhole)
       acc[t].store(y + t * args.y_col);
@@ -167,6 +168,10 @@ inline void depthwise_row(const DepthwiseRowsArgs& args, const float* x, const f
     const int64_t first = args.first + q * kStride, count = args.cols - q;
     const float* p = x + first * args.x_col;
     const bool inside = count >= T && first >= 0 && first + kPixels <= args.width;
+    for (int64_t i = 1; i <= args.ahead; ++i) {
+      const float* next = p + args.tap_x[(args.tap_rows - 1) * args.tap_step] + i * args.x_line;
+      for (int j = 0; j < T * kStride; ++j) __builtin_prefetch(next + j * args.x_col, 0, 2);
+    }
     for (int v = 0; v < lanes; v += V::kLanes) {
       const float* b = bias ? bias + v : nullptr;
       if (lanes - v < V::kLanes)
@@ -181,14 +186,24 @@ inline void depthwise_row(const DepthwiseRowsArgs& args, const float* x, const f
   }
 }
 
+inline void depthwise_prefetch_row(const DepthwiseRowsArgs& args, const float* row) {
+  for (int64_t j = 0; j < args.width; ++j, row += args.x_col) {
+    for (int64_t lane = 0; lane < args.lanes; lane += 16) __builtin_prefetch(row + lane, 0, 2);
+  }
+}
+
 template <class V, int S, int kStride>
 void depthwise_rows(const DepthwiseRowsArgs& args) {
   constexpr int T =
       7;  // widths of 7, 14, 28, ... are common; and 16 registers hold 7 sums, 7 weights, a pixel
   constexpr int kLine = 16;
-  for (int64_t lane = 0; lane < args.lanes; lane += kLine) {
-    const int lanes = args.lanes - lane < kLine ? static_cast<int>(args.lanes - lane) : kLine;
-    for (int64_t r = 0; r < args.rows; ++r) {
+  if (args.ahead) {
+    for (int64_t i = 0; i < args.tap_rows; ++i)
+      depthwise_prefetch_row(args, args.x + args.tap_x[i * args.tap_step]);
+  }
+  for (int64_t r = 0; r < args.rows; ++r) {
+    for (int64_t lane = 0; lane < args.lanes; lane += kLine) {
+      const int lanes = args.lanes - lane < kLine ? static_cast<int>(args.lanes - lane) : kLine;
       depthwise_row<V, S, kStride, T>(args, args.x + r * args.x_row + lane, args.w + lane,
                                       args.bias ? args.bias + lane : nullptr, args.y + r * args.y_row + lane,
                                       lanes);
@@ -196,9 +211,10 @@ void depthwise_rows(const DepthwiseRowsArgs& args) {
   }
 }
 
-// The pixels of one vector of channels.
+// One vector of channels, or its first n, of the pixels of rows [begin, end).
 template <class V, int T, bool kWhole>
-inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t lane, int n) {
+inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t begin, int64_t end,
+                                    int64_t lane, int n) {
   V acc[T];
   const float* x[T];
 #pragma GCC unroll 16
@@ -207,10 +223,14 @@ inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t la
     x[t] = args.x + lane + args.tap_x[t];
   }
   const int64_t x_col = args.x_col, dy_col = args.dy_col;
-  for (int64_t r = 0; r < args.rows; ++r) {
+  for (int64_t r = begin; r < end; ++r) {
     int64_t at = r * args.x_row;
     const float* dy = args.dy + lane + r * args.dy_row;
     for (int64_t c = args.cols; c > 0; --c, at += x_col, dy += dy_col) {
+      if (args.prefetches) {
+        __builtin_prefetch(dy + args.dy_row, 0, 2);
+        for (int i = 0; i < args.prefetches; ++i) __builtin_prefetch(x[T - 1] + at + args.prefetch[i], 0, 2);
+      }
       V g = kWhole ? V::load(dy) : V::load_tail(dy, n);
       pin(g);
 #pragma GCC unroll 16
@@ -231,12 +251,17 @@ inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t la
 
 template <class V, int T>
 void depthwise_weights_channels(const DepthwiseWeightsArgs& args) {
-  int64_t lane = 0;
-  for (; lane + V::kLanes <= args.lanes; lane += V::kLanes) {
-    depthwise_weights_lanes<V, T, true>(args, lane, V::kLanes);
+  // Row by row where the next one is prefetched: all of it while this one is summed.
+  const int64_t step = args.prefetches ? 1 : args.rows;
+  for (int64_t row = 0; row < args.rows; row += step) {
+    int64_t lane = 0;
+    for (; lane + V::kLanes <= args.lanes; lane += V::kLanes) {
+      depthwise_weights_lanes<V, T, true>(args, row, row + step, lane, V::kLanes);
+    }
+    if (lane < args.lanes) {
+      depthwise_weights_lanes<V, T, false>(args, row, row + step, lane, static_cast<int>(args.lanes - lane));
+    }
   }
-  if (lane < args.lanes)
-    depthwise_weights_lanes<V, T, false>(args, lane, static_cast<int>(args.lanes - lane));
 }
 
 template <class V, int T>

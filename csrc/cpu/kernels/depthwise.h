@@ -32,7 +32,8 @@ struct DepthwiseRowsArgs {
   const float* x;  // the first row's pixel 0
   float* y;
   int64_t rows, x_row, y_row;
-  int64_t cols, y_col;          // outputs of a row
+  int64_t ahead, x_line;  // so many rows of the image, x_line floats apart, to prefetch for the next row
+  int64_t cols, y_col;    // outputs of a row
   int64_t first, width, x_col;  // output 0 reads pixels from `first` (which may be negative) on, of `width`
   int64_t lanes;
   int64_t tap_rows;              // tap row i reads x + tap_x[i * tap_step], its taps' weights
@@ -46,6 +47,7 @@ struct DepthwiseRowsArgs {
 };
 
 constexpr int kDepthwiseMaxCols = 7;  // taps of a row
+constexpr int kDepthwiseMaxPrefetches = 4;
 constexpr int kDepthwiseMaxTaps = 9;  // of one call that sums weights' gradients
 
 // sums[tap_sums[t] + lane] += sum over pixels of dy[pixel][lane] * x[pixel + tap_x[t]][lane]. By columns a
@@ -55,6 +57,9 @@ struct DepthwiseWeightsArgs {
   int64_t rows, x_row, dy_row;
   int64_t cols, x_col, dy_col;  // by columns: unused
   int64_t lanes;
+  int prefetches;  // at every pixel, for the next row: so many lines this far from the last tap's, and dy's;
+                   // or 0
+  int64_t prefetch[kDepthwiseMaxPrefetches];
   float* sums;
   int64_t tap_x[kDepthwiseMaxTaps], tap_sums[kDepthwiseMaxTaps];
 };
