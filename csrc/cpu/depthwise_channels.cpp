@@ -7,6 +7,7 @@
 #include "cpu/conv2d_k.h"
 #include "cpu/depthwise_engines.h"
 #include "cpu/depthwise_regions.h"
+#include "cpu/depthwise_up.h"
 #include "cpu/strands.h"
 #include "cpu/ukernels.h"
 
@@ -42,6 +43,9 @@ class ChannelsDriver {
         planes_(problem.format == Format::kNCHW) {
     set_strips();
     set_weights(exec);
+    up_ = depthwise_up_rows(problem, phases_);
+    if (!up_.empty())
+      up_kernel_ = up_[0].num_cols <= kDepthwiseMaxCols ? kernels_.up[up_[0].num_cols] : nullptr;
     rows_ = 0;
     for (const DepthwisePhase& phase : phases_) rows_ = std::max(rows_, phase.phase->rows);
     set_tasks();
@@ -72,18 +76,10 @@ class ChannelsDriver {
       images.y = p_.out + image * p_.out_h * out_row_ + lane;
       images.residual = p_.residual ? p_.residual - p_.out : 0;
     }
-    if (!strip_in_ && phases_.size() > 1) prefetch(images, begin, end, count);
-    for (const DepthwisePhase& phase : phases_) {
-      for (const DepthwiseSegment& all : phase.rows) {
-        const DepthwiseSegment rows = clip(all, begin, end);
-        if (rows.begin >= rows.end) continue;
-        if (const auto kernel = row_kernel(phase)) {
-          whole_rows(kernel, phase, rows, images, lane, count);
-          continue;
-        }
-        for (const DepthwiseSegment& cols : phase.cols) region(phase, rows, cols, images, lane, count);
-      }
-    }
+    if (up_kernel_)
+      all_up_rows(images, begin, end, lane, count);
+    else
+      all_phases(images, begin, end, lane, count);
     const int64_t last = std::min(end * p_.out_step_h, p_.out_h);
     if (planes_) store_strip(image, first, last, lane, count, scratch + strip_in_floats());
     if (conv_activation_is_slow(p_.activation)) activate(image, first, last, lane, count);
@@ -146,31 +142,17 @@ class ChannelsDriver {
     lane_blocks_ = ceil_div(channels_, lanes_);
     const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_step_h * p_.out_w);
     bands_ = ceil_div(wanted, p_.N * lane_blocks_);
-    if (strip_in_ || phases_.size() > 1) bands_ = std::max(bands_, ceil_div(rows_ * row_floats, kBandFloats));
+    if (strip_in_ || (phases_.size() > 1 && !up_kernel_))
+      bands_ = std::max(bands_, ceil_div(rows_ * row_floats, kBandFloats));
     band_ = ceil_div(rows_, std::min(bands_, rows_));
     bands_ = ceil_div(rows_, band_);
   }
 
   void set_flags() {
-    stream_ = p_.N * channels_ * p_.out_h * p_.out_w >= kStreamFloats && p_.out_step_w == 1 &&
+    stream_ = p_.N * channels_ * p_.out_h * p_.out_w >= kStreamFloats && (p_.out_step_w == 1 || up_kernel_) &&
               reinterpret_cast<uintptr_t>(p_.out) % 64 == 0 && !conv_activation_is_slow(p_.activation) &&
               (planes_ ? p_.out_h * p_.out_w : channels_) % 16 == 0;
     flags_ = planes_ ? 0 : conv_activation_flags(p_.activation) | (stream_ ? kConvKStream : 0);
-  }
-
-  // Brings a band into L2: the phases come back to its lines, and skip too many for the processor to foresee.
-  void prefetch(const Images& images, int64_t begin, int64_t end, int64_t count) const {
-    const auto pixels = [count](const float* at, int64_t pixels, int64_t step) {
-      for (int64_t i = 0; i < pixels; ++i, at += step) {
-        for (int64_t c = 0; c < count; c += kStripLanes) __builtin_prefetch(at + c, 0, 2);
-      }
-    };
-    const int64_t first = std::clamp<int64_t>(begin * p_.step_h + min_dh_, 0, p_.in_h);
-    const int64_t last = std::clamp<int64_t>((end - 1) * p_.step_h + max_dh_ + 1, first, p_.in_h);
-    pixels(images.x + first * in_row_, (last - first) * p_.in_w, in_col_);
-    if (planes_) return;
-    const int64_t out_first = begin * p_.out_step_h, out_last = std::min(end * p_.out_step_h, p_.out_h);
-    pixels(images.y + out_first * out_row_, (out_last - out_first) * p_.out_w, out_col_);
   }
 
   // The kernel that takes whole rows, where a phase's taps are neighbours and there is one; else nullptr.
@@ -211,6 +193,54 @@ class ChannelsDriver {
     if (stream_ && first * p_.out_w % 16 == 0) args.flags |= kConvKStream;
     args.alpha = p_.alpha;
     table_.conv_pack.transpose_out(args);
+  }
+
+  void all_phases(const Images& images, int64_t begin, int64_t end, int64_t lane, int64_t count) const {
+    for (const DepthwisePhase& phase : phases_) {
+      for (const DepthwiseSegment& all : phase.rows) {
+        const DepthwiseSegment rows = clip(all, begin, end);
+        if (rows.begin >= rows.end) continue;
+        if (const auto kernel = row_kernel(phase)) {
+          whole_rows(kernel, phase, rows, images, lane, count);
+          continue;
+        }
+        for (const DepthwiseSegment& cols : phase.cols) region(phase, rows, cols, images, lane, count);
+      }
+    }
+  }
+
+  void all_up_rows(const Images& images, int64_t begin, int64_t end, int64_t lane, int64_t count) const {
+    for (int64_t row = begin; row < end; ++row) {
+      for (const DepthwiseUpRows& phase : up_) {
+        for (const DepthwiseSegment& rows : *phase.rows) {
+          if (rows.begin <= row && row < rows.end) up_row(phase, rows, row, images, lane, count);
+        }
+      }
+    }
+  }
+
+  void up_row(const DepthwiseUpRows& phase, const DepthwiseSegment& taps, int64_t row, const Images& images,
+              int64_t lane, int64_t count) const {
+    DepthwiseRowsArgs args{};
+    args.x = images.x + row * in_row_;
+    args.y = images.y + (phase.h0 + row * p_.out_step_h) * out_row_;
+    args.cols = p_.out_w;
+    args.y_col = out_col_;
+    args.first = phase.first;
+    args.width = p_.in_w;
+    args.x_col = in_col_;
+    args.lanes = lanes_of(count);
+    args.tap_rows = taps.tap_end - taps.tap_begin;
+    args.tap_step = phase.num_cols;
+    args.tap_x = phase.tap_x.data() + taps.tap_begin;
+    args.tap_w = phase.tap_w.data() + taps.tap_begin * phase.num_cols;
+    args.ahead = !strip_in_ && phase.h0 == 0;
+    args.x_line = in_row_ * (max_dh_ + 1);
+    args.w = weight_ + lane;
+    args.bias = bias_ ? bias_ + lane : nullptr;
+    args.flags = flags_;
+    args.alpha = p_.alpha;
+    up_kernel_(args);
   }
 
   void whole_rows(RowKernel kernel, const DepthwisePhase& phase, const DepthwiseSegment& rows,
@@ -296,6 +326,8 @@ class ChannelsDriver {
   const UkernelTable& table_;
   const DepthwiseUkernels& kernels_;
   std::vector<DepthwisePhase> phases_;
+  std::vector<DepthwiseUpRows> up_;  // backward-data of stride 2, which has no residual
+  RowKernel up_kernel_ = nullptr;
   const int64_t channels_;
   const bool planes_;
   bool strip_in_, stream_;

@@ -211,6 +211,77 @@ void depthwise_rows(const DepthwiseRowsArgs& args) {
   }
 }
 
+// 2 T outputs of a row, from the one that column 0 of the taps adds input pixel q0 to on.
+template <class V, int S, int T, bool kInside, bool kWhole>
+inline void depthwise_up_block(const DepthwiseRowsArgs& args, const float* x, const float* w,
+                               const float* bias, float* y, int n, int64_t q0) {
+  constexpr int kBefore = (S - 1) / 2;  // pixels before q0 that reach its outputs
+  V acc[2 * T];
+  V start = V::zero();
+  if (bias) start = kWhole ? V::load(bias) : V::load_tail(bias, n);
+#pragma GCC unroll 16
+  for (int a = 0; a < 2 * T; ++a) acc[a] = start;
+  for (int64_t i = 0; i < args.tap_rows; ++i) {
+    const int64_t* tap_w = args.tap_w + i * args.tap_step;
+    V weight[S];
+#pragma GCC unroll 16
+    for (int s = 0; s < S; ++s) {
+      weight[s] = kWhole ? V::load(w + tap_w[s]) : V::load_tail(w + tap_w[s], n);
+      pin(weight[s]);
+    }
+    const float* p = x + args.tap_x[i] + (q0 - kBefore) * args.x_col;
+#pragma GCC unroll 16
+    for (int d = -kBefore; d < T; ++d, p += args.x_col) {
+      if (!kInside && (q0 + d < 0 || q0 + d >= args.width)) continue;
+      V pixel = kWhole ? V::load(p) : V::load_tail(p, n);
+      pin(pixel);
+#pragma GCC unroll 16
+      for (int s = 0; s < S; ++s) {
+        if (2 * d + s >= 0 && 2 * d + s < 2 * T) acc[2 * d + s] = fma(pixel, weight[s], acc[2 * d + s]);
+      }
+    }
+  }
+  depthwise_activate<V, 2 * T>(acc, args.flags, args.alpha);
+#pragma GCC unroll 16
+  for (int a = 0; a < 2 * T; ++a) {
+    const int64_t at = 2 * q0 + args.first + a;
+    if (!kInside && (at < 0 || at >= args.cols)) continue;
+    float* out = y + at * args.y_col;
+    if (kWhole && V::kLanes == 16 && (args.flags & kConvKStream))
+      acc[a].stream(out);
+    else if (kWhole)
+      acc[a].store(out);
+    else
+      acc[a].store_tail(out, n);
+  }
+}
+
+template <class V, int S>
+void depthwise_up(const DepthwiseRowsArgs& args) {
+  constexpr int T = V::kLanes == 16 ? 6 : 4, kLine = 16, kBefore = (S - 1) / 2;
+  for (int64_t lane = 0; lane < args.lanes; lane += kLine) {
+    const int lanes = args.lanes - lane < kLine ? static_cast<int>(args.lanes - lane) : kLine;
+    for (int64_t q0 = 0; 2 * q0 + args.first < args.cols; q0 += T) {
+      const bool inside = q0 >= kBefore && q0 + T <= args.width && 2 * q0 + args.first >= 0 &&
+                          2 * (q0 + T) + args.first <= args.cols;
+      if (args.ahead) {
+        const float* next = args.x + lane + args.x_line + q0 * args.x_col;
+        for (int j = 0; j < T; ++j) __builtin_prefetch(next + j * args.x_col, 0, 2);
+      }
+      for (int v = 0; v < lanes; v += V::kLanes) {
+        const int64_t at = lane + v;
+        const float *x = args.x + at, *w = args.w + at, *bias = args.bias ? args.bias + at : nullptr;
+        if (lanes - v < V::kLanes)
+          depthwise_up_block<V, S, T, false, false>(args, x, w, bias, args.y + at, lanes - v, q0);
+        else if (inside)
+          depthwise_up_block<V, S, T, true, true>(args, x, w, bias, args.y + at, 0, q0);
+        else
+          depthwise_up_block<V, S, T, false, true>(args, x, w, bias, args.y + at, 0, q0);
+      }
+    }
+  }
+}
+
 // One vector of channels, or its first n, of the pixels of rows [begin, end).
 template <class V, int T, bool kWhole>
 inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t begin, int64_t end,
@@ -366,6 +437,8 @@ constexpr DepthwiseUkernels depthwise_ukernels(const char* name_channels, const 
         depthwise_rows<V, 5, 1>, nullptr, depthwise_rows<V, 7, 1>},
        {nullptr, nullptr, nullptr, depthwise_rows<V, 3, 2>, nullptr, depthwise_rows<V, 5, 2>, nullptr,
         depthwise_rows<V, 7, 2>}},
+      {nullptr, nullptr, nullptr, depthwise_up<V, 3>, nullptr, depthwise_up<V, 5>, nullptr,
+       depthwise_up<V, 7>},
       {nullptr, depthwise_weights_channels<V, 1>, depthwise_weights_channels<V, 2>,
        depthwise_weights_channels<V, 3>, depthwise_weights_channels<V, 4>, depthwise_weights_channels<V, 5>,
        depthwise_weights_channels<V, 6>, depthwise_weights_channels<V, 7>, depthwise_weights_channels<V, 8>,

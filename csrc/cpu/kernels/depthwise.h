@@ -70,6 +70,9 @@ struct DepthwiseUkernels {
   void (*columns)(const DepthwiseArgs& args);   // lanes are columns
   // rows[stride][taps of a row]; nullptr where there is none
   void (*rows[3][kDepthwiseMaxCols + 1])(const DepthwiseRowsArgs& args);
+  // One row of outputs: input pixel q and the tap of column s add to output 2 q + s + first. By taps of a
+  // row; nullptr where there is none.
+  void (*up[kDepthwiseMaxCols + 1])(const DepthwiseRowsArgs& args);
   // by number of taps, 1 .. kDepthwiseMaxTaps
   void (*weights_channels[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs& args);
   void (*weights_columns[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs& args);
