@@ -1,4 +1,4 @@
-"""Checks of gradients in float64 by central differences, first and second order."""
+"""What tests of layers share: gradients checked in float64 by central differences, layers from text."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def apart(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 def channels_last(array: np.ndarray) -> np.ndarray:
     """The same values in NHWC memory."""
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def build(text: str, library: Any) -> Any:
+    """The layer that `text` constructs, of cnnext.nn or torch.nn."""
+    return eval(text, {name: getattr(library, name) for name in dir(library)})
 
 
 def _projected(fn: Callable, tensors: Sequence[cx.Tensor], seed: int) -> cx.Tensor:

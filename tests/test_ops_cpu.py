@@ -210,10 +210,6 @@ def test_dropout_counts_in_memory_order() -> None:
 # What still runs on the reference loops. A name goes when its kernel comes; float32 ends with none.
 STILL_ON_REF = {
     "float32": [
-        "adaptive_avg_pool2d_backward",
-        "adaptive_avg_pool2d_forward",
-        "avg_pool2d_backward",
-        "avg_pool2d_forward",
         "convert_indices",
         "max_pool2d_gather",
         "max_unpool2d",

@@ -27,5 +27,9 @@ Ran cpu_softmax_backward(const SoftmaxDesc& desc, Exec& exec);
 Ran cpu_cross_entropy_forward(const CrossEntropyDesc& desc, Exec& exec);
 Ran cpu_cross_entropy_backward(const CrossEntropyDesc& desc, Exec& exec);
 Ran cpu_copy(const CopyDesc& desc, Exec& exec);
+Ran cpu_avg_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_avg_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_adaptive_avg_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_adaptive_avg_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
 
 }  // namespace cnnext

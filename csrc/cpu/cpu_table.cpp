@@ -34,6 +34,10 @@ OpTable make_table() {
   t.cross_entropy_forward = cpu_cross_entropy_forward;
   t.cross_entropy_backward = cpu_cross_entropy_backward;
   t.copy = cpu_copy;
+  t.avg_pool2d_forward = cpu_avg_pool2d_forward;
+  t.avg_pool2d_backward = cpu_avg_pool2d_backward;
+  t.adaptive_avg_pool2d_forward = cpu_adaptive_avg_pool2d_forward;
+  t.adaptive_avg_pool2d_backward = cpu_adaptive_avg_pool2d_backward;
   return t;
 }
 

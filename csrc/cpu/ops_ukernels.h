@@ -2,6 +2,7 @@
 // this follows. The files are isa/<isa>_ops.cpp.
 #pragma once
 
+#include "cpu/kernels/avg_pool.h"
 #include "cpu/kernels/channel.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/max_pool.h"
@@ -16,6 +17,7 @@ struct OpsUkernelTable {
   ElementwiseUkernels elementwise;
   ChannelUkernels channel;
   SoftmaxUkernels softmax;
+  AvgPoolUkernels avg_pool;
 };
 
 // nullptr where this build has no such kernels (another processor family).

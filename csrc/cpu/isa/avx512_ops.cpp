@@ -11,6 +11,7 @@ using Vec = Vec16;
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/avg_pool-inl.h"
 #include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
@@ -18,8 +19,9 @@ using Vec = Vec16;
 
 namespace cnnext {
 namespace {
-constexpr OpsUkernelTable kTable = {"avx512",         Vec::kLanes,     kMaxPoolUkernels, kElementwiseUkernels,
-                                    kChannelUkernels, kSoftmaxUkernels};
+constexpr OpsUkernelTable kTable = {
+    "avx512",         Vec::kLanes,      kMaxPoolUkernels, kElementwiseUkernels,
+    kChannelUkernels, kSoftmaxUkernels, kAvgPoolUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_avx512() { return &kTable; }

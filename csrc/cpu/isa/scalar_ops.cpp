@@ -7,6 +7,7 @@ using Vec = Vec4;
 }  // namespace
 }  // namespace cnnext
 
+#include "cpu/kernels/avg_pool-inl.h"
 #include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
@@ -15,8 +16,9 @@ using Vec = Vec4;
 
 namespace cnnext {
 namespace {
-constexpr OpsUkernelTable kTable = {"scalar",         Vec::kLanes,     kMaxPoolUkernels, kElementwiseUkernels,
-                                    kChannelUkernels, kSoftmaxUkernels};
+constexpr OpsUkernelTable kTable = {
+    "scalar",         Vec::kLanes,      kMaxPoolUkernels, kElementwiseUkernels,
+    kChannelUkernels, kSoftmaxUkernels, kAvgPoolUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_scalar() { return &kTable; }

@@ -1,0 +1,56 @@
+// See avg_pool.h. The including file has chosen Vec.
+#pragma once
+
+#include "cpu/kernels/avg_pool.h"
+#include "cpu/kernels/elementwise-inl.h"
+
+namespace cnnext {
+namespace {
+
+// Two vectors at a time. Long sums go in runs: rounding errors stay small.
+template <int U, bool kScales, class Load>
+inline void sum_terms_vectors(const SumTerms& a, int64_t i, const Load& load, Vec (&sum)[U]) {
+  constexpr int64_t kRun = 32;
+  for (Vec& s : sum) s = Vec::zero();
+  for (int64_t t = 0; t < a.num_terms;) {
+    const int64_t end = a.num_terms - t < kRun ? a.num_terms : t + kRun;
+    Vec run[U];
+    for (Vec& s : run) s = Vec::zero();
+    for (; t < end; ++t) {
+      const float* term = a.terms[t] + i;
+      for (int u = 0; u < U; ++u) {
+        const Vec v = load(term + u * Vec::kLanes);
+        run[u] = run[u] + (kScales ? v / Vec::set1(a.scales[t]) : v);
+      }
+    }
+    for (int u = 0; u < U; ++u) sum[u] = sum[u] + run[u];
+  }
+}
+
+template <bool kScales>
+void sum_terms_as(const SumTerms& a) {
+  constexpr int L = Vec::kLanes;
+  const Vec divisor = Vec::set1(a.divisor);
+  int64_t i = 0;
+  for (; i + 2 * L <= a.count; i += 2 * L) {
+    Vec sum[2];
+    sum_terms_vectors<2, kScales>(a, i, LoadVector{}, sum);
+    for (int u = 0; u < 2; ++u) {
+      (sum[u] / (a.divisors ? Vec::load(a.divisors + i + u * L) : divisor)).store(a.y + i + u * L);
+    }
+  }
+  for (; i < a.count; i += L) {
+    const int n = a.count - i < L ? static_cast<int>(a.count - i) : L;
+    const LoadTail load{n};
+    Vec sum[1];
+    sum_terms_vectors<1, kScales>(a, i, load, sum);
+    (sum[0] / (a.divisors ? load(a.divisors + i) : divisor)).store_tail(a.y + i, n);
+  }
+}
+
+void sum_terms(const SumTerms& a) { a.scales ? sum_terms_as<true>(a) : sum_terms_as<false>(a); }
+
+constexpr AvgPoolUkernels kAvgPoolUkernels = {sum_terms};
+
+}  // namespace
+}  // namespace cnnext
