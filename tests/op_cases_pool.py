@@ -12,6 +12,10 @@ from op_case import Case, Maker, few_values, pair
 POOLS = [
     ("all sizes 1", (1, 1, 1, 1), 1, None, 0, 1, False),
     ("2x2/2", (2, 5, 8, 10), 2, None, 0, 1, False),
+    ("2x2/2, odd image", (2, 5, 7, 37), 2, None, 0, 1, False),
+    ("2x2/2, ceil", (1, 3, 7, 35), 2, None, 0, 1, True),
+    ("rows and columns between windows", (2, 3, 14, 71), (2, 1), (3, 2), 0, 1, False),
+    ("1x2/2", (1, 40, 5, 66), (1, 2), (1, 2), 0, 1, False),
     ("3x3/2 padded", (2, 17, 11, 9), 3, 2, 1, 1, False),
     ("everything asymmetric", (2, 3, 13, 10), (3, 4), (2, 3), (1, 2), (2, 1), False),
     ("four-sided", (2, 9, 10, 7), (3, 4), (2, 1), ((2, 0), (1, 3)), 1, False),

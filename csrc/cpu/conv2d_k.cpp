@@ -111,7 +111,8 @@ void ConvKRunner::run_tiles(const ConvKWork& work) {
   args.bias = nullptr;
   // Where only a part of a tap's rows is summed here, a run of so many terms spans more rows.
   const int64_t tap_rows = problem_.in_channels * (layout_.wide ? work.phase->wide_cols : 1);
-  const int64_t rows = work.chunk ? kRunTerms : kRunTerms * tap_rows / args.channels;
+  const bool whole = work.chunk || !args.channels;  // a phase may have no taps
+  const int64_t rows = whole ? kRunTerms : kRunTerms * tap_rows / args.channels;
   args.run_rows = (rows + kConvKRunStep - 1) / kConvKRunStep * kConvKRunStep;
   for (int64_t block = work.block0; block < work.block1; ++block) {
     const ConvKTile& kernel = blocks_.tile(block);

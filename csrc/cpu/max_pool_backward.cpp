@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "cpu/cpu.h"
+#include "cpu/max_pool_tiles.h"
 #include "cpu/ops_ukernels.h"
 #include "cpu/pool_tables.h"
 #include "cpu/ref/ref.h"
@@ -397,6 +398,10 @@ void run_planes(const Problem& problem, Exec& exec, Counts* counts) {
 
 Ran cpu_max_pool2d_backward(const Pool2dDesc& d, Exec& exec) {
   if (d.dtype != CNNEXT_FLOAT32 || d.H * d.W >= INT32_MAX || d.R * d.S >= INT32_MAX) return Ran::kUnsupported;
+  if (max_pool_is_tiled(d)) {
+    exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_grad_tiles"));
+    return max_pool_tiles_backward(d, exec) ? Ran::kDone : ref_max_pool2d_backward(d, exec);
+  }
   const Problem problem(d, exec);
   if (problem.has_empty_rows()) return Ran::kUnsupported;
   Counts counts;

@@ -259,6 +259,54 @@ int64_t max_pool_grad_row(const MaxPoolGradRow& a) {
   return sum_lanes(matched);
 }
 
+// n gradients, spread over the first `width` of 2 n columns from grad_x on, in each of the window's rows.
+template <bool kTail>
+inline void grad_tile_vector(const MaxPoolGradTiles& a, int64_t at, int n, float* grad_x, int64_t width,
+                             int64_t height, IVec* matched) {
+  constexpr int L = Vec::kLanes;
+  const Vec grad = load_part<kTail>(a.grad + at, n);
+  const IVec code = kTail ? IVec::load_tail(a.codes + at, n) : IVec::load(a.codes + at);
+  for (int64_t r = 0; r < a.stride_h && r < height; ++r, grad_x += a.width) {
+    const auto even_here = eq(code, IVec::set1(a.even[r])), odd_here = eq(code, IVec::set1(a.odd[r]));
+    *matched = count_where(odd_here, count_where(even_here, *matched));
+    Vec lower, upper;
+    interleave(add_where(even_here, Vec::zero(), grad), add_where(odd_here, Vec::zero(), grad), &lower,
+               &upper);
+    if (width >= 2 * L) {
+      lower.store(grad_x);
+      upper.store(grad_x + L);
+    } else if (width >= L) {
+      lower.store(grad_x);
+      if (width > L) upper.store_tail(grad_x + L, static_cast<int>(width - L));
+    } else {
+      lower.store_tail(grad_x, static_cast<int>(width));
+    }
+  }
+}
+
+int64_t max_pool_grad_tiles(const MaxPoolGradTiles& a) {
+  constexpr int L = Vec::kLanes;
+  IVec matched = IVec::set1(0);
+  float* rows = a.grad_x;
+  for (int64_t p = 0; p < a.rows; ++p, rows += a.stride_h * a.width) {
+    const int64_t height = a.height - p * a.stride_h;
+    for (int64_t q = 0; q < a.columns; q += L) {
+      const int64_t at = p * a.columns + q, width = a.width - 2 * q;
+      const int n = a.columns - q < L ? static_cast<int>(a.columns - q) : L;
+      if (n == L)
+        grad_tile_vector<false>(a, at, n, rows + 2 * q, width, height, &matched);
+      else
+        grad_tile_vector<true>(a, at, n, rows + 2 * q, width < 2 * n ? width : 2 * n, height, &matched);
+    }
+    for (int64_t r = 0; r < a.stride_h && r < height; ++r) {
+      for (int64_t w = 2 * a.columns; w < a.width; ++w) rows[r * a.width + w] = 0.f;
+    }
+  }
+  float* const end = a.grad_x + a.height * a.width;
+  for (; rows < end; ++rows) *rows = 0.f;
+  return sum_lanes(matched);
+}
+
 // ---- codes as they are stored ----
 
 template <class T>
@@ -318,9 +366,9 @@ int64_t pool_widen(const void* codes, int32_t dtype, int64_t count, int64_t base
   }
 }
 
-constexpr MaxPoolUkernels kMaxPoolUkernels = {
-    max_pool_pixels,   max_pool_row, pool_strip, max_pool_grad_pixels,
-    max_pool_grad_row, pool_narrow,  pool_widen};
+constexpr MaxPoolUkernels kMaxPoolUkernels = {max_pool_pixels,      max_pool_row,      pool_strip,
+                                              max_pool_grad_pixels, max_pool_grad_row, max_pool_grad_tiles,
+                                              pool_narrow,          pool_widen};
 
 }  // namespace
 }  // namespace cnnext

@@ -67,12 +67,26 @@ struct MaxPoolGradRow {
   float* grad_x;
 };
 
+constexpr int64_t kMaxTileRows = 4;
+
+// Planes: windows side by side, two columns and stride_h rows from one to the next. Element (r, 0) of a
+// window is its gradient where its code is even[r], else zero; (r, 1) likewise with odd[r].
+struct MaxPoolGradTiles {
+  const float* grad;     // rows x columns
+  const int32_t* codes;  // as terms'
+  int64_t rows, columns, stride_h;
+  int32_t even[kMaxTileRows], odd[kMaxTileRows];
+  int64_t height, width;  // of grad_x; what no window covers gets zeros
+  float* grad_x;
+};
+
 struct MaxPoolUkernels {
   void (*pixels)(const MaxPoolPixels&);
   void (*row)(const MaxPoolRow&);
   bool (*strip)(const PoolStrip&);                   // whether the row holds a NaN
   int64_t (*grad_pixels)(const MaxPoolGradPixels&);  // how many codes matched
   int64_t (*grad_row)(const MaxPoolGradRow&);        // the same
+  int64_t (*grad_tiles)(const MaxPoolGradTiles&);    // the same
   // Codes to and from their stored form, whose dtype is uint8, uint16 or int32 (taps) or int64 (plane
   // indices); all ones is -1. widen gives 1 + tap, or 1 + index - base - i * step, and 0 for -1 and for what
   // an int32 cannot hold; it returns how many were not -1.
