@@ -93,7 +93,7 @@ def test_as_a_script(tmp_path: Path) -> None:
         )
         assert result.returncode == 2
         assert result.stderr.startswith(
-            "bench: 'nowhere' is neither a file nor one of the stored shapes: cifar,"
+            "bench: 'nowhere' is neither a file nor one of the stored shapes: alexnet, cifar,"
         )
         assert result.stdout == ""
 
