@@ -14,6 +14,7 @@ POOLS = [
     ("2x2/2", (2, 5, 8, 10), 2, None, 0, 1, False),
     ("2x2/2, odd image", (2, 5, 7, 37), 2, None, 0, 1, False),
     ("2x2/2, ceil", (1, 3, 7, 35), 2, None, 0, 1, True),
+    ("stride over 16", (2, 3, 20, 61), (2, 3), (3, 20), 0, 1, False),
     ("rows and columns between windows", (2, 3, 14, 71), (2, 1), (3, 2), 0, 1, False),
     ("1x2/2", (1, 40, 5, 66), (1, 2), (1, 2), 0, 1, False),
     ("3x3/2 padded", (2, 17, 11, 9), 3, 2, 1, 1, False),

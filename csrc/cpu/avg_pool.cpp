@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kTasks = 64;            // aimed at, where the work is enough
 constexpr int64_t kTaskFloats = 1 << 14;  // read by a task, at least
+constexpr int64_t kMaxStride = 16;        // planes: a row is split into as many
 
 // The windows of both axes, and for each element the windows that hold it.
 struct Problem {
@@ -263,6 +264,7 @@ void planes_backward(const Problem& p, Exec& exec) {
 
 Ran forward(const Pool2dDesc& d, bool adaptive, const char* name, Exec& exec) {
   if (d.dtype != CNNEXT_FLOAT32 || numel(d.x) == 0 || numel(d.y) == 0) return Ran::kUnsupported;
+  if (d.format == Format::kNCHW && !adaptive && d.stride_w > kMaxStride) return Ran::kUnsupported;
   const Problem problem(d, adaptive, exec);
   if (d.format == Format::kNHWC)
     pixels_forward(problem, exec);
@@ -276,6 +278,8 @@ Ran forward(const Pool2dDesc& d, bool adaptive, const char* name, Exec& exec) {
 
 Ran backward(const Pool2dDesc& d, bool adaptive, const char* name, Exec& exec) {
   if (d.dtype != CNNEXT_FLOAT32 || numel(d.x) == 0 || numel(d.y) == 0) return Ran::kUnsupported;
+  // Far more rows out than in: what they are spread to would be larger than both images.
+  if (d.format == Format::kNCHW && d.P > 4 * d.H) return Ran::kUnsupported;
   const Problem problem(d, adaptive, exec);
   if (d.format == Format::kNHWC)
     pixels_backward(problem, exec);
