@@ -7,6 +7,7 @@
 #include "cpu/depthwise.h"
 #include "cpu/strands.h"
 #include "cpu/ukernels.h"
+#include "cpu/winograd.h"
 
 namespace cnnext {
 namespace {
@@ -147,6 +148,10 @@ Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
   if (floats == 0) return Ran::kDone;
   if (desc.N > 0 && depthwise_supports(desc)) {
     depthwise_backward_weights(desc, exec);
+    return Ran::kDone;
+  }
+  if (desc.N > 0 && winograd_supports_backward_weights(desc)) {
+    winograd_backward_weights(desc, exec);
     return Ran::kDone;
   }
   if (desc.N > 0) {

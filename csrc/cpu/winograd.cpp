@@ -62,6 +62,11 @@ bool winograd_supports_backward_data(const Conv2dDesc& desc) {
   return is_eligible(desc, shape) && is_faster(shape);
 }
 
+bool winograd_supports_backward_weights(const Conv2dDesc& desc) {
+  const Shape shape{desc.C / desc.groups, desc.K / desc.groups, desc.N, desc.P, desc.Q};
+  return is_eligible(desc, shape) && is_faster(shape);
+}
+
 bool winograd_forward(const Conv2dDesc& desc, Exec& exec) {
   return run_winograd(forward_problem(desc, exec), kept_filters(desc), exec);
 }

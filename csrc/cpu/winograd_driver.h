@@ -60,6 +60,20 @@ bool winograd_by_panel(const ConvProblem& problem);
 int64_t winograd_block_vectors(const ConvProblem& problem, bool by_panel, bool kept);
 WinogradPlan plan_winograd(const ConvProblem& problem, const WinogradBlocks& blocks, bool by_panel);
 
+// Backward-weights. `tiles` says which tiles make a group, and where the input's elements lie: element,
+// tile, channel of the block, as the output gradient's do.
+struct WinogradWeightsPlan {
+  WinogradPlan tiles;
+  int64_t k_block, k_blocks, c_block, c_blocks;  // channels of a task
+  int64_t y_pitch, y_plane;
+  int64_t run_tiles;  // of a sum in registers
+  int64_t slices;     // of the groups of tiles; their sums are added in order
+
+  int64_t sums_plane() const { return k_block * tiles.pitch + 16; }
+};
+
+WinogradWeightsPlan plan_winograd_weights(const ConvProblem& forward);
+
 // Where transformed filters lie: for each group of channels and block of output channels 36 planes of `rows`
 // rows of nr floats.
 struct WinogradFilters {

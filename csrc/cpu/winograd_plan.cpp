@@ -15,8 +15,12 @@ constexpr int64_t kWaveFloats = 2 << 20;   // of a wave's elements, in L3
 constexpr int64_t kPanelLanes = 64;
 constexpr int64_t kMinTiles = 6, kWantedTasks = 8;
 constexpr double kTaskFlops = 1e6;
+constexpr int64_t kGradTiles = 16, kGradChannels = 64;  // sums and elements of a task together fill L2
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Planes an odd number of cache lines apart: a power of two would crowd them into few sets.
+int64_t odd_lines(int64_t floats) { return floats % 32 == 0 ? floats + 16 : floats; }
 
 // Groups of about `tiles` tiles: whole rows of the image where they are short, else equal parts of one.
 void set_groups(int64_t all_rows, int64_t tiles, WinogradPlan* t) {
@@ -75,16 +79,37 @@ WinogradPlan plan_winograd(const ConvProblem& p, const WinogradBlocks& blocks, b
   }
   set_groups(all_rows, tiles, &t);
 
-  // Planes an odd number of cache lines apart: a power of two would crowd them into few sets.
   t.pitch = t.part;
-  t.plane = t.group_tiles() * t.pitch;
-  if (t.plane % 32 == 0) t.plane += 16;
+  t.plane = odd_lines(t.group_tiles() * t.pitch);
 
   t.panel_blocks = std::clamp<int64_t>((by_panel ? kPanelLanes / 2 : kPanelLanes) / blocks.nr(0), 1,
                                        std::min<int64_t>(blocks.count(), kMaxPanelBlocks));
   t.panels = ceil_div(blocks.count(), t.panel_blocks);
   t.panel_lanes = blocks.first(t.panel_blocks);
   t.wave = by_panel ? std::clamp<int64_t>(kWaveFloats / t.input_floats(), 1, t.groups()) : 1;
+  return t;
+}
+
+WinogradWeightsPlan plan_winograd_weights(const ConvProblem& p) {
+  WinogradWeightsPlan t{};
+  WinogradPlan& tiles = t.tiles;
+  tiles.tile_rows = ceil_div(p.out_h, kWinogradOut);
+  tiles.tile_cols = ceil_div(p.out_w, kWinogradOut);
+  set_groups(p.N * tiles.tile_rows, kGradTiles, &tiles);
+
+  const auto cut = [](int64_t channels, int64_t* block, int64_t* blocks) {
+    *block = std::min(channels, ceil_div(ceil_div(channels, ceil_div(channels, kGradChannels)), 16) * 16);
+    *blocks = ceil_div(channels, *block);
+  };
+  cut(p.in_channels, &t.c_block, &t.c_blocks);
+  cut(p.out_channels, &t.k_block, &t.k_blocks);
+  tiles.pitch = ceil_div(t.c_block, 16) * 16;
+  tiles.plane = odd_lines(tiles.group_tiles() * tiles.pitch);
+  t.y_pitch = ceil_div(t.k_block, 16) * 16;
+  t.y_plane = odd_lines(tiles.group_tiles() * t.y_pitch);
+  t.run_tiles = tiles.group_tiles();
+  const int64_t blocks = p.groups * t.c_blocks * t.k_blocks;
+  t.slices = std::clamp<int64_t>(ceil_div(kWantedTasks, blocks), 1, tiles.groups());
   return t;
 }
 

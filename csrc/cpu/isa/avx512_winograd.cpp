@@ -11,11 +11,12 @@ using Vec = Vec16;
 }  // namespace
 }  // namespace cnnext
 
-#include "cpu/kernels/winograd-inl.h"
+#include "cpu/kernels/winograd_grad-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr WinogradUkernels kKernels = winograd_ukernels("cpu/avx512/conv2d_winograd_4x4");
+constexpr WinogradUkernels kKernels =
+    winograd_ukernels("cpu/avx512/conv2d_winograd_4x4", "cpu/avx512/conv2d_weights_winograd_4x4");
 }  // namespace
 
 const WinogradUkernels* winograd_ukernels_avx512() { return &kKernels; }

@@ -164,9 +164,5 @@ bool winograd_weights(const WinogradWeightArgs& a) {
   return !any(is_nan(sum * V::zero()));
 }
 
-constexpr WinogradUkernels winograd_ukernels(const char* name) {
-  return {Vec::kLanes, winograd_input, winograd_output, winograd_weights, name};
-}
-
 }  // namespace
 }  // namespace cnnext

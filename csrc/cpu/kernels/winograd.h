@@ -36,6 +36,28 @@ struct WinogradOutputArgs {
   float alpha;
 };
 
+// Backward-weights is F(3x3, 4x4) at the same points: the same transform of the input, the adjoint of the
+// output's for the gradient, the adjoint of the filter's for the result.
+
+// One tile of the output's gradient, some channels of it, as elements: rows x cols pixels count, the others
+// are 0.
+struct WinogradGradArgs {
+  const float* src;  // pixel (i, j) at src + i * row + j * col
+  int64_t row, col;
+  int32_t rows, cols;
+  int64_t channels;
+  float* dst;  // element e at dst + e * plane, whole vectors
+  int64_t plane;
+};
+
+// Sums of products become filters, `lanes` of them: element e at src + e * plane, tap t to dst + t * tap.
+struct WinogradFilterGradArgs {
+  const float* src;
+  int64_t plane, lanes;
+  float* dst;
+  int64_t tap;
+};
+
 // Filters, `lanes` output channels of each of `channels` input channels: tap t of channel c is at
 // src + (t * channels + c) * lanes, element e goes to dst + e * plane + c * row.
 struct WinogradWeightArgs {
@@ -50,7 +72,10 @@ struct WinogradUkernels {
   void (*input)(const WinogradInputArgs& args);
   void (*output)(const WinogradOutputArgs& args);
   bool (*weights)(const WinogradWeightArgs& args);  // true where every element is finite
-  const char* name;                                 // "cpu/avx512/conv2d_winograd_4x4"
+  void (*grad)(const WinogradGradArgs& args);
+  void (*filter_grad)(const WinogradFilterGradArgs& args);
+  const char* name;          // "cpu/avx512/conv2d_winograd_4x4"
+  const char* weights_name;  // "cpu/avx512/conv2d_weights_winograd_4x4"
 };
 
 }  // namespace cnnext
