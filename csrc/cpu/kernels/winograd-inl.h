@@ -7,38 +7,47 @@
 namespace cnnext {
 namespace {
 
+// The points 0, a, -a, b, -b and infinity. See winograd.h.
+constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
+
 // t = B^T d.
 template <class V>
 inline void winograd_input_1d(const V (&d)[6], V (&t)[6]) {
-  const V e = d[4] - d[2], f = d[3] - d[1];
-  t[0] = fma(V::set1(-1.5f), f, (d[0] - d[2]) + e);
-  t[1] = fma(V::set1(-1.5f), d[1] + d[2], fma(V::set1(-0.5f), f, e));
-  t[2] = fma(V::set1(1.5f), d[2] - d[3], e - f);
-  t[3] = fma(V::set1(0.5f), f, e);
-  t[4] = fma(V::set1(-2.f), f, e);
-  t[5] = fma(V::set1(-1.5f), e, (d[5] - d[3]) - f);
+  const V a2 = V::set1(-kA2), b2 = V::set1(-kB2), sum = V::set1(-(kA2 + kB2)), product = V::set1(kA2 * kB2);
+  const V even_a = fma(b2, d[2], d[4]), odd_a = fma(b2, d[1], d[3]);
+  const V even_b = fma(a2, d[2], d[4]), odd_b = fma(a2, d[1], d[3]);
+  t[0] = fma(product, d[0], fma(sum, d[2], d[4]));
+  t[1] = fma(V::set1(kA), odd_a, even_a);
+  t[2] = fma(V::set1(-kA), odd_a, even_a);
+  t[3] = fma(V::set1(kB), odd_b, even_b);
+  t[4] = fma(V::set1(-kB), odd_b, even_b);
+  t[5] = fma(product, d[1], fma(sum, d[3], d[5]));
 }
 
 // o = A^T m.
 template <class V>
 inline void winograd_output_1d(const V (&m)[6], V (&o)[4]) {
-  const V s = m[1] + m[2], d = m[1] - m[2];
-  o[0] = (m[0] + s) + (m[3] + m[4]);
-  o[1] = fma(V::set1(-0.5f), m[4], fma(V::set1(2.f), m[3], d));
-  o[2] = fma(V::set1(0.25f), m[4], fma(V::set1(4.f), m[3], s));
-  o[3] = fma(V::set1(-0.125f), m[4], fma(V::set1(8.f), m[3], d)) + m[5];
+  const V sum_a = m[1] + m[2], dif_a = m[1] - m[2], sum_b = m[3] + m[4], dif_b = m[3] - m[4];
+  o[0] = (m[0] + sum_a) + sum_b;
+  o[1] = fma(V::set1(kA), dif_a, V::set1(kB) * dif_b);
+  o[2] = fma(V::set1(kA2), sum_a, V::set1(kB2) * sum_b);
+  o[3] = fma(V::set1(kA * kA2), dif_a, fma(V::set1(kB * kB2), dif_b, m[5]));
 }
+
+// A filter's factor of each point: 1 / the product of its differences from the others.
+constexpr float kFactor0 = 1 / (kA2 * kB2), kFactorA = 1 / (2 * kA2 * (kA2 - kB2)),
+                kFactorB = 1 / (2 * kB2 * (kB2 - kA2));
 
 // u = G g.
 template <class V>
 inline void winograd_weights_1d(const V (&g)[3], V (&u)[6]) {
-  const V third = V::set1(1.f / 3), fifteenth = V::set1(1.f / 15), other = V::set1(-16.f / 15);
-  const V s = g[0] + g[2];
-  u[0] = g[0];
-  u[1] = V::zero() - (s + g[1]) * third;
-  u[2] = (s - g[1]) * third;
-  u[3] = fma(V::set1(4.f), g[2], fma(V::set1(2.f), g[1], g[0])) * fifteenth;
-  u[4] = fma(V::set1(0.25f), g[2], fma(V::set1(-0.5f), g[1], g[0])) * other;
+  const V even_a = fma(V::set1(kA2), g[2], g[0]), even_b = fma(V::set1(kB2), g[2], g[0]);
+  const V a = V::set1(kFactorA), b = V::set1(kFactorB);
+  u[0] = g[0] * V::set1(kFactor0);
+  u[1] = fma(V::set1(kA), g[1], even_a) * a;
+  u[2] = fma(V::set1(-kA), g[1], even_a) * a;
+  u[3] = fma(V::set1(kB), g[1], even_b) * b;
+  u[4] = fma(V::set1(-kB), g[1], even_b) * b;
   u[5] = g[2];
 }
 

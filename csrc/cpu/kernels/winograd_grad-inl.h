@@ -6,26 +6,26 @@
 namespace cnnext {
 namespace {
 
-// u = A y: the adjoint of winograd_output_1d. Without the filter's factors, which the result gets instead.
+// u = A y: the adjoint of winograd_output_1d.
 template <class V>
 inline void winograd_grad_1d(const V (&y)[4], V (&u)[6]) {
-  const V even = y[0] + y[2], odd = y[1] + y[3];
+  const V even_a = fma(V::set1(kA2), y[2], y[0]), odd_a = fma(V::set1(kA2), y[3], y[1]);
+  const V even_b = fma(V::set1(kB2), y[2], y[0]), odd_b = fma(V::set1(kB2), y[3], y[1]);
   u[0] = y[0];
-  u[1] = even + odd;
-  u[2] = even - odd;
-  u[3] = fma(V::set1(2.f), fma(V::set1(4.f), y[3], y[1]), fma(V::set1(4.f), y[2], y[0]));
-  u[4] = fma(V::set1(-0.5f), fma(V::set1(0.25f), y[3], y[1]), fma(V::set1(0.25f), y[2], y[0]));
+  u[1] = fma(V::set1(kA), odd_a, even_a);
+  u[2] = fma(V::set1(-kA), odd_a, even_a);
+  u[3] = fma(V::set1(kB), odd_b, even_b);
+  u[4] = fma(V::set1(-kB), odd_b, even_b);
   u[5] = y[3];
 }
 
 // g = G^T m: the adjoint of winograd_weights_1d.
 template <class V>
 inline void winograd_filter_grad_1d(const V (&m)[6], V (&g)[3]) {
-  const V third = V::set1(1.f / 3), fifteenth = V::set1(1.f / 15);
-  const V d = (m[2] - m[1]) * third;
-  g[0] = m[0] + fma(fma(V::set1(-16.f), m[4], m[3]), fifteenth, d);
-  g[1] = fma(fma(V::set1(2.f), m[3], V::set1(8.f) * m[4]), fifteenth, V::zero() - (m[1] + m[2]) * third);
-  g[2] = fma((m[3] - m[4]) * V::set1(4.f), fifteenth, d) + m[5];
+  const V sum_a = m[1] + m[2], dif_a = m[1] - m[2], sum_b = m[3] + m[4], dif_b = m[3] - m[4];
+  g[0] = fma(V::set1(kFactor0), m[0], fma(V::set1(kFactorA), sum_a, V::set1(kFactorB) * sum_b));
+  g[1] = fma(V::set1(kA * kFactorA), dif_a, V::set1(kB * kFactorB) * dif_b);
+  g[2] = fma(V::set1(kA2 * kFactorA), sum_a, fma(V::set1(kB2 * kFactorB), sum_b, m[5]));
 }
 
 template <class V, bool kInside, bool kFull>
