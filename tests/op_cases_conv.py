@@ -89,9 +89,27 @@ WINOGRADS = [
     ("groups", (1, 96, 12, 14), 112, 1, 2),
 ]  # fmt: skip
 
+#: note, x, K, padding, groups: backward-weights by Winograd, which wants more pixels
+WINOGRAD_WEIGHTS = [
+    ("plain", (4, 64, 14, 15), 72, 1, 1),
+    ("tails of channels", (3, 37, 19, 17), 53, ((1, 0), (2, 1)), 1),
+    ("tails of tiles", (2, 40, 22, 23), 48, 1, 1),
+    ("wider than a group", (1, 32, 9, 123), 33, ((1, 2), (0, 1)), 1),
+    ("one row of tiles", (9, 32, 3, 41), 32, ((1, 1), (2, 0)), 1),
+    ("blocks of channels", (6, 130, 13, 12), 150, ((0, 2), (1, 3)), 1),
+    ("groups", (4, 96, 14, 17), 112, 1, 2),
+]
+
 
 def winograd_cases() -> list[Case]:
     cases = []
+    for note, x, K, padding, groups in WINOGRAD_WEIGHTS:
+        y = (x[0], K, *conv_output(x[2:], (3, 3), 1, padding, 1))
+        params = {"weight_shape": (K, x[1] // groups, 3, 3), "padding": padding, "groups": groups}
+        cases.append(
+            Case("conv2d_backward_weights", f"winograd, {note}", {"grad_y": y, "x": x}, params, "winograd",
+                 terms=y[0] * y[2] * y[3])
+        )  # fmt: skip
     for note, x, K, padding, groups in WINOGRADS:
         params = {"padding": padding, "groups": groups}
         w = (K, x[1] // groups, 3, 3)

@@ -15,6 +15,7 @@ from test_ops_cpu import LAYOUTS, laid_out
 pytestmark = pytest.mark.skipif(_C.isa() == "scalar", reason="without vectors of 8, direct is faster")
 
 NAME = f"cpu/{_C.isa()}/conv2d_winograd_4x4"
+WEIGHTS_NAME = f"cpu/{_C.isa()}/conv2d_weights_winograd_4x4"
 BOTH = pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 PADDING = ((1, 2), (0, 1))
 
@@ -34,9 +35,9 @@ def forward(x: np.ndarray, w: np.ndarray, **more: Any) -> np.ndarray:
 def test_auto_takes_it_and_direct_does_not(case: Case, layout: str) -> None:
     arrays = laid_out(case.make(), layout)
     case.run(arrays)
-    assert testing.last_kernel() == NAME
+    assert testing.last_kernel() == (WEIGHTS_NAME if case.op == "conv2d_backward_weights" else NAME)
     case.run(arrays, algorithm="direct")
-    assert testing.last_kernel() != NAME
+    assert "winograd" not in testing.last_kernel()
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,17 @@ def test_auto_takes_it_and_direct_does_not(case: Case, layout: str) -> None:
     ],
 )
 def test_what_is_left_to_others(x: tuple[int, ...], w: tuple[int, ...], params: dict[str, Any]) -> None:
-    ops.conv2d(normal(*x), normal(*w), **params)
+    y = ops.conv2d(normal(*x), normal(*w), **params)
     assert testing.last_kernel() != NAME
+    ops.conv2d_backward_weights(normal(*y.shape), normal(*x), w, **params)
+    assert testing.last_kernel() != WEIGHTS_NAME
+
+
+def test_backward_weights_of_few_pixels_is_left_to_direct() -> None:
+    """Its rounding error would be more than 3 times direct's."""
+    x, g = normal(8, 512, 7, 7), normal(8, 512, 7, 7)
+    ops.conv2d_backward_weights(g, x, (512, 512, 3, 3), padding=1)
+    assert testing.last_kernel() != WEIGHTS_NAME
 
 
 @BOTH
@@ -71,6 +81,21 @@ def test_the_same_bits_for_any_number_of_threads_and_batch(shape: tuple[int, ...
     assert len(set(results)) == 1
     image = LAYOUTS[layout](x[1:])
     np.testing.assert_array_equal(forward(image, w), forward(x, w)[1:])
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(2, 40, 30, 23), (4, 200, 14, 15)], ids=["slices", "blocks"])
+def test_backward_weights_have_the_same_bits_for_any_number_of_threads(
+    shape: tuple[int, ...], layout: str
+) -> None:
+    x, g = LAYOUTS[layout](normal(*shape)), LAYOUTS[layout](normal(shape[0], 72, *shape[2:]))
+    results = []
+    for threads in (1, 2, 3, 8):
+        _C.set_num_threads(threads)
+        grad = ops.conv2d_backward_weights(g, x, (72, shape[1], 3, 3), padding=1)
+        assert testing.last_kernel() == WEIGHTS_NAME
+        results.append(grad.tobytes())
+    assert len(set(results)) == 1
 
 
 @BOTH
@@ -118,6 +143,23 @@ def test_what_is_not_finite_stays_in_its_tiles(value: float, layout: str) -> Non
         np.testing.assert_array_equal(y[others], clean[others])
         direct = ops.conv2d(LAYOUTS[layout](dirty), w, padding=PADDING, algorithm="direct")
         assert not np.isfinite(y[~np.isfinite(direct)]).any()
+
+
+@BOTH
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_in_its_filters(value: float, layout: str) -> None:
+    """In backward-weights it reaches the filters of its own channel, and no other."""
+    x, g = normal(2, 48, 19, 23), normal(2, 64, 19, 23)
+    clean = ops.conv2d_backward_weights(LAYOUTS[layout](g), LAYOUTS[layout](x), (64, 48, 3, 3), padding=1)
+    for of_x in (True, False):
+        dirty = [g.copy(), x.copy()]
+        dirty[of_x][1, 5, 18, 22] = value
+        grad = ops.conv2d_backward_weights(*(LAYOUTS[layout](a) for a in dirty), clean.shape, padding=1)
+        assert testing.last_kernel() == WEIGHTS_NAME
+        own = np.zeros(clean.shape, bool)
+        own[(slice(None), 5) if of_x else 5] = True
+        assert not np.isfinite(grad[own]).any()
+        np.testing.assert_array_equal(grad[~own], clean[~own])
 
 
 @BOTH

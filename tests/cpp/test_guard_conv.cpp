@@ -304,6 +304,22 @@ void winograd_tails() {
   }
 }
 
+// The same of backward-weights, which takes it for more pixels.
+void winograd_weights_tails() {
+  for (Order order : kOrders) {
+    const auto check = [&](int64_t C, int64_t H, int64_t W, int64_t K) {
+      Case c = wide_3x3(C, H, W, K, order);
+      c.N = 768 / (H * W) + 3;
+      c.weight_order = K % 2 ? Order::kNHWC : Order::kNCHW;
+      check_case(c);
+    };
+    for (int64_t K : {32, 33, 47, 65, 97}) check(33, 9, 14, K);
+    for (int64_t C : {34, 47, 64, 65, 97}) check(C, 8, 11, 41);
+    for (int64_t W : {3, 4, 5, 7, 8, 9, 17, 67}) check(32, 7, W, 36);
+    for (int64_t H : {3, 4, 5, 7, 8, 13}) check(36, H, 12, 33);
+  }
+}
+
 // Long enough for non-temporal stores and for several blocks of everything.
 void large_outputs() {
   for (Order order : kOrders) {
@@ -364,6 +380,7 @@ int main() {
   RUN(pixel_tails);
   RUN(depthwise_tails);
   RUN(winograd_tails);
+  RUN(winograd_weights_tails);
   RUN(large_outputs);
   RUN(many_random_cases);
   RUN(the_forced_kernels_ran);
