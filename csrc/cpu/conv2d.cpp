@@ -5,6 +5,7 @@
 #include "core/memory.h"
 #include "cpu/conv2d_inner.h"
 #include "cpu/conv2d_k_driver.h"
+#include "cpu/conv2d_p.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/depthwise.h"
@@ -67,7 +68,8 @@ void run_k_kernel(const ConvProblem& problem, const void* handle, Exec& exec) {
       packed = pack_conv_weight(problem, blocks, layout,
                                 exec.scratch_array<float>(packed_floats(problem, blocks, layout)), exec);
     }
-    if (form.wide && !packed.finite) continue;
+    if ((form.wide || form.planes) && assume_finite && !packed.finite) continue;
+    if (form.planes) return run_conv_p(problem, blocks, layout, packed, exec);
     exec.ran(blocks.tile(0).name);
     return run_conv_k(problem, form, blocks, layout, packed, exec);
   }

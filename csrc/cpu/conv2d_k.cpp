@@ -7,7 +7,6 @@ namespace cnnext {
 
 namespace {
 constexpr int64_t kHighestTile = 12;  // pixels of any tile
-constexpr int64_t kRunTerms = 320;    // few enough for small rounding errors; adding up runs does not show
 }  // namespace
 
 int64_t ConvKRunner::scratch_floats(int64_t max_taps, int64_t max_run) {
@@ -112,7 +111,7 @@ void ConvKRunner::run_tiles(const ConvKWork& work) {
   // Where only a part of a tap's rows is summed here, a run of so many terms spans more rows.
   const int64_t tap_rows = problem_.in_channels * (layout_.wide ? work.phase->wide_cols : 1);
   const bool whole = work.chunk || !args.channels;  // a phase may have no taps
-  const int64_t rows = whole ? kRunTerms : kRunTerms * tap_rows / args.channels;
+  const int64_t rows = whole ? kConvRunTerms : kConvRunTerms * tap_rows / args.channels;
   args.run_rows = (rows + kConvKRunStep - 1) / kConvKRunStep * kConvKRunStep;
   for (int64_t block = work.block0; block < work.block1; ++block) {
     const ConvKTile& kernel = blocks_.tile(block);

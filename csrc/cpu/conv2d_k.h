@@ -7,6 +7,9 @@
 
 namespace cnnext {
 
+// Sums of so many terms are cut: few enough for small rounding errors; adding up runs does not show.
+constexpr int64_t kConvRunTerms = 320;
+
 // What becomes of taps in the padding.
 enum class ConvPadding {
   kRows,      // rows are cut into segments; columns have zeros in memory (wide taps)
@@ -95,6 +98,13 @@ class ConvKRunner {
   int64_t list_size_, list_capacity_;
   float* zeros_;
 };
+
+// Non-temporal stores are not ordered by what a finished task signals with.
+inline void conv_stream_fence() {
+#if defined(__SSE2__)
+  __builtin_ia32_sfence();
+#endif
+}
 
 // ConvKFlags for those activations that the kernels apply themselves, 0 for none and for the others.
 int32_t conv_activation_flags(int32_t activation);

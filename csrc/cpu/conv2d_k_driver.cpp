@@ -27,13 +27,6 @@ struct PanelOutput {
   }
 };
 
-// Non-temporal stores are not ordered by what a finished task signals with.
-void stream_fence() {
-#if defined(__SSE2__)
-  __builtin_ia32_sfence();
-#endif
-}
-
 struct Driver {
   const ConvProblem& p;
   const ChannelBlocks& blocks;
@@ -210,7 +203,7 @@ void run_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks&
     float* const strip_memory = scratch + runner_floats;
     float* const buffer = strip_memory + strip_floats;
     driver.run_region(r, unit0, unit1, runner, {strip_memory, buffer, buffer + buffer_floats});
-    if (tasks.stream) stream_fence();
+    if (tasks.stream) conv_stream_fence();
   });
 }
 

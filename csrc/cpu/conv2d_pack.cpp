@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/conv2d_p.h"
+
 namespace cnnext {
 namespace {
 
@@ -80,8 +82,9 @@ ConvForm conv_form(const ConvProblem& p, bool finite_weights, bool kept) {
   const bool few_pixels = p.N * p.out_h * p.out_w <= kLatePixels &&
                           (!nchw || p.N * p.in_h * p.in_w * p.in_channels <= kLateInputFloats);
   if (!kept && p.groups == 1 && weights >= kLateFloats && p.out_channels >= kLateChannels && few_pixels) {
-    return {nchw, false, true};
+    return {nchw, false, true, false};
   }
+  if (conv_p_suits(p, finite_weights)) return {false, false, false, true};
   bool can_widen = finite_weights, gains = false;
   for (int64_t i = 0; i < p.num_phases; ++i) {
     const ConvPhase& phase = p.phases[i];
@@ -106,6 +109,7 @@ ChannelBlocks::ChannelBlocks(const ConvProblem& p, const ConvForm& form, const C
   wide_tile_ = wide_ ? &kernels.tiles[each] : tile_;
   mr_ = std::min(wide_tile_->mr, tile_->mr);
 
+  if (form.planes) return;
   // The work of a pixel in vector operations, were the taps all of one length. Loads hold up a split tile of
   // one vector; its sums are folded at the end.
   const ConvPhase& phase = p.phases[0];

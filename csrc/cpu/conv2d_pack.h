@@ -16,6 +16,7 @@ struct ConvForm {
   // Many weights for few pixels: each task packs what it needs. Nothing is known of the weights then, and
   // nothing need be, because no tap meets zeros.
   bool pack_late;
+  bool planes;  // NCHW is read as it lies: the P-kernel
 };
 
 // kept: the weights are packed already.

@@ -4,6 +4,7 @@
 
 #include "cpu/kernels/activation.h"
 #include "cpu/kernels/conv_k.h"
+#include "cpu/kernels/conv_p.h"
 #include "cpu/kernels/conv_pack.h"
 #include "cpu/kernels/conv_weights.h"
 #include "cpu/kernels/depthwise.h"
@@ -15,6 +16,7 @@ struct UkernelTable {
   const char* isa;  // "scalar", "avx2", "avx512"
   int lanes;        // floats in a vector
   ConvKUkernels conv_k;
+  ConvPUkernels conv_p;
   ConvPackUkernels conv_pack;
   ActivationUkernels activation;
   InnerProductUkernels inner_product;

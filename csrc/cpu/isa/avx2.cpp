@@ -16,6 +16,7 @@ constexpr const char* kIsaName = "avx2";
 
 #include "cpu/kernels/activation-inl.h"
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_p-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
@@ -41,6 +42,7 @@ constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
     {Vec::kLanes, 2, kConvKTiles, 8, kConvKSplitTiles},
+    conv_p_ukernels_16<Vec>("cpu/avx2/conv2d_p_4x24"),
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/avx2/inner_product", "cpu/avx2/inner_product_transposed"},

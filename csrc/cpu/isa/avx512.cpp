@@ -17,6 +17,7 @@ constexpr const char* kIsaName = "avx512";
 
 #include "cpu/kernels/activation-inl.h"
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_p-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
@@ -46,6 +47,7 @@ constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
     {Vec::kLanes, 4, kConvKTiles, 10, kConvKSplitTiles},
+    conv_p_ukernels_32<Vec>("cpu/avx512/conv2d_p_8x48"),
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/avx512/inner_product", "cpu/avx512/inner_product_transposed"},

@@ -13,6 +13,7 @@ constexpr const char* kIsaName = "scalar";
 
 #include "cpu/kernels/activation-inl.h"
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_p-inl.h"
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
@@ -35,6 +36,7 @@ constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
     {Vec::kLanes, 2, kConvKTiles, 4, kConvKSplitTiles},
+    conv_p_ukernels_16<Vec>("cpu/scalar/conv2d_p_4x12"),
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/scalar/inner_product", "cpu/scalar/inner_product_transposed"},
