@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.libraries import LIBRARIES
 from bench.shapes import Layer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +34,7 @@ class Spec:
     """What runs: a library, and how its process is set up."""
 
     label: str
-    library: str  # "cnnext", "torch", "ref"
+    library: str  # a name in bench.libraries.LIBRARIES
     isa: str = ""  # CNNEXT_CPU_ISA
     algorithm: str = "auto"  # cnnext: auto, direct, packed
     malloc: str = "default"  # "kept": KEPT_PAGES
@@ -42,6 +43,15 @@ class Spec:
     def process_key(self) -> tuple[str, str, str]:
         """Contestants that differ in nothing else share a process."""
         return (self.library, self.isa, self.malloc)
+
+    def takes_part(self, layer: Layer, layout: str, which: str) -> bool:
+        """Does it run this? Algorithms are the convolution's, packed weights its forward's."""
+        entry = LIBRARIES[self.library]
+        if which not in entry.passes or layout not in entry.layouts:
+            return False
+        if layer.kind != "conv":
+            return self.algorithm == "auto"
+        return which == "fwd" or self.algorithm != "packed"
 
 
 class Process:

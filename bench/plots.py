@@ -1,4 +1,4 @@
-"""The run as pictures: a roofline, and bars of the ratios to a peer."""
+"""The run as pictures: a roofline, and bars of the ratios to the best peer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from bench.measure import Result
 from bench.peak import Limits
-from bench.report import case_key
 
 
 def available() -> bool:
@@ -18,11 +17,12 @@ def available() -> bool:
     return True
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure and its panels by row and column."""
     from matplotlib.figure import Figure  # not pyplot: no display is needed
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(rows, columns, sharey=True, squeeze=False)
 
 
 def _plain_numbers(*all_axes: Any) -> None:
@@ -38,7 +38,7 @@ def roofline(results: list[Result], limits: Limits | None, isa: str, path: Path)
     points = [result for result in results if result.layer.flops]
     if not points:
         return False
-    figure, axes = _figure(10, 6)
+    figure, [[axes]] = _figure(10, 6)
     intensity = [result.layer.flops / result.layer.bytes for result in points]
     labels = list(dict.fromkeys((r.contestant.spec.label, r.which) for r in points))
     markers = {"fwd": "o", "bwd_data": "s", "bwd_weights": "^"}
@@ -76,35 +76,45 @@ def roofline(results: list[Result], limits: Limits | None, isa: str, path: Path)
     return True
 
 
-def ratio_bars(results: list[Result], found: list[dict[str, Any]], path: Path) -> bool:
-    """For each case, how many times faster than the peers the first cnnext contestant is."""
-    if not found:
+def ratio_bars(best: list[dict[str, Any]], path: Path) -> bool:
+    """For each layer, how many times faster than the best peer the first cnnext contestant is.
+
+    A panel for each pass and layout; the colour says which peer was the best.
+    """
+    if not best:
         return False
-    first = found[0]["contestant"]
-    entries = [entry for entry in found if entry["contestant"] == first]
+    from matplotlib.patches import Patch
+
+    first = best[0]["contestant"]
+    entries = [entry for entry in best if entry["contestant"] == first]
     peers = list(dict.fromkeys(entry["peer"] for entry in entries))
-    cases = list(dict.fromkeys(case_key(r) for r in results if r.contestant.spec.label == first))
-    figure, axes = _figure(10, 1.5 + 0.22 * len(cases) * max(1, len(peers)))
-    thickness = 0.8 / len(peers)
-    for number, peer in enumerate(peers):
-        by_case = {
-            (e["kind"], e["name"], e["pass"], e["layout"]): e["ratio"] for e in entries if e["peer"] == peer
-        }
-        places = [
-            i + (number - (len(peers) - 1) / 2) * thickness for i, case in enumerate(cases) if case in by_case
-        ]
-        widths = [by_case[case] - 1 for case in cases if case in by_case]
-        bars = axes.barh(places, widths, left=1, height=thickness, label=f"to {peer}")
-        axes.bar_label(bars, labels=[f"{width + 1:.2f}" for width in widths], fontsize=6, padding=2)
-    axes.set_yticks(
-        range(len(cases)), [f"{name} {which} {layout}" for _, name, which, layout in cases], fontsize=7
+    layers = list(dict.fromkeys((entry["kind"], entry["name"]) for entry in entries))
+    passes = list(dict.fromkeys(entry["pass"] for entry in entries))
+    layouts = list(dict.fromkeys(entry["layout"] for entry in entries))
+    figure, panels = _figure(
+        3.5 * len(passes) + 2, (1.3 + 0.2 * len(layers)) * len(layouts), len(layouts), len(passes)
     )
-    axes.invert_yaxis()
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log", base=2)
-    _plain_numbers(axes.xaxis)
-    axes.margins(x=0.08, y=0.02)
-    axes.set_xlabel(f"times faster ({first})")
-    axes.legend(fontsize=8)
+    for row, layout in enumerate(layouts):
+        for column, which in enumerate(passes):
+            axes = panels[row][column]
+            for number, peer in enumerate(peers):
+                of_peer = [e for e in entries if (e["pass"], e["layout"], e["peer"]) == (which, layout, peer)]
+                bars = axes.barh(
+                    [layers.index((entry["kind"], entry["name"])) for entry in of_peer],
+                    [entry["ratio"] - 1 for entry in of_peer],
+                    left=1,
+                    color=f"C{number}",
+                )
+                axes.bar_label(bars, [f"{entry['ratio']:.2f}" for entry in of_peer], fontsize=6, padding=2)
+            axes.axvline(1, color="black", linewidth=0.8)
+            axes.set_xscale("log", base=2)
+            _plain_numbers(axes.xaxis)
+            axes.margins(x=0.12, y=0.02)
+            axes.set_title(f"{which} {layout}", fontsize=9)
+            axes.set_yticks(range(len(layers)), [name for _, name in layers], fontsize=7)
+    panels[0][0].invert_yaxis()  # all panels share it
+    figure.supxlabel(f"times faster than the best peer ({first})", fontsize=9)
+    colours = [Patch(color=f"C{number}", label=peer) for number, peer in enumerate(peers)]
+    figure.legend(handles=colours, title="best peer", loc="outside right upper", fontsize=8, title_fontsize=8)
     figure.savefig(path, dpi=130)
     return True

@@ -11,7 +11,8 @@ from typing import Any
 from bench.measure import Plan, Result
 from bench.peak import Limits
 
-SCHEMA = 1
+SCHEMA = 2  # 2: "best" and "geomeans"
+BEST = "best peer"
 
 
 def processor() -> str:
@@ -41,6 +42,11 @@ def case_key(result: Result) -> tuple[str, str, str, str]:
     return (result.layer.kind, result.layer.name, result.which, result.layout)
 
 
+def _entry_key(entry: dict[str, Any]) -> tuple[str, ...]:
+    """A ratio's case and cnnext contestant."""
+    return tuple(entry[name] for name in ("kind", "name", "pass", "layout", "contestant"))
+
+
 def ratios(results: list[Result]) -> list[dict[str, Any]]:
     """For each case, how many times faster than each peer at the same layout a cnnext contestant is."""
     found = []
@@ -64,6 +70,41 @@ def ratios(results: list[Result]) -> list[dict[str, Any]]:
     return found
 
 
+def best(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of these ratios, for each case and cnnext contestant the one to the fastest peer."""
+    least: dict[tuple[str, ...], dict[str, Any]] = {}
+    for entry in found:
+        key = _entry_key(entry)
+        if key not in least or entry["ratio"] < least[key]["ratio"]:
+            least[key] = entry
+    return list(least.values())
+
+
+def geomeans(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Over the layers of a kind: geometric mean and least ratio to each peer and to each layer's best."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for entry in [*found, *({**entry, "peer": BEST} for entry in best(found))]:
+        key = tuple(entry[name] for name in ("kind", "contestant", "peer", "pass", "layout"))
+        groups.setdefault(key, []).append(entry)
+    means = []
+    for (kind, contestant, peer, which, layout), entries in groups.items():
+        worst = min(entries, key=lambda entry: entry["ratio"])
+        means.append(
+            {
+                "kind": kind,
+                "contestant": contestant,
+                "peer": peer,
+                "pass": which,
+                "layout": layout,
+                "layers": len(entries),
+                "geomean": math.exp(sum(math.log(entry["ratio"]) for entry in entries) / len(entries)),
+                "least": worst["ratio"],
+                "least_at": worst["name"],
+            }
+        )
+    return means
+
+
 def percent_of_peak(result: Result, limits: Limits | None, default_isa: str) -> float | None:
     """Of the FMA peak of the instruction set that ran, measured in the same run; convolutions only."""
     peak = limits.gflops(result.contestant.spec.isa or default_isa) if limits else 0.0
@@ -84,6 +125,7 @@ def as_json(
         row = result.as_dict()
         row["percent_of_peak"] = percent_of_peak(result, limits, isa)
         rows.append(row)
+    found = ratios(results)
     return {
         "schema": SCHEMA,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -92,19 +134,18 @@ def as_json(
         "settings": {**settings, "blocks": plan.blocks, "repeats": plan.repeats, "rest_ms": plan.rest_ms},
         "limits": limits.as_dict() if limits else None,
         "results": rows,
-        "ratios": ratios(results),
+        "ratios": found,
+        "best": best(found),
+        "geomeans": geomeans(found),
     }
 
 
-# ---- the table ----
-def _cells(
-    result: Result, mine: dict[tuple[str, str, str, str], list[Result]], limits: Limits | None, isa: str
-) -> list[str]:
-    percent = percent_of_peak(result, limits, isa)
-    against = ""
-    if result.contestant.spec.library != "cnnext" and case_key(result) in mine:
-        ours = mine[case_key(result)][0]  # the first cnnext contestant of the case
-        against = f"{result.median_ms / ours.median_ms:.2f}x"
+# ---- the tables ----
+HEADINGS = ["layer", "pass", "layout", "contestant", "ms", "GFLOP/s", "% peak", "GB/s", "cnnext is", "kernel"]
+_NUMERIC = {"ms", "GFLOP/s", "% peak", "GB/s", "cnnext is"}
+
+
+def _cells(result: Result, against: str, percent: float | None) -> list[str]:
     return [
         result.layer.name,
         result.which,
@@ -119,52 +160,64 @@ def _cells(
     ]
 
 
-HEADINGS = ["layer", "pass", "layout", "contestant", "ms", "GFLOP/s", "% peak", "GB/s", "cnnext is", "kernel"]
-_NUMERIC = {"ms", "GFLOP/s", "% peak", "GB/s", "cnnext is"}
+def _aligned(rows: list[list[str]], numeric: set[str]) -> list[str]:
+    """Columns under the headings of the first row, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if heading in numeric else cell.ljust(width)
+            for cell, width, heading in zip(row, widths, rows[0], strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def table(results: list[Result], limits: Limits | None, isa: str) -> str:
     """One row a measurement; rows of one case stand together, cnnext's first."""
-    mine: dict[tuple[str, str, str, str], list[Result]] = {}
+    found = ratios(results)
+    closest = {_entry_key(entry): entry["peer"] for entry in best(found)}
+    first = {(*_entry_key(entry)[:4], entry["peer"]): entry for entry in reversed(found)}
+    several = len({entry["peer"] for entry in found}) > 1
+    rows = [HEADINGS]
     for result in results:
-        if result.contestant.spec.library == "cnnext":
-            mine.setdefault(case_key(result), []).append(result)
-    rows = [HEADINGS] + [_cells(result, mine, limits, isa) for result in results]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-
-    def line(row: list[str]) -> str:
-        cells = [
-            cell.rjust(width) if heading in _NUMERIC else cell.ljust(width)
-            for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
-        ]
-        return "  ".join(cells).rstrip()
-
-    lines = [line(rows[0]), "  ".join("-" * width for width in widths)]
-    previous = None
-    for result, row in zip(results, rows[1:], strict=True):
+        against = ""
+        entry = first.get((*case_key(result), result.contestant.spec.label))
+        if entry is not None:
+            is_best = several and closest[_entry_key(entry)] == entry["peer"]
+            against = f"{'best peer: ' if is_best else ''}{entry['ratio']:.2f}x"
+        rows.append(_cells(result, against, percent_of_peak(result, limits, isa)))
+    aligned = _aligned(rows, _NUMERIC)
+    lines, previous = aligned[:2], None
+    for result, line in zip(results, aligned[2:], strict=True):
         if previous is not None and case_key(result)[:2] != previous:
             lines.append("")
         previous = case_key(result)[:2]
-        lines.append(line(row))
+        lines.append(line)
     return "\n".join(lines)
 
 
-def summary(found: list[dict[str, Any]]) -> str:
-    """Geometric mean and worst case of the ratios, for each contestant, peer, pass and layout."""
-    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
-    for entry in found:
-        groups.setdefault((entry["contestant"], entry["peer"], entry["pass"], entry["layout"]), []).append(
-            entry
-        )
-    lines = []
-    for (contestant, peer, which, layout), entries in groups.items():
-        mean = math.exp(sum(math.log(entry["ratio"]) for entry in entries) / len(entries))
-        worst = min(entries, key=lambda entry: entry["ratio"])
-        lines.append(
-            f"{contestant} against {peer}, {which} {layout}: {mean:.2f}x in the geometric mean of "
-            f"{len(entries)}, least {worst['ratio']:.2f}x at {worst['name']}"
-        )
-    return "\n".join(lines)
+def summary(means: list[dict[str, Any]]) -> str:
+    """The geometric means: a row for each kind, contestant and peer, a column for each pass and layout."""
+    if not means:
+        return ""
+    columns = list(dict.fromkeys((entry["pass"], entry["layout"]) for entry in means))
+    lines: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Any]]] = {}
+    several = len({entry["peer"] for entry in means} - {BEST}) > 1
+    for entry in means:
+        if several or entry["peer"] != BEST:
+            key = (entry["kind"], entry["contestant"], entry["peer"])
+            lines.setdefault(key, {})[entry["pass"], entry["layout"]] = entry
+    headings = ["kind", "contestant", "against", "layers", *(f"{a} {b}" for a, b in columns)]
+    rows = [headings]
+    for key in sorted(lines, key=lambda key: key[:2]):
+        entries = lines[key]
+        cells = [entries.get(column) for column in columns]
+        values = [f"{cell['geomean']:.2f} ({cell['least']:.2f})" if cell else "" for cell in cells]
+        rows.append([*key, str(max(entry["layers"] for entry in entries.values())), *values])
+    return "\n".join(
+        ["times faster, geometric mean over the layers (least):", *_aligned(rows, set(headings[3:]))]
+    )
 
 
 def limits_line(limits: Limits | None, isa: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import measure, report, shapes  # noqa: E402
+from bench import libraries, measure, report, shapes  # noqa: E402
 from bench.run import main  # noqa: E402
 
 TINY = """
@@ -64,7 +64,7 @@ def test_end_to_end(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert conv[0]["P"] == 3
     assert conv[0]["Q"] == 4
     assert conv[0]["flops"] == 2 * 2 * 6 * 3 * 4 * 2 * 3 * 2
-    assert found["ratios"] == []
+    assert found["ratios"] == found["best"] == found["geomeans"] == []
     table = capsys.readouterr().out
     assert "GFLOP/s" in table
     assert "limits measured in this run" in table
@@ -84,6 +84,78 @@ def test_beside_torch(tiny: Path, tmp_path: Path) -> None:
     assert {row["N"] for row in found["results"]} == {3}
     assert len(found["ratios"]) == 2 * 2 * (3 + 2 + 2)
     assert all(entry["ratio"] > 0 for entry in found["ratios"])
+    assert len(found["best"]) == 2 * (3 + 2 + 2)  # of the two mallocs
+    assert {entry["peer"] for entry in found["geomeans"]} == {"torch", "torch kept", report.BEST}
+    if importlib.util.find_spec("matplotlib"):
+        assert (out / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("peer", [name for name in libraries.PEERS if name != "torch"])
+def test_beside_other_peers(
+    peer: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = libraries.LIBRARIES[peer]
+    if missing := entry.missing():
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    with tiny.open("a") as file:  # dilated, with other sizes along each axis; a padded average
+        file.write("conv d C=3 H=9 W=8 K=5 R=3 S=2 stride=1,2 dilation=2,1 padding=2,1\n")
+        file.write("avg_pool b C=3 H=6 W=7 R=3 S=2 stride=2,1 padding=1\n")
+    assert main(quick("--shapes", tiny, "--out", tmp_path, "--peers", peer, "--no-peak", "--no-plots")) == 0
+    found = json.loads((tmp_path / "bench.json").read_text())
+    rows = [row for row in found["results"] if row["contestant"] == peer]
+    cases = {(row["kind"], row["name"], row["pass"], row["layout"]) for row in rows}
+    assert cases == {
+        (layer.kind, layer.name, which, layout)
+        for layer in shapes.read_file(tiny)
+        for which in layer.passes
+        if which in entry.passes
+        for layout in entry.layouts
+    }
+    assert all(0 <= row["error"] < measure.TOLERANCE for row in rows)
+    packed = {row["name"] for row in found["results"] if row["contestant"] == "cnnext packed"}
+    assert packed == ({"c", "d"} if peer in libraries.PREPACKING else set())
+    assert {(e["kind"], e["name"], e["pass"], e["layout"]) for e in found["best"]} == cases
+    table = capsys.readouterr().out
+    assert "geometric mean over the layers" in table
+    assert "cnnext" in table
+
+
+def test_a_peer_that_is_not_installed_is_left_out(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, package in (("openvino", "no_such_package"), ("jax", "nor_this")):
+        monkeypatch.setitem(libraries.LIBRARIES, name, libraries.Entry("x:X", (package,)))
+    assert main(quick("--shapes", tiny, "--out", tmp_path, "--peers", "openvino,jax", "--no-peak")) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert said == [
+        "openvino is left out: no_such_package is not installed (pip install no_such_package)",
+        "jax is left out: nor_this is not installed (pip install nor_this)",
+    ]
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert {row["contestant"] for row in found["results"]} == {"cnnext"}
+
+
+def test_the_best_peer_and_the_means() -> None:
+    def ratio(name: str, contestant: str, peer: str, value: float) -> dict[str, object]:
+        case = {"kind": "conv", "name": name, "pass": "fwd", "layout": "nchw"}
+        return {**case, "contestant": contestant, "peer": peer, "ratio": value}
+
+    found = [
+        ratio("a", "cnnext", "one", 4.0),
+        ratio("a", "cnnext", "two", 2.0),
+        ratio("b", "cnnext", "one", 0.5),
+        ratio("b", "cnnext", "two", 8.0),
+        ratio("b", "cnnext packed", "one", 1.0),
+    ]
+    assert report.best(found) == [found[1], found[2], found[4]]
+    means = {(e["contestant"], e["peer"]): e for e in report.geomeans(found)}
+    assert means["cnnext", "one"]["geomean"] == pytest.approx(2**0.5)
+    assert means["cnnext", "two"]["geomean"] == pytest.approx(4)
+    assert means["cnnext", report.BEST]["geomean"] == pytest.approx(1)
+    assert (means["cnnext", report.BEST]["least"], means["cnnext", report.BEST]["least_at"]) == (0.5, "b")
+    assert (means["cnnext", "one"]["layers"], means["cnnext packed", "one"]["layers"]) == (2, 1)
+    lines = [line.split() for line in report.summary(list(means.values())).splitlines()]
+    assert ["conv", "cnnext", "best", "peer", "2", "1.00", "(0.50)"] in lines
 
 
 def test_as_a_script(tmp_path: Path) -> None:
@@ -105,7 +177,11 @@ def test_as_a_script(tmp_path: Path) -> None:
         (["--layouts", "nchw,hwcn"], "--layouts has 'hwcn'"),
         (["--layouts", ""], "must not be empty"),
         (["--algorithms", "fast"], "--algorithms has 'fast'; it must be of auto, direct, packed"),
-        (["--peers", "mxnet"], "--peers has 'mxnet'"),
+        (
+            ["--peers", "mxnet"],
+            "--peers has 'mxnet'; it must be of torch, jax, onnxruntime, openvino, or all",
+        ),
+        (["--peers", ","], "--peers is empty"),
         (["--malloc", "mine"], "--malloc has 'mine'"),
         (["--filter", "no_such_layer"], "no layer is left"),
         (["--rest-ms", "-1"], "--rest-ms is -1"),
@@ -115,8 +191,6 @@ def test_as_a_script(tmp_path: Path) -> None:
 def test_wrong_arguments(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "--malloc" in arguments and importlib.util.find_spec("torch") is None:
-        arguments = [*arguments, "--peers", "none"]
     assert main(["--shapes", "lenet", "--no-peak", "--out", str(tmp_path), *arguments]) != 0
     assert message in capsys.readouterr().err
 

@@ -1,0 +1,68 @@
+"""What can take part: each library's name, what it needs, and which layers it runs.
+
+The driver reads this table; only a worker process imports a library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench.shapes import Layer
+
+Array = Any
+Call = Callable[[], Any]
+Operands = dict[str, Any]  # "x", "grad" and a convolution's "w", as array() made them; "nhwc": bool
+
+
+class Library(Protocol):
+    """What a contestant provides; made with the number of threads."""
+
+    def describe(self) -> dict[str, Any]: ...
+    def array(self, values: np.ndarray, layout: str) -> Array:
+        """Logical (N,C,H,W) values in the library's own kind of array and in the layout's memory order."""
+
+    def call(self, layer: Layer, operands: Operands, which: str, algorithm: str) -> Call:
+        """What is timed: it returns when the result is there. Preparations come before it."""
+
+    def results(self, layer: Layer, which: str, returned: Any) -> dict[str, np.ndarray]:
+        """ "result", logically (N,C,H,W), and a max-pool's "indices" within the plane where it has them."""
+
+    def kernel(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Where a library's class lies, the packages it imports, and what it runs."""
+
+    factory: str  # module:class
+    packages: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ("fwd", "bwd_data", "bwd_weights")
+    layouts: tuple[str, ...] = ("nchw", "nhwc")
+
+    def missing(self) -> list[str]:
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+
+LIBRARIES = {
+    "cnnext": Entry("ours:Cnnext"),
+    "ref": Entry("ours:Reference"),
+    "torch": Entry("torch_:Torch", ("torch",)),
+    "jax": Entry("jax_:Jax", ("jax",)),
+    "onnxruntime": Entry("onnxruntime_:OnnxRuntime", ("onnxruntime", "onnx"), ("fwd",), ("nchw",)),
+    "openvino": Entry("openvino_:OpenVino", ("openvino",), ("fwd",), ("nchw",)),
+}
+PEERS = tuple(name for name in LIBRARIES if name not in ("cnnext", "ref"))
+PREPACKING = ("onnxruntime", "openvino")  # the weights are constants of the model
+
+
+def make(name: str, threads: int) -> Library:
+    """The library, imported into this process."""
+    module, _, cls = LIBRARIES[name].factory.partition(":")
+    library: Library = getattr(importlib.import_module(f"bench.libraries.{module}"), cls)(threads)
+    return library
