@@ -76,7 +76,7 @@ def write(
 
 
 def run(args: argparse.Namespace) -> None:
-    specs, layers = specs_from(args), layers_from(args)
+    layers = layers_from(args)
     passes, layouts = choices(args.passes, "passes", PASSES), choices(args.layouts, "layouts", LAYOUTS)
     if not passes or not layouts:
         raise UsageError("--passes and --layouts must not be empty")
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / f"bench-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is there and is not a folder")
+    specs = specs_from(args)
     plan = Plan(args.blocks, args.repeats, args.rest_ms)
     if os.getloadavg()[0] > 0.5:
         print(
