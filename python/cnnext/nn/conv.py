@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..functional._common import as_tensor, records
 from ._checks import conv_padding, factory, pair, positive, zeros_mode
 from .init import default_
 from .module import Module, Parameter
+from .packed import KeptWeight
 
 
 class _Conv(Module):
@@ -72,6 +74,11 @@ class Conv2d(_Conv):
     """A convolution with weight (out, in / groups, R, S) and bias (torch.nn.Conv2d).
 
     padding: an int, (ph, pw), ((top, bottom), (left, right)), "same" or "valid"; padding_mode: "zeros" only.
+
+    Without gradients (no_grad(), or nothing requires them), from the second call with inputs of one shape and
+    memory format on, it keeps its weight packed for the kernels, beside the weight: the same bits, sooner.
+    Any change of the weight is noticed. While somebody holds its array (weight.data or a view of it, a
+    state_dict()) nothing is kept, because a change of that could not be.
     """
 
     def __init__(
@@ -102,10 +109,17 @@ class Conv2d(_Conv):
             device,
             dtype,
         )
+        self._kept = KeptWeight()
 
     def forward(self, x: Any) -> Any:
         """(N, in, H, W) or (in, H, W) to (N, out, P, Q) or (out, P, Q)."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        x, weight = as_tensor(x), self.weight
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        if records(x, weight, self.bias):
+            self._kept.clear()
+        else:
+            weight = self._kept.get(x, weight, *geometry) or weight
+        return F.conv2d(x, weight, self.bias, *geometry)
 
 
 class ConvTranspose2d(_Conv):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,14 +11,39 @@ import numpy as np
 from ..tape import Variable
 from ..tensor import Tensor, as_array, check_device, parse_dtype
 
+_array = Variable.data  # the slot that Parameter.data hides
+_moments = itertools.count()
+
 
 class Parameter(Tensor):
     """A tensor that a Module registers as one of its parameters when it is assigned to an attribute."""
 
-    __slots__ = ()
+    __slots__ = ("_given",)
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data, requires_grad)
+
+    @property
+    def data(self) -> Any:
+        """The array. Whoever has it may write to it, so that giving it away counts as a change (state())."""
+        self._given = next(_moments)
+        return _array.__get__(self)
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        self._given = next(_moments)
+        _array.__set__(self, array)
+
+    def own_array(self) -> Any:
+        """The array, for those who neither keep nor change it."""
+        return _array.__get__(self)
+
+    def state(self) -> tuple[int, int]:
+        """As long as it stays the same, this is the same Parameter with the same values.
+
+        Provided that nobody held its array before: what they do with it cannot be seen.
+        """
+        return self._given, self._version.count
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
