@@ -46,9 +46,10 @@ class KeptWeight:
 
     def get(self, x: Tensor, weight: Any, *geometry: Any) -> ops.PackedWeight | None:
         """The packed weight for this call of ops.conv2d, or None: the weight itself is to be used."""
-        if not isinstance(weight, Parameter) or x.ndim != 4 or x.dtype != np.float32:
+        if not isinstance(weight, Parameter):
             return None
-        call = (x.shape, x.is_contiguous("channels_last") and not x.is_contiguous(), geometry)
+        image = x.data
+        call = (image.shape, image.strides, image.dtype, geometry)
         state = weight.state()
         kept = self._kept
         if kept is not None and kept[1] != state:
@@ -58,17 +59,20 @@ class KeptWeight:
         self._noted = call
         if kept is not None and kept[0] == call:
             return kept[2]
-        return self._pack(call, state, weight) if again and call != self._useless else None
+        return self._pack(call, state, x, weight) if again and call != self._useless else None
 
-    def _pack(self, call: Any, state: Any, weight: Parameter) -> ops.PackedWeight | None:
+    def _pack(self, call: Any, state: Any, x: Tensor, weight: Parameter) -> ops.PackedWeight | None:
         array = weight.own_array()
-        if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.base is not None:
+        if not isinstance(array, np.ndarray) or not array.flags.owndata:
+            return None
+        if x.ndim != 4 or x.dtype != np.float32 or array.dtype != np.float32:
             return None
         nbytes = array.nbytes
         del array
         if _references(weight) != _OWN:
             return None
-        shape, channels_last, geometry = call
+        shape, *_, geometry = call
+        channels_last = x.is_contiguous("channels_last") and not x.is_contiguous()
         try:
             packed = ops.pack_weight(
                 weight.own_array(), *geometry, input_shape=shape, channels_last=channels_last
