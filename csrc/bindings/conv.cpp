@@ -4,9 +4,6 @@
 #include "params.h"
 
 namespace bindings {
-namespace {
-
-PyTypeObject* packed_type = nullptr;
 
 cnnext_conv2d_params conv_params(PyObject* stride, PyObject* padding, PyObject* dilation, PyObject* groups) {
   cnnext_conv2d_params params = CNNEXT_CONV2D_PARAMS_INIT;
@@ -16,6 +13,10 @@ cnnext_conv2d_params conv_params(PyObject* stride, PyObject* padding, PyObject* 
   params.groups = parse_int(groups, "groups");
   return params;
 }
+
+namespace {
+
+PyTypeObject* packed_type = nullptr;
 
 // x, weight, bias, stride, padding, dilation, groups, activation, residual, algorithm, out
 py::object conv2d(Args args) {

@@ -12,4 +12,5 @@ PYBIND11_MODULE(_C, m) {
   bindings::add_norm(m);
   bindings::add_optim(m);
   bindings::add_info(m);
+  bindings::add_plan(m);
 }

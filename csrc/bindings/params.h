@@ -24,4 +24,9 @@ int32_t parse_reduction(PyObject* object);
 int32_t parse_backend(PyObject* object);
 int32_t parse_dtype(PyObject* object);
 
+// The parameters of whole families (conv.cpp, pool.cpp).
+cnnext_conv2d_params conv_params(PyObject* stride, PyObject* padding, PyObject* dilation, PyObject* groups);
+// kernel_size, stride, padding, dilation, ceil_mode
+cnnext_pool2d_params max_pool_params(Args kernel_to_ceil, PyObject* indices, const char* indices_name);
+
 }  // namespace bindings

@@ -24,6 +24,8 @@ cnnext_pool2d_params pool_params(PyObject* kernel_size, PyObject* stride, PyObje
   return params;
 }
 
+}  // namespace
+
 cnnext_pool2d_params max_pool_params(Args kernel_to_ceil, PyObject* indices, const char* indices_name) {
   cnnext_pool2d_params params = pool_params(kernel_to_ceil[0], kernel_to_ceil[1], kernel_to_ceil[2]);
   parse_pair(kernel_to_ceil[3], "dilation", params.dilation);
@@ -31,6 +33,8 @@ cnnext_pool2d_params max_pool_params(Args kernel_to_ceil, PyObject* indices, con
   params.index_kind = parse_index_kind(indices, indices_name);
   return params;
 }
+
+namespace {
 
 cnnext_pool2d_params avg_pool_params(Args kernel_to_divisor, PyObject* dilation) {
   cnnext_pool2d_params params = pool_params(kernel_to_divisor[0], kernel_to_divisor[1], kernel_to_divisor[2]);

@@ -1,6 +1,7 @@
 #include "core/call.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "core/state.h"
@@ -120,8 +121,12 @@ bool describe_output(Tensor* out, const char* name, int32_t dtype, int ndim, con
 }
 
 Call::Call(const cnnext_context* context) : exec_(context) {
-  if (context && context->size < sizeof(cnnext_context)) {
-    fail_value("context's size is ", context->size, "; this library needs at least ", sizeof(cnnext_context));
+  if (context && context->size < offsetof(cnnext_context, plan)) {  // the first version's size
+    fail_value("context's size is ", context->size, "; this library needs at least ",
+               offsetof(cnnext_context, plan));
+  }
+  if (exec_.planning() && context->plan->size < sizeof(cnnext_plan)) {
+    fail_value("plan's size is ", context->plan->size, "; this library needs at least ", sizeof(cnnext_plan));
   }
   if (context && (context->backend < CNNEXT_BACKEND_AUTO || context->backend > CNNEXT_BACKEND_CUDA)) {
     fail_value("context's backend is ", context->backend,
@@ -134,6 +139,7 @@ Call::~Call() = default;
 namespace {
 
 void copy_now(Exec& exec, const Tensor& src, const Tensor& dst) {
+  if (exec.planning()) return;  // a copy takes no scratch
   CopyDesc desc{src, dst};
   const OpTable* cpu = cpu_table();
   if (cpu && cpu->copy && cpu->copy(desc, exec) == Ran::kDone) return;
@@ -232,8 +238,20 @@ Call::Candidates Call::candidates() const {
 }
 
 void Call::finish(const OpTable* table, const char* op_name) {
+  if (exec_.planning()) return exec_.write_plan();
   for (int i = 0; i < staged_; ++i) copy_now(exec_, staged_from_[i], staged_to_[i]);
   record_last_call(table->backend, op_name, exec_);
+}
+
+// The drivers that leave out what they do with data outside of tasks.
+void Call::check_can_plan(const char* op_name) const {
+  static const char* const planned[] = {"conv2d_forward", "conv2d_backward_data", "conv2d_backward_weights",
+                                        "max_pool2d_forward", "max_pool2d_backward"};
+  if (exec_.backend() == CNNEXT_BACKEND_CUDA) fail_not_implemented("the cuda backend makes no plans");
+  for (const char* name : planned) {
+    if (!std::strcmp(name, op_name)) return;
+  }
+  fail_not_implemented(op_name, " makes no plans; convolutions, linear and max-pool do");
 }
 
 void Call::fail_unsupported(const char* op_name) const {

@@ -48,6 +48,7 @@ class Call {
   // Runs the op on the backend that context and device ask for, then writes staged outputs back.
   template <class Desc>
   void run(Ran (*OpTable::*op)(const Desc&, Exec&), const char* op_name, const Desc& desc) {
+    if (exec_.planning()) check_can_plan(op_name);
     for (const OpTable* table : candidates()) {
       if (!table || !(table->*op)) continue;
       if ((table->*op)(desc, exec_) == Ran::kDone) {
@@ -66,6 +67,7 @@ class Call {
   };
   Candidates candidates() const;
   void finish(const OpTable* table, const char* op_name);
+  void check_can_plan(const char* op_name) const;
   [[noreturn]] void fail_unsupported(const char* op_name) const;
   Tensor stage(const Tensor& out, const Tensor& shape_like);
 

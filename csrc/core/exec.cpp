@@ -1,5 +1,10 @@
 #include "core/exec.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
 #include <new>
 
 #include "core/memory.h"
@@ -9,6 +14,16 @@ namespace cnnext {
 namespace {
 
 constexpr size_t kAlign = 64;
+constexpr size_t kReserveBytes = 1 << 16;  // a plan's larger blocks are address space alone
+
+void* reserve(size_t bytes) {
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+#if defined(MAP_NORESERVE)
+  flags |= MAP_NORESERVE;
+#endif
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
 
 struct ModedTask {
   cnnext_task task;
@@ -25,7 +40,8 @@ void run_moded(void* arg, int64_t i) {
 
 Exec::Exec(const cnnext_context* context) : context_(CNNEXT_CONTEXT_INIT) {
   if (!context) return;
-  context_ = *context;
+  std::memcpy(&context_, context, std::min(context->size, sizeof(context_)));
+  context_.size = sizeof(context_);
   if (context_.workspace) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(context_.workspace);
     const size_t skip = (kAlign - begin % kAlign) % kAlign;
@@ -39,6 +55,7 @@ Exec::Exec(const cnnext_context* context) : context_(CNNEXT_CONTEXT_INIT) {
 Exec::~Exec() {
   while (blocks_) {
     Block* next = blocks_->next;
+    if (blocks_->reserved) munmap(blocks_->reserved, blocks_->bytes);
     pool_free(blocks_);
     blocks_ = next;
   }
@@ -54,13 +71,29 @@ void* Exec::scratch(size_t bytes) {
     workspace_left_ -= rounded;
     return result;
   }
-  // The block's first cache line links it to the others.
-  if (rounded + kAlign < rounded) throw std::bad_alloc();
-  Block* block = static_cast<Block*>(pool_alloc(rounded + kAlign));
+  return allocate(rounded);
+}
+
+// The first cache line of a block links it to the others.
+void* Exec::allocate(size_t bytes) {
+  if (bytes + kAlign < bytes) throw std::bad_alloc();
+  const bool apart = planning() && bytes >= kReserveBytes;
+  Block* block = static_cast<Block*>(pool_alloc(apart ? kAlign : bytes + kAlign));
   if (!block) throw std::bad_alloc();
-  block->next = blocks_;
+  *block = {blocks_, nullptr, bytes};
   blocks_ = block;
-  return reinterpret_cast<char*>(block) + kAlign;
+  if (!apart) return reinterpret_cast<char*>(block) + kAlign;
+  block->reserved = reserve(bytes);
+  if (!block->reserved) throw std::bad_alloc();
+  return block->reserved;
+}
+
+void Exec::write_plan() const {
+  const cnnext_plan plan = {sizeof(cnnext_plan), kernel_, scratch_bytes_,
+                            packed_bytes_,       tasks_,  num_threads()};
+  const size_t size = context_.plan->size;
+  std::memcpy(context_.plan, &plan, std::min(size, sizeof(plan)));
+  context_.plan->size = size;
 }
 
 int Exec::num_threads() const {
@@ -70,6 +103,8 @@ int Exec::num_threads() const {
 
 void Exec::run(int64_t count, cnnext_task task, void* arg) {
   if (count <= 0) return;
+  shares(count);
+  if (planning()) return;
   if (count == 1) {
     FloatModeScope modes;
     task(arg, 0);

@@ -33,6 +33,18 @@ class Exec {
   }
   size_t scratch_bytes() const { return scratch_bytes_; }
 
+  // Whether the call only decides (cnnext_context's plan): parallel_for then runs no task, large scratch
+  // costs no memory as long as nobody writes it, and what a driver does with data outside of tasks it leaves
+  // out.
+  bool planning() const { return context_.plan != nullptr; }
+  // For the plan: how many tasks strands share (parallel_for counts its own), and the size of weights that
+  // were brought into the kernels' order for this call.
+  void shares(int64_t tasks) {
+    if (tasks > tasks_) tasks_ = tasks;
+  }
+  void packs(int64_t floats) { packed_bytes_ = static_cast<size_t>(floats) * sizeof(float); }
+  void write_plan() const;
+
   // How many threads would run; for choosing nothing that reaches a result.
   int num_threads() const;
   int32_t backend() const { return context_.backend; }
@@ -44,15 +56,19 @@ class Exec {
 
  private:
   void run(int64_t count, cnnext_task task, void* arg);
+  void* allocate(size_t bytes);
 
   struct Block {
     Block* next;
+    void* reserved;  // a mapping apart, or nullptr: the memory is behind the block
+    size_t bytes;    // of the mapping
   };
   cnnext_context context_;
   Block* blocks_ = nullptr;
   char* workspace_ = nullptr;
   size_t workspace_left_ = 0;
-  size_t scratch_bytes_ = 0;
+  size_t scratch_bytes_ = 0, packed_bytes_ = 0;
+  int64_t tasks_ = 0;
   const char* kernel_ = "";
 };
 

@@ -110,12 +110,17 @@ class ChannelsDriver {
   void set_weights(Exec& exec) {
     const int64_t padded = ceil_div(channels_, kStripLanes) * kStripLanes;
     float* taps = exec.scratch_array<float>(p_.num_taps * padded);
-    table_.conv_weights.transpose_padded(channels_, p_.num_taps, p_.weight, p_.group_stride, taps, padded);
+    exec.packs(p_.num_taps * padded);
+    if (!exec.planning()) {
+      table_.conv_weights.transpose_padded(channels_, p_.num_taps, p_.weight, p_.group_stride, taps, padded);
+    }
     weight_ = taps;
     if (p_.bias) {
       float* bias = exec.scratch_array<float>(padded);
-      std::copy(p_.bias, p_.bias + channels_, bias);
-      std::fill(bias + channels_, bias + padded, 0.f);
+      if (!exec.planning()) {
+        std::copy(p_.bias, p_.bias + channels_, bias);
+        std::fill(bias + channels_, bias + padded, 0.f);
+      }
       bias_ = bias;
     }
     std::vector<int64_t> tap_at(static_cast<size_t>(p_.num_taps));  // which tap of the filter has a place

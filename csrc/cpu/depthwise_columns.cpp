@@ -27,8 +27,8 @@ class ColumnsDriver {
   ColumnsDriver(const ConvProblem& problem, Exec& exec)
       : p_(problem),
         kernels_(ukernels().depthwise),
-        phases_(
-            depthwise_phases(problem, kernels_.finite(problem.weight, problem.groups * problem.num_taps))) {
+        phases_(depthwise_phases(
+            problem, exec.planning() || kernels_.finite(problem.weight, problem.groups * problem.num_taps))) {
     for (const DepthwisePhase& phase : phases_) {
       rows_ = std::max(rows_, phase.phase->rows);
       cols_ = std::max(cols_, phase.phase->cols);

@@ -91,6 +91,7 @@ class ChannelsWeights : public WeightsDriver {
   void run(float* w, Exec& exec) const {
     parallel_strands(exec, slices_ * lane_blocks_, strip_x_floats() + strip_dy_floats(),
                      [&](int64_t i, float* scratch) { task(i, scratch); });
+    if (exec.planning()) return;
     const int64_t n = p_.num_taps * padded_;
     movers_.add(n, slices_ - 1, parts_ + n, n, parts_);
     movers_.transpose(p_.num_taps, channels_, parts_, padded_, w, p_.num_taps);
@@ -202,6 +203,7 @@ class ColumnsWeights : public WeightsDriver {
     const int64_t strip_floats = ceil_div(((band_ - 1) * p_.step_h + reach_h_) * strip_.row_floats, 16) * 16;
     parallel_strands(exec, slices_ * p_.groups, strip_floats + p_.num_taps * kernels_.lanes,
                      [&](int64_t i, float* scratch) { task(i, scratch, scratch + strip_floats); });
+    if (exec.planning()) return;
     const int64_t n = p_.groups * p_.num_taps;
     ukernels().conv_weights.add(n, slices_ - 1, parts_ + n, n, parts_);
     std::memcpy(w, parts_, static_cast<size_t>(n) * sizeof(float));

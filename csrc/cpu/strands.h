@@ -14,6 +14,7 @@ namespace cnnext {
 template <class Task>
 void parallel_strands(Exec& exec, int64_t tasks, int64_t floats, const Task& task) {
   if (tasks <= 0) return;
+  exec.shares(tasks);
   const int64_t strands = std::min<int64_t>(tasks, std::max(exec.num_threads(), 1));
   const int64_t step = (floats + 15) / 16 * 16;
   float* const scratch = step ? exec.scratch_array<float>(strands * step) : nullptr;

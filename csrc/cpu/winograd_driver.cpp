@@ -21,6 +21,7 @@ class Strands {
   template <class Task>
   void run(int64_t tasks, const Task& task) {
     std::atomic<int64_t> next{0};
+    exec_.shares(tasks);
     exec_.parallel_for(std::min(count_, tasks), [&](int64_t strand) {
       float* const mine = scratch_ + strand * step_;
       for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < tasks;
@@ -110,6 +111,7 @@ bool Driver::by_group(Exec& exec) const {
   const float* filters = kept_;
   if (!filters) {
     float* const made = exec.scratch_array<float>(p_.groups * group_filters());
+    exec.packs(p_.groups * group_filters());
     if (!all_filters(made, strands)) return false;
     filters = made;
   }

@@ -316,3 +316,36 @@ def op_names() -> list[str]: ...
 def op_supported(backend: str, op: str, dtype: str, /) -> bool: ...
 def get_backend() -> str: ...
 def set_backend(backend: str, /) -> None: ...
+
+# ---- plans
+
+def plan_conv(
+    op: str,
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    groups: int,
+    output_padding: _Pair,
+    bias: bool,
+    activation: str | None,
+    algorithm: str,
+    channels_last: bool,
+    dtype: str,
+    /,
+) -> dict[str, Any]: ...
+def plan_max_pool(
+    backward: bool,
+    x_shape: Sequence[int],
+    kernel_size: _Pair,
+    stride: _Pair | None,
+    padding: _Padding,
+    dilation: _Pair,
+    ceil_mode: bool,
+    return_indices: bool,
+    indices: str,
+    channels_last: bool,
+    dtype: str,
+    /,
+) -> dict[str, Any]: ...

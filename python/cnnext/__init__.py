@@ -41,6 +41,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .explain import Explanation, explain
 from .grad_mode import enable_grad, is_grad_enabled, no_grad
 from .info import info
 from .random import manual_seed
@@ -65,6 +66,7 @@ _MODULES = ("data", "functional", "interop", "models", "nn", "optim", "train", "
 _FROM = {"save": "serialization", "load": "serialization"}
 
 __all__ = [
+    "Explanation",
     "Tensor",
     "__version__",
     "arange",
@@ -73,6 +75,7 @@ __all__ = [
     "contiguous_format",
     "empty_cache",
     "enable_grad",
+    "explain",
     "float16",
     "float32",
     "float64",

@@ -215,6 +215,36 @@ static void packed_weights(void) {
   cnnext_packed_weight_free(NULL);
 }
 
+/* A plan for memory that nobody has. */
+static float* nowhere(int i) { return (float*)((uintptr_t)i << 56); }
+
+static void plans(void) {
+  const cnnext_conv2d_params p = params();
+  const cnnext_tensor tx = tensor4(nowhere(1), N, C, H, W), tw = tensor4(nowhere(2), K, C, R, S);
+  cnnext_tensor ty = tensor4(nowhere(3), N, K, P, Q), real_x = tensor4(x, N, C, H, W);
+  cnnext_tensor real_w = tensor4(w, K, C, R, S), real_y = tensor4(y, N, K, P, Q);
+  cnnext_plan plan = CNNEXT_PLAN_INIT;
+  cnnext_context context = CNNEXT_CONTEXT_INIT;
+  CHECK(cnnext_conv2d(NULL, &p, &real_x, &real_w, NULL, NULL, &real_y) == CNNEXT_OK);
+  context.plan = &plan;
+  CHECK(cnnext_conv2d(&context, &p, &tx, &tw, NULL, NULL, &ty) == CNNEXT_OK);
+  CHECK(plan.kernel != NULL && strcmp(plan.kernel, cnnext_last_kernel()) == 0);
+  CHECK(plan.scratch_bytes == cnnext_last_scratch_bytes());
+  CHECK(plan.tasks > 0 && plan.num_threads == cnnext_get_num_threads());
+  CHECK(cnnext_add(&context, &tx, &tx, &real_x) == CNNEXT_NOT_IMPLEMENTED);
+  context.backend = CNNEXT_BACKEND_CUDA;
+  CHECK(cnnext_conv2d(&context, &p, &tx, &tw, NULL, NULL, &ty) == CNNEXT_NOT_IMPLEMENTED);
+  context.backend = CNNEXT_BACKEND_AUTO;
+  plan.size = 8;
+  CHECK(cnnext_conv2d(&context, &p, &tx, &tw, NULL, NULL, &ty) == CNNEXT_INVALID_VALUE);
+  CHECK(strstr(cnnext_last_error(), "plan's size") != NULL);
+  /* A caller of before there were plans. */
+  context.size = offsetof(cnnext_context, plan);
+  memset(y, 0xff, sizeof(y));
+  CHECK(cnnext_conv2d(&context, &p, &real_x, &real_w, NULL, NULL, &real_y) == CNNEXT_OK);
+  CHECK(y[0] == y[0]);
+}
+
 static void refusals(void) {
   cnnext_conv2d_params p = params();
   cnnext_tensor tx = tensor4(x, N, C, H, W), tw = tensor4(w, K, C, R, S), ty;
@@ -273,6 +303,7 @@ int main(void) {
   convolution();
   own_threads_and_workspace();
   packed_weights();
+  plans();
   refusals();
   printf("%s\n", failures ? "FAILED" : "ok");
   return failures != 0;

@@ -85,6 +85,17 @@ typedef enum cnnext_backend {
 
 typedef void (*cnnext_task)(void* arg, int64_t index);
 
+/* What a call would do. kernel is as cnnext_last_kernel() would give it, and lives for ever. */
+typedef struct cnnext_plan {
+  size_t size; /* sizeof(cnnext_plan) */
+  const char* kernel;
+  uint64_t scratch_bytes;       /* as cnnext_last_scratch_bytes() */
+  uint64_t packed_weight_bytes; /* of that: the weights in the kernels' order (0: read as they lie) */
+  int64_t tasks;                /* that the threads share, in the largest step */
+  int32_t num_threads;
+} cnnext_plan;
+#define CNNEXT_PLAN_INIT {sizeof(cnnext_plan), NULL, 0, 0, 0, 0}
+
 /* How to run a call; every function accepts NULL for the defaults. */
 typedef struct cnnext_context {
   size_t size;         /* sizeof(cnnext_context) */
@@ -97,8 +108,12 @@ typedef struct cnnext_context {
   void* workspace; /* scratch for this call, any alignment; what does not fit comes from cnnext's allocator */
   size_t workspace_bytes;
   void* stream; /* cudaStream_t for CUDA tensors */
+  /* Not NULL: the call decides everything as it would (for finite weights), writes it to *plan, and neither
+   * reads nor writes a tensor's data; data pointers must be there, but may point at nothing. For
+   * convolutions, linear and max-pool on the CPU. */
+  cnnext_plan* plan;
 } cnnext_context;
-#define CNNEXT_CONTEXT_INIT {sizeof(cnnext_context), CNNEXT_BACKEND_AUTO, 0, NULL, NULL, NULL, 0, NULL}
+#define CNNEXT_CONTEXT_INIT {sizeof(cnnext_context), CNNEXT_BACKEND_AUTO, 0, NULL, NULL, NULL, 0, NULL, NULL}
 
 /* ---- process-wide state
  * ---------------------------------------------------------------------------------------------- */

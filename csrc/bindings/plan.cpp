@@ -1,0 +1,176 @@
+// What calls would do, for tensors of which there are only shapes: the same ABI functions, with a plan to
+// fill.
+#include <cstring>
+
+#include "params.h"
+
+namespace bindings {
+namespace {
+
+// Tensors that are not there: their addresses are nobody's, and no two of a call overlap.
+class Planner {
+ public:
+  Planner(PyObject* dtype, PyObject* channels_last)
+      : dtype_(parse_dtype(dtype)), channels_last_(parse_bool(channels_last, "channels_last")) {}
+
+  cnnext_tensor image(PyObject* shape, const char* name) { return tensor(shape, name, channels_last_); }
+  cnnext_tensor weight(PyObject* shape, const char* name) { return tensor(shape, name, false); }
+  cnnext_tensor vector(int64_t length) {
+    cnnext_tensor t = typed();
+    t.ndim = 1;
+    t.shape[0] = length;
+    t.strides[0] = 1;
+    place(&t);
+    return t;
+  }
+
+  // call(context) dry, which describes the outputs; then as a plan.
+  template <class Call>
+  void run(std::initializer_list<cnnext_tensor*> outputs, const Call& call) {
+    describe(outputs, call);
+    cnnext_context with = context() ? *context() : cnnext_context CNNEXT_CONTEXT_INIT;
+    with.plan = &plan_;
+    check(call(&with));
+  }
+  template <class Call>
+  void describe(std::initializer_list<cnnext_tensor*> outputs, const Call& call) {
+    check(call(context()));
+    for (cnnext_tensor* output : outputs) place(output);
+  }
+
+  // y: the forward's result, or the transposed convolution's.
+  py::object answer(const cnnext_tensor& y) const {
+    py::tuple shape(y.ndim);
+    for (int i = 0; i < y.ndim; ++i) shape[static_cast<size_t>(i)] = y.shape[i];
+    py::dict result;
+    result["kernel"] = plan_.kernel ? plan_.kernel : "";
+    result["scratch_bytes"] = plan_.scratch_bytes;
+    result["packed_weight_bytes"] = plan_.packed_weight_bytes;
+    result["tasks"] = plan_.tasks;
+    result["threads"] = cnnext_get_num_threads();
+    result["y_shape"] = shape;
+    return std::move(result);
+  }
+
+ private:
+  cnnext_tensor typed() const {
+    cnnext_tensor t{};
+    t.dtype = dtype_;
+    t.device_type = CNNEXT_CPU;
+    return t;
+  }
+  // Far beyond what a processor can address, and aligned as the allocator's blocks are.
+  void place(cnnext_tensor* t) { t->data = reinterpret_cast<void*>(++placed_ << 56); }
+
+  cnnext_tensor tensor(PyObject* shape, const char* name, bool channels_last) {
+    cnnext_tensor t = typed();
+    t.ndim = parse_shape(shape, name, t.shape);
+    place(&t);
+    // Sizes too large, or negative, are the library's to refuse: strides may wrap around until then.
+    uint64_t step = 1;
+    const auto put = [&](int axis) {
+      t.strides[axis] = static_cast<int64_t>(step);
+      step *= static_cast<uint64_t>(t.shape[axis]);
+    };
+    const int channel = t.ndim - 3;
+    const bool apart = channels_last && channel >= 0;
+    if (apart) put(channel);
+    for (int axis = t.ndim - 1; axis >= 0; --axis) {
+      if (!apart || axis != channel) put(axis);
+    }
+    return t;
+  }
+
+  const int32_t dtype_;
+  const bool channels_last_;
+  uintptr_t placed_ = 0;
+  cnnext_plan plan_ = CNNEXT_PLAN_INIT;
+};
+
+// op, x_shape, weight_shape, stride, padding, dilation, groups, output_padding, bias, activation, algorithm,
+// channels_last, dtype
+py::object plan_conv(Args args) {
+  const char* const op = PyUnicode_Check(args[0]) ? PyUnicode_AsUTF8(args[0]) : nullptr;
+  if (!op) raise(PyExc_TypeError, "op must be a string, got %S", type_name(args[0]).ptr());
+  Planner planner(args[12], args[11]);
+  cnnext_conv2d_params params = conv_params(args[3], args[4], args[5], args[6]);
+  parse_pair(args[7], "output_padding", params.output_padding);
+  const bool has_bias = parse_bool(args[8], "bias");
+  params.activation = parse_activation(args[9], "activation");
+  params.algorithm = parse_algorithm(args[10]);
+  cnnext_tensor x = planner.image(args[1], "x_shape"), w = planner.weight(args[2], "weight_shape");
+  cnnext_tensor bias{}, y{};
+  const bool transposed = !std::strcmp(op, "conv_transpose2d");
+  if (has_bias && w.ndim == 4) bias = planner.vector(transposed ? w.shape[1] * params.groups : w.shape[0]);
+  const cnnext_tensor* const given = bias.data ? &bias : nullptr;
+  const auto forward = [&](const cnnext_context* with) {
+    return cnnext_conv2d(with, &params, &x, &w, given, nullptr, &y);
+  };
+  if (!std::strcmp(op, "conv2d")) {
+    planner.run({&y}, forward);
+  } else if (transposed) {
+    planner.run({&y}, [&](const cnnext_context* with) {
+      return cnnext_conv_transpose2d(with, &params, &x, &w, given, &y);
+    });
+  } else if (!std::strcmp(op, "conv2d_backward_data")) {
+    planner.describe({&y}, forward);
+    cnnext_tensor grad_x = x;
+    grad_x.data = nullptr;
+    planner.run({&grad_x}, [&](const cnnext_context* with) {
+      return cnnext_conv2d_backward_data(with, &params, &y, &w, &grad_x);
+    });
+  } else if (!std::strcmp(op, "conv2d_backward_weights")) {
+    planner.describe({&y}, forward);
+    cnnext_tensor grad_w = w;
+    grad_w.data = nullptr;
+    planner.run({&grad_w}, [&](const cnnext_context* with) {
+      return cnnext_conv2d_backward_weights(with, &params, &y, &x, &grad_w);
+    });
+  } else {
+    raise(PyExc_ValueError, "op is %R; it must be a convolution", args[0]);
+  }
+  return planner.answer(y);
+}
+
+// backward, x_shape, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices,
+// channels_last, dtype
+py::object plan_max_pool(Args args) {
+  Planner planner(args[10], args[9]);
+  const bool backward = parse_bool(args[0], "backward");
+  const cnnext_pool2d_params params = max_pool_params(args + 2, args[8], "indices");
+  const bool with_indices = parse_bool(args[7], "return_indices") || backward;
+  cnnext_tensor x = planner.image(args[1], "x_shape"), y{}, indices{};
+  const auto forward = [&](const cnnext_context* with) {
+    return cnnext_max_pool2d(with, &params, &x, &y, with_indices ? &indices : nullptr);
+  };
+  if (!backward) {
+    planner.run({&y, &indices}, forward);
+    return planner.answer(y);
+  }
+  planner.describe({&y, &indices}, forward);
+  cnnext_tensor grad_x = x;
+  grad_x.data = nullptr;
+  planner.run({&grad_x}, [&](const cnnext_context* with) {
+    return cnnext_max_pool2d_backward(with, &params, &y, &indices, &grad_x);
+  });
+  return planner.answer(y);
+}
+
+PyMethodDef methods[] = {
+    method<13, plan_conv>("plan_conv",
+                          "plan_conv(op, x_shape, weight_shape, stride, padding, dilation, groups, "
+                          "output_padding, bias, activation, algorithm, channels_last, dtype, /)\n--\n\nWhat "
+                          "a convolution of these shapes would run."),
+    method<11, plan_max_pool>(
+        "plan_max_pool",
+        "plan_max_pool(backward, x_shape, kernel_size, stride, padding, dilation, ceil_mode, "
+        "return_indices, indices, channels_last, dtype, /)\n--\n\nThe same for max-pool."),
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+void add_plan(py::module_& m) {
+  if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();
+}
+
+}  // namespace bindings

@@ -1,0 +1,216 @@
+"""What a call would run, without running it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _C, roofline
+from ._arrays import Padding, Pair
+
+_ITEM_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The answer of explain(); str() is a table."""
+
+    op: str
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]  #: of the forward's result
+    dtype: str
+    channels_last: bool
+    kernel: str  #: what runs: "cpu/avx512/conv2d_k_6x64"; "" where there is nothing to compute
+    algorithm: str
+    tile: str  #: the register tile "6x64", pixels by output channels; "" where a kernel has no such tile
+    isa: str
+    threads: int
+    tasks: int  #: that the threads share, in the largest step
+    scratch_bytes: int
+    packed_weight_bytes: int  #: of the scratch: weights in the kernels' order; 0: read as they lie
+    flops: float  #: of the operation (of the direct algorithm); a pool's comparisons
+    bytes: int  #: of inputs and outputs, each once
+    _part_of_peak: float = field(repr=False)
+
+    @property
+    def expected_gflops(self) -> float:
+        """flops over the time that a roofline model expects; 0 where there is nothing to compute."""
+        # cnnext.roofline measures for some 50 ms when first asked.
+        if not self.flops:
+            return 0.0
+        limits = roofline.limits()
+        arithmetic = self.flops / (limits.gflops * self._part_of_peak)
+        return self.flops / max(arithmetic, self.bytes / limits.gbytes_per_second)
+
+    def __str__(self) -> str:
+        layout = "channels-last" if self.channels_last else "contiguous"
+        rows = {
+            "op": f"{self.op}, {self.dtype}, {layout}",
+            "shape": f"{self.x_shape} -> {self.y_shape}",
+            "kernel": self.kernel or "none: nothing to compute",
+            "algorithm": self.algorithm + (f", tile {self.tile}" if self.tile else ""),
+            "isa": f"{self.isa}, {self.threads} threads, {self.tasks} tasks",
+            "scratch": f"{_size(self.scratch_bytes)}, of it packed weights {_size(self.packed_weight_bytes)}",
+            "work": f"{self.flops / 1e9:.4g} GFLOP, {_size(self.bytes)}",
+        }
+        if self.flops:
+            gflops = self.expected_gflops
+            rows["expected"] = (
+                f"{gflops:.3g} GFLOP/s, {self.flops / gflops / 1e6:.3g} ms "
+                f"(a model; limits {roofline.limits()})"
+            )
+        width = max(map(len, rows))
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def explain(
+    op: str,
+    x_shape: Sequence[int],
+    *args: Any,
+    channels_last: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
+    **kwargs: Any,
+) -> Explanation:
+    """Which kernel a call would take, with which tile, instruction set, scratch and expected speed.
+
+    op, and what follows x_shape (N, C, H, W) or (C, H, W), with the names and defaults of cnnext.ops:
+        "conv2d": weight_shape, stride, padding, dilation, groups, *, bias=False, activation, algorithm
+        "conv2d_backward_data", "conv2d_backward_weights": the same without bias and activation; x_shape and
+            weight_shape are always the forward's
+        "conv_transpose2d": weight_shape, stride, padding, output_padding, groups, dilation, *, bias=False,
+            algorithm
+        "max_pool2d", "max_pool2d_backward": kernel_size, stride, padding, dilation, ceil_mode,
+            return_indices, *, indices
+    Weights are taken to be contiguous, finite and not packed before. Nothing is computed and no memory of the
+    tensors' size is taken; wrong arguments raise what the op raises.
+
+    explain("conv2d", (8, 64, 56, 56), (64, 64, 3, 3), padding=1, channels_last=True)
+    """
+    if device != "cpu":
+        if str(device).startswith("cuda"):
+            raise NotImplementedError(f"device is {device!r}; explain does not know the cuda backend yet")
+        raise ValueError(f"device is {device!r}; it must be 'cpu'")
+    if op not in _OPS:
+        raise ValueError(f"op is {op!r}; it must be one of {', '.join(map(repr, _OPS))}")
+    plan, flops, elements = _OPS[op](op, x_shape, *args, channels_last=channels_last, dtype=dtype, **kwargs)
+    kernel: str = plan["kernel"]
+    algorithm, part_of_peak = roofline.family_of(kernel)
+    tile = re.search(r"\d+x\d+", kernel)
+    return Explanation(
+        op=op,
+        x_shape=tuple(map(int, x_shape)),
+        y_shape=plan["y_shape"],
+        dtype=dtype,
+        channels_last=channels_last,
+        kernel=kernel,
+        algorithm=algorithm,
+        tile=tile[0] if tile else "",
+        isa=_C.isa(),
+        threads=plan["threads"],
+        tasks=plan["tasks"],
+        scratch_bytes=plan["scratch_bytes"],
+        packed_weight_bytes=plan["packed_weight_bytes"],
+        flops=flops if kernel else 0.0,
+        bytes=elements,
+        _part_of_peak=part_of_peak,
+    )
+
+
+def _size(count: int) -> str:
+    value, units = float(count), ["B", "KB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.3g} {units[0]}"
+
+
+#: A plan of the extension, the operations, and the bytes of inputs and outputs.
+_Answer = tuple[dict[str, Any], float, int]
+
+
+def _conv(op: str, x_shape: Sequence[int], weight_shape: Sequence[int], *rest: Any) -> _Answer:
+    plan = _C.plan_conv(op, x_shape, weight_shape, *rest)
+    bias, dtype = rest[5], rest[-1]
+    y_shape = plan["y_shape"]
+    # Each element of the feature side meets all of one filter.
+    features = x_shape if op == "conv_transpose2d" else y_shape
+    flops = 2.0 * math.prod(features) * math.prod(weight_shape[1:])
+    elements = sum(map(math.prod, (x_shape, weight_shape, y_shape))) + (y_shape[-3] if bias else 0)
+    return plan, flops, elements * _ITEM_BYTES[dtype]
+
+
+def _conv2d(
+    op: str,
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    bias: bool = False,
+    activation: str | None = None,
+    algorithm: str = "auto",
+    channels_last: bool,
+    dtype: str,
+) -> _Answer:
+    if op != "conv2d" and (bias or activation):
+        raise TypeError(f"{op} takes neither bias nor activation")
+    ends = (bias, activation, algorithm, channels_last, dtype)
+    return _conv(op, x_shape, weight_shape, stride, padding, dilation, groups, 0, *ends)
+
+
+def _conv_transpose2d(
+    op: str,
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: Pair = 1,
+    padding: Padding = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+    *,
+    bias: bool = False,
+    algorithm: str = "auto",
+    channels_last: bool,
+    dtype: str,
+) -> _Answer:
+    ends = (bias, None, algorithm, channels_last, dtype)
+    return _conv(op, x_shape, weight_shape, stride, padding, dilation, groups, output_padding, *ends)
+
+
+def _max_pool2d(
+    op: str,
+    x_shape: Sequence[int],
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    indices: str = "plane",
+    channels_last: bool,
+    dtype: str,
+) -> _Answer:
+    backward = op == "max_pool2d_backward"
+    rest = (padding, dilation, ceil_mode, return_indices, indices, channels_last, dtype)
+    plan = _C.plan_max_pool(backward, x_shape, kernel_size, stride, *rest)
+    window = math.prod(_C.parse_pair(kernel_size, "kernel_size"))
+    outputs = math.prod(plan["y_shape"])
+    code_bytes = 8 if indices == "plane" else 1 if window <= 255 else 2 if window <= 65535 else 4
+    codes = outputs * code_bytes if return_indices or backward else 0
+    return plan, float(outputs * window), (math.prod(x_shape) + outputs) * _ITEM_BYTES[dtype] + codes
+
+
+_OPS = {
+    "conv2d": _conv2d,
+    "conv2d_backward_data": _conv2d,
+    "conv2d_backward_weights": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
+    "max_pool2d": _max_pool2d,
+    "max_pool2d_backward": _max_pool2d,
+}
