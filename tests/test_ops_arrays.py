@@ -201,11 +201,6 @@ def test_what_is_no_array(x: Any, message: str) -> None:
         ops.relu(x)
 
 
-def test_half_precision_is_not_implemented_yet() -> None:
-    with pytest.raises(NotImplementedError, match="float16"):
-        ops.relu(X.astype(np.float16))
-
-
 def test_a_tensor_is_read_where_no_gradient_is_lost() -> None:
     result = ops.conv2d(cnnext.Tensor(X), cnnext.Tensor(W))
     assert type(result) is np.ndarray

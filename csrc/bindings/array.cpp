@@ -16,6 +16,14 @@ ElementType integer_type(size_t size, int32_t dtype_of_4, int32_t dtype_of_8) {
   return size == 8 ? ElementType{dtype_of_8, 3} : ElementType{dtype_of_4, 2};
 }
 
+// The number that NumPy gave ml_dtypes' bfloat16; -1 as long as nobody has imported ml_dtypes.
+int bfloat16_type() {
+  static int number = -1;
+  if (number >= 0 || !PyDict_GetItemString(PyImport_GetModuleDict(), "ml_dtypes")) return number;
+  number = py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16")).num();
+  return number;
+}
+
 // By NumPy's type number (its ABI): int, long and long long are distinct types of the same sizes.
 ElementType from_numpy_type(int type_num) {
   using api = py::detail::npy_api;
@@ -41,7 +49,7 @@ ElementType from_numpy_type(int type_num) {
     case 23:
       return {CNNEXT_FLOAT16, 1};  // NPY_HALF
     default:
-      return {-1, 0};
+      return type_num == bfloat16_type() ? ElementType{CNNEXT_BFLOAT16, 1} : ElementType{-1, 0};
   }
 }
 
@@ -54,6 +62,14 @@ PyTypeObject* torch_tensor_type() {
     if (!type) PyErr_Clear();  // torch may be half imported
   }
   return reinterpret_cast<PyTypeObject*>(type);
+}
+
+// A dense torch tensor of bfloat16 in memory that the CPU reads.
+bool is_host_bfloat16(PyObject* object) {
+  const py::handle tensor(object);
+  const py::module_ torch = py::module_::import("torch");
+  return tensor.attr("dtype").is(torch.attr("bfloat16")) && tensor.attr("layout").is(torch.attr("strided")) &&
+         py::str(tensor.attr("device").attr("type")).equal(py::str("cpu"));
 }
 
 bool is_true_attr(PyObject* object, const char* name) {
@@ -175,10 +191,16 @@ bool Array::view_torch(PyObject* tensor, Access access) {
     if (resolved) array = PyObject_CallMethodNoArgs(resolved, method);
     Py_XDECREF(resolved);
   }
-  if (!array) {  // another device, bfloat16, sparse...: DLPack knows, or says why not
+  if (!array) {
     if (!PyErr_ExceptionMatches(PyExc_Exception)) throw py::error_already_set();
     PyErr_Clear();
-    return false;
+    if (!is_host_bfloat16(tensor)) return false;  // another device, sparse...: DLPack knows, or says why not
+    // NumPy has no such type of its own: the same bits as integers.
+    py::object bits = py::handle(tensor).attr("view")(py::module_::import("torch").attr("int16"));
+    owner_ = bits.attr("numpy")().release().ptr();
+    view_numpy(owner_, access);
+    tensor_.dtype = CNNEXT_BFLOAT16;
+    return true;
   }
   owner_ = array;
   view_numpy(array, access);
@@ -200,18 +222,47 @@ Library result_library(std::initializer_list<const Array*> arrays) {
   return (*arrays.begin())->library();
 }
 
-py::object to_library(Library library, py::object numpy_array) {
-  if (library == Library::kNumpy || library == Library::kPlain) return numpy_array;
-  static PyObject* converters[2] = {};  // torch.from_numpy, jax.numpy.asarray: kept for good
-  const bool torch = library == Library::kTorch;
-  PyObject*& converter = converters[torch ? 0 : 1];
-  if (!converter) {
-    py::module_ module = py::module_::import(torch ? "torch" : "jax.numpy");
-    converter = py::object(module.attr(torch ? "from_numpy" : "asarray")).release().ptr();
-  }
-  PyObject* result = PyObject_CallOneArg(converter, numpy_array.ptr());
+namespace {
+
+// Attribute `name` of a module, kept for good.
+PyObject* kept_attr(PyObject** kept, const char* module, const char* name) {
+  if (!*kept) *kept = py::object(py::module_::import(module).attr(name)).release().ptr();
+  return *kept;
+}
+
+PyObject* call_one(PyObject* function, PyObject* argument) {
+  PyObject* result = PyObject_CallOneArg(function, argument);
   if (!result) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(result);
+  return result;
+}
+
+// NumPy knows bfloat16 by ml_dtypes alone.
+py::object as_numpy_bfloat16(py::object bits) {
+  static PyObject* type = nullptr;
+  try {
+    return bits.attr("view")(py::handle(kept_attr(&type, "ml_dtypes", "bfloat16")));
+  } catch (py::error_already_set& e) {
+    if (!e.matches(PyExc_ImportError)) throw;
+    py::raise_from(e, PyExc_TypeError,
+                   "the result is bfloat16, which NumPy has from ml_dtypes alone: pip install ml_dtypes, or "
+                   "pass torch tensors");
+    throw py::error_already_set();
+  }
+}
+
+}  // namespace
+
+py::object to_library(Library library, py::object array, bool bfloat16) {
+  static PyObject *from_numpy = nullptr, *asarray = nullptr, *torch_type = nullptr;
+  if (library == Library::kTorch) {
+    auto tensor = py::reinterpret_steal<py::object>(
+        call_one(kept_attr(&from_numpy, "torch", "from_numpy"), array.ptr()));
+    return bfloat16 ? tensor.attr("view")(py::handle(kept_attr(&torch_type, "torch", "bfloat16"))) : tensor;
+  }
+  if (bfloat16) array = as_numpy_bfloat16(std::move(array));
+  if (library != Library::kJax) return array;
+  return py::reinterpret_steal<py::object>(
+      call_one(kept_attr(&asarray, "jax.numpy", "asarray"), array.ptr()));
 }
 
 }  // namespace bindings

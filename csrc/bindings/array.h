@@ -56,7 +56,7 @@ class Array {
 // The library of the result: the first array's. A TypeError where two libraries other than NumPy meet.
 Library result_library(std::initializer_list<const Array*> arrays);
 
-// A NumPy array, handed over as an array of `library`.
-py::object to_library(Library library, py::object numpy_array);
+// A NumPy array, handed over as an array of `library`. bfloat16: its int16 are that type's bits.
+py::object to_library(Library library, py::object numpy_array, bool bfloat16);
 
 }  // namespace bindings

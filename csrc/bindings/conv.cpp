@@ -143,7 +143,7 @@ py::object pack_weight(Args args) {
   check(status);
   py::tuple weight_shape(weight.get()->ndim);
   for (int i = 0; i < weight.get()->ndim; ++i) weight_shape[i] = weight.get()->shape[i];
-  py::str dtype(weight.get()->dtype == CNNEXT_FLOAT64 ? "float64" : "float32");
+  py::str dtype(dtype_name(weight.get()->dtype));
   auto packed = std::make_unique<PackedWeight>(handle, weight_shape, dtype);
   return py::cast(std::move(packed));
 }

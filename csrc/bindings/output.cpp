@@ -22,6 +22,8 @@ NumpyType numpy_type(int32_t dtype) {
       return {api::NPY_DOUBLE_, 8};
     case CNNEXT_FLOAT16:
       return {23, 2};  // NPY_HALF
+    case CNNEXT_BFLOAT16:
+      return {api::NPY_SHORT_, 2};  // its bits; take() gives them their type
     case CNNEXT_UINT8:
       return {api::NPY_UBYTE_, 1};
     case CNNEXT_INT8:
@@ -89,7 +91,8 @@ void Output::allocate() {
 
 py::object Output::take(Library library) {
   if (given()) return py::reinterpret_borrow<py::object>(out_object_);
-  return to_library(library, py::reinterpret_steal<py::object>(std::exchange(array_, nullptr)));
+  return to_library(library, py::reinterpret_steal<py::object>(std::exchange(array_, nullptr)),
+                    tensor_.dtype == CNNEXT_BFLOAT16);
 }
 
 }  // namespace bindings

@@ -113,6 +113,13 @@ constexpr Name kDtypeNames[] = {{"float32", CNNEXT_FLOAT32}, {"float64", CNNEXT_
 
 }  // namespace
 
+const char* dtype_name(int32_t dtype) {
+  for (const Name& name : kDtypeNames) {
+    if (name.value == dtype) return name.text;
+  }
+  return "unknown";
+}
+
 int64_t parse_int(PyObject* object, const char* name) {
   int64_t value = 0;
   if (!read_int(object, name, &value)) {

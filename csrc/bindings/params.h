@@ -23,6 +23,7 @@ int32_t parse_index_kind(PyObject* object, const char* name);
 int32_t parse_reduction(PyObject* object);
 int32_t parse_backend(PyObject* object);
 int32_t parse_dtype(PyObject* object);
+const char* dtype_name(int32_t dtype);  // what parse_dtype() takes
 
 // The parameters of whole families (conv.cpp, pool.cpp).
 cnnext_conv2d_params conv_params(PyObject* stride, PyObject* padding, PyObject* dilation, PyObject* groups);

@@ -26,11 +26,17 @@ void check_tensor(const Tensor* t, const char* name) {
 
 void check_float(const Tensor& t, const char* name) {
   if (is_float(t.dtype)) return;
-  if (t.dtype == CNNEXT_FLOAT16 || t.dtype == CNNEXT_BFLOAT16) {
+  if (is_half(t.dtype)) {
     fail_not_implemented(name, " has dtype ", dtype_name(t.dtype),
-                         "; the CPU backend supports float32 and float64");
+                         "; the CPU backend supports float32 and float64 in this operation (16 bits in "
+                         "convolution, linear, max-pool, activations, add and bias_grad)");
   }
   fail_type(name, " has dtype ", dtype_name(t.dtype), "; it must be float32 or float64");
+}
+
+void check_any_float(const Tensor& t, const char* name) {
+  if (is_float(t.dtype) || is_half(t.dtype)) return;
+  fail_type(name, " has dtype ", dtype_name(t.dtype), "; it must be float32, float64, float16 or bfloat16");
 }
 
 void check_same_dtype(const Tensor& a, const char* a_name, const Tensor& b, const char* b_name) {

@@ -8,8 +8,9 @@
 namespace cnnext {
 
 // ---- checking tensors (all throw Error) ----
-void check_tensor(const Tensor* t, const char* name);  // not null, ndim, device, dtype, data of non-empty
-void check_float(const Tensor& t, const char* name);   // float32 or float64 (others: see message)
+void check_tensor(const Tensor* t, const char* name);     // not null, ndim, device, dtype, data of non-empty
+void check_float(const Tensor& t, const char* name);      // float32 or float64 (others: see message)
+void check_any_float(const Tensor& t, const char* name);  // and float16, bfloat16
 void check_same_dtype(const Tensor& a, const char* a_name, const Tensor& b, const char* b_name);
 void check_ndim(const Tensor& t, const char* name, int low, int high);
 void check_shape(const Tensor& t, const char* name, std::initializer_list<int64_t> shape, const char* rule);

@@ -45,7 +45,7 @@ extern "C" cnnext_status cnnext_bias_grad(const cnnext_context* context, const c
                                           cnnext_tensor* grad_bias) {
   return guard([&] {
     check_input(grad_y, "grad_y");
-    check_float(*grad_y, "grad_y");
+    check_any_float(*grad_y, "grad_y");
     check_ndim(*grad_y, "grad_y", 2, CNNEXT_MAX_NDIM);
     const ChannelShape shape = channel_shape(*grad_y);
     if (describe_output(grad_bias, "grad_bias", grad_y->dtype, 1, &shape.C, Format::kNCHW)) return;

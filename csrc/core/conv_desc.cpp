@@ -13,7 +13,7 @@ struct ConvWindow {
 void check_image(const Tensor& t, const char* name) {
   check_tensor(&t, name);
   check_ndim(t, name, 3, 4);
-  check_float(t, name);
+  check_any_float(t, name);
   static const char* const axes[] = {"height", "width"};
   for (int i = 0; i < 2; ++i) {
     if (t.shape[t.ndim - 2 + i] < 1) {
@@ -25,7 +25,7 @@ void check_image(const Tensor& t, const char* name) {
 void check_weight(const Tensor& w, const char* name) {
   check_tensor(&w, name);
   check_ndim(w, name, 4, 4);
-  check_float(w, name);
+  check_any_float(w, name);
   if (w.shape[0] < 1 || w.shape[2] < 1 || w.shape[3] < 1) {
     fail_value(name, " has shape ", shape_string(w), "; its axes 0, 2 and 3 must be at least 1");
   }

@@ -126,7 +126,7 @@ cnnext_status cnnext_conv2d_backward_data(const cnnext_context* context, const c
     check_params(params, sizeof(*params), "params");
     check_tensor(grad_y, "grad_y");
     check_tensor(w, "weight");
-    check_float(*grad_y, "grad_y");
+    check_any_float(*grad_y, "grad_y");
     Tensor x = output_shape(grad_x, "grad_x", grad_y->dtype);
     Conv2dDesc desc = make_conv2d_desc(*params, x, "grad_x", *w, "weight");
     refuse_activation(*params, "conv2d_backward_data");
@@ -152,7 +152,7 @@ cnnext_status cnnext_conv2d_backward_weights(const cnnext_context* context,
     check_params(params, sizeof(*params), "params");
     check_tensor(grad_y, "grad_y");
     check_tensor(x, "x");
-    check_float(*x, "x");
+    check_any_float(*x, "x");
     Tensor w = output_shape(grad_w, "grad_weight", x->dtype);
     Conv2dDesc desc = make_conv2d_desc(*params, *x, "x", w, "grad_weight");
     refuse_activation(*params, "conv2d_backward_weights");

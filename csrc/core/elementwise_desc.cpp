@@ -45,7 +45,7 @@ extern "C" cnnext_status cnnext_activation_forward(const cnnext_context* context
                                                    const cnnext_tensor* x, cnnext_tensor* y) {
   return guard([&] {
     check_input(x, "x");
-    check_float(*x, "x");
+    check_any_float(*x, "x");
     check_kind(kind, alpha);
     if (describe_output_like(y, "y", *x)) return;
     Call call(context);
@@ -60,8 +60,8 @@ extern "C" cnnext_status cnnext_activation_backward(const cnnext_context* contex
                                                     cnnext_tensor* grad_x) {
   return guard([&] {
     check_input(x, "x");
-    check_float(*x, "x");
-    check_float_like(grad_y, "grad_y", *x, "x");
+    check_any_float(*x, "x");
+    check_any_float_like(grad_y, "grad_y", *x, "x");
     check_kind(kind, alpha);
     if (describe_output_like(grad_x, "grad_x", *x)) return;
     Call call(context);
@@ -76,8 +76,8 @@ extern "C" cnnext_status cnnext_add(const cnnext_context* context, const cnnext_
                                     const cnnext_tensor* b, cnnext_tensor* y) {
   return guard([&] {
     check_input(a, "a");
-    check_float(*a, "a");
-    check_float_like(b, "b", *a, "a");
+    check_any_float(*a, "a");
+    check_any_float_like(b, "b", *a, "a");
     if (describe_output_like(y, "y", *a)) return;
     Call call(context);
     ElementwiseDesc d = make_elementwise_desc(dense_any(call, *a), CNNEXT_ACT_NONE, 0.0);

@@ -10,7 +10,7 @@ namespace {
 void check_rows(const Tensor& t, const char* name) {
   check_tensor(&t, name);
   check_ndim(t, name, 1, CNNEXT_MAX_NDIM);
-  check_float(t, name);
+  check_any_float(t, name);
 }
 
 int64_t last(const Tensor& t) { return t.shape[t.ndim - 1]; }
@@ -75,7 +75,7 @@ bool describe_rows(Tensor* out, const char* name, const Tensor& like, int64_t fe
 void check_linear_weight(const Tensor* w) {
   check_tensor(w, "weight");
   check_ndim(*w, "weight", 2, 2);
-  check_float(*w, "weight");
+  check_any_float(*w, "weight");
 }
 
 void check_features(const Tensor& t, const char* name, const Tensor& w, int axis, const char* what) {

@@ -9,9 +9,9 @@ namespace {
 void check_pool_dtype(const Tensor& t, const char* name) {
   if (t.dtype == CNNEXT_UINT8 || t.dtype == CNNEXT_INT8) return;
   if (is_integer(t.dtype)) {
-    fail_type(name, " has dtype ", dtype_name(t.dtype), "; it must be float32, float64, uint8 or int8");
+    fail_type(name, " has dtype ", dtype_name(t.dtype), "; it must be a float, uint8 or int8");
   }
-  check_float(t, name);
+  check_any_float(t, name);
 }
 
 void check_stored_kind(int32_t kind) {
@@ -92,7 +92,7 @@ cnnext_status cnnext_max_pool2d_backward(const cnnext_context* context, const cn
     Call call(context);
     check_params(params, sizeof(*params), "params");
     check_tensor(grad_y, "grad_y");
-    check_float(*grad_y, "grad_y");
+    check_any_float(*grad_y, "grad_y");
     check_tensor(indices, "indices");
     const Tensor x = output_shape(grad_x, "grad_x", grad_y->dtype);
     Pool2dDesc desc = make_pool2d_desc(*params, x, "grad_x");

@@ -53,6 +53,7 @@ const char* dtype_name(int32_t dtype) {
   return dtype >= 0 && dtype < kNumDtypes ? kDtypes[dtype].name : "unknown";
 }
 bool is_float(int32_t dtype) { return dtype == CNNEXT_FLOAT32 || dtype == CNNEXT_FLOAT64; }
+bool is_half(int32_t dtype) { return dtype == CNNEXT_FLOAT16 || dtype == CNNEXT_BFLOAT16; }
 bool is_integer(int32_t dtype) { return dtype >= CNNEXT_UINT8 && dtype <= CNNEXT_INT64; }
 
 int64_t numel(const Tensor& t) {

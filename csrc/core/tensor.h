@@ -15,6 +15,7 @@ enum class Format : int32_t { kNCHW = 0, kNHWC = 1 };
 int64_t dtype_size(int32_t dtype);  // 0 for an unknown dtype
 const char* dtype_name(int32_t dtype);
 bool is_float(int32_t dtype);    // float32 or float64: what every operation takes
+bool is_half(int32_t dtype);     // float16 or bfloat16: what some take, computed in wider floats
 bool is_integer(int32_t dtype);  // any integer
 
 int64_t numel(const Tensor& t);

@@ -14,6 +14,12 @@ void check_input(const Tensor* t, const char* name) {
 void check_float_like(const Tensor* t, const char* name, const Tensor& like, const char* like_name) {
   check_input(t, name);
   check_float(*t, name);
+  check_any_float_like(t, name, like, like_name);
+}
+
+void check_any_float_like(const Tensor* t, const char* name, const Tensor& like, const char* like_name) {
+  check_input(t, name);
+  check_any_float(*t, name);
   check_same_dtype(like, like_name, *t, name);
   if (!same_shape(*t, like)) {
     fail_value(name, " has shape ", shape_string(*t), ", but ", like_name, " has ", shape_string(like),

@@ -10,6 +10,7 @@ namespace cnnext {
 void check_input(const Tensor* t, const char* name);
 // check_input, a float dtype, and dtype, device and shape of `like`.
 void check_float_like(const Tensor* t, const char* name, const Tensor& like, const char* like_name);
+void check_any_float_like(const Tensor* t, const char* name, const Tensor& like, const char* like_name);
 // A float vector of `length` with x's dtype and device; `rule` says what the length is.
 void check_vector(const Tensor* t, const char* name, const Tensor& x, int64_t length, const char* rule);
 

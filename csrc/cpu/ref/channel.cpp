@@ -19,7 +19,7 @@ Ran ref_bias_add(const ChannelDesc& d, Exec& exec) {
 
 Ran ref_bias_grad(const ChannelDesc& d, Exec& exec) {
   const ChannelIndex at{d.C, d.inner, d.format};
-  dispatch_float(d.dtype, [&](auto t) {
+  dispatch_any_float(d.dtype, [&](auto t) {
     using T = decltype(t);
     const T* x = data<T>(d.x);
     T* bias = data<T>(d.bias);

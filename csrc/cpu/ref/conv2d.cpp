@@ -82,7 +82,7 @@ void backward_data(const Conv2dDesc& d, Exec& exec) {
       }
     }
     T* x = v.x + n * v.xs.n + c * v.xs.c + h * v.xs.h;
-    for (int64_t j = 0; j < d.W; ++j) x[j * v.xs.w] = static_cast<T>(row[j] + (bias ? bias[c] : 0));
+    for (int64_t j = 0; j < d.W; ++j) x[j * v.xs.w] = static_cast<T>(bias ? row[j] + bias[c] : row[j]);
   });
 }
 
@@ -116,19 +116,19 @@ void backward_weights(const Conv2dDesc& d, Exec& exec) {
 }  // namespace
 
 Ran ref_conv2d_forward(const Conv2dDesc& desc, Exec& exec) {
-  dispatch_float(desc.dtype, [&](auto t) { forward<decltype(t)>(desc, exec); });
+  dispatch_any_float(desc.dtype, [&](auto t) { forward<decltype(t)>(desc, exec); });
   exec.ran("ref/conv2d_forward");
   return Ran::kDone;
 }
 
 Ran ref_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec) {
-  dispatch_float(desc.dtype, [&](auto t) { backward_data<decltype(t)>(desc, exec); });
+  dispatch_any_float(desc.dtype, [&](auto t) { backward_data<decltype(t)>(desc, exec); });
   exec.ran("ref/conv2d_backward_data");
   return Ran::kDone;
 }
 
 Ran ref_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
-  dispatch_float(desc.dtype, [&](auto t) { backward_weights<decltype(t)>(desc, exec); });
+  dispatch_any_float(desc.dtype, [&](auto t) { backward_weights<decltype(t)>(desc, exec); });
   exec.ran("ref/conv2d_backward_weights");
   return Ran::kDone;
 }

@@ -50,7 +50,7 @@ double backward(int32_t kind, double alpha, double grad, double x) {
 }  // namespace
 
 Ran ref_activation_forward(const ElementwiseDesc& d, Exec& exec) {
-  dispatch_float(d.dtype, [&](auto t) {
+  dispatch_any_float(d.dtype, [&](auto t) {
     using T = decltype(t);
     const T* x = data<T>(d.x);
     T* y = data<T>(d.y);
@@ -61,7 +61,7 @@ Ran ref_activation_forward(const ElementwiseDesc& d, Exec& exec) {
 }
 
 Ran ref_activation_backward(const ElementwiseDesc& d, Exec& exec) {
-  dispatch_float(d.dtype, [&](auto t) {
+  dispatch_any_float(d.dtype, [&](auto t) {
     using T = decltype(t);
     const T *x = data<T>(d.x), *grad = data<T>(d.grad);
     T* y = data<T>(d.y);
@@ -72,11 +72,11 @@ Ran ref_activation_backward(const ElementwiseDesc& d, Exec& exec) {
 }
 
 Ran ref_add(const ElementwiseDesc& d, Exec& exec) {
-  dispatch_float(d.dtype, [&](auto t) {
+  dispatch_any_float(d.dtype, [&](auto t) {
     using T = decltype(t);
     const T *a = data<T>(d.x), *b = data<T>(d.grad);
     T* y = data<T>(d.y);
-    for_each(exec, d.numel, [=](int64_t i) { y[i] = a[i] + b[i]; });
+    for_each(exec, d.numel, [=](int64_t i) { y[i] = static_cast<T>(static_cast<double>(a[i]) + b[i]); });
   });
   return Ran::kDone;
 }

@@ -10,10 +10,12 @@
 namespace cnnext {
 namespace {
 
+// The least value of a type: -inf, but for integers.
 template <class T>
-constexpr T lowest() {
-  return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity()
-                                              : std::numeric_limits<T>::lowest();
+T lowest() {
+  using Limits = std::numeric_limits<T>;
+  if constexpr (Limits::is_integer) return Limits::lowest();
+  return static_cast<T>(-std::numeric_limits<double>::infinity());
 }
 
 template <class T>
@@ -58,7 +60,7 @@ Ran ref_max_pool2d_forward(const Pool2dDesc& desc, Exec& exec) {
       forward<int8_t>(desc, exec);
       break;
     default:
-      dispatch_float(desc.dtype, [&](auto t) { forward<decltype(t)>(desc, exec); });
+      dispatch_any_float(desc.dtype, [&](auto t) { forward<decltype(t)>(desc, exec); });
   }
   exec.ran("ref/max_pool2d_forward");
   return Ran::kDone;

@@ -105,7 +105,7 @@ bool convert(const ConvertIndicesDesc& desc, Exec& exec) {
 
 Ran ref_max_pool2d_backward(const Pool2dDesc& desc, Exec& exec) {
   bool good = true;
-  dispatch_float(desc.dtype, [&](auto t) { good = backward<decltype(t)>(desc, exec); });
+  dispatch_any_float(desc.dtype, [&](auto t) { good = backward<decltype(t)>(desc, exec); });
   if (!good) fail_bad_index(desc, desc.index_kind);
   exec.ran("ref/max_pool2d_backward");
   return Ran::kDone;

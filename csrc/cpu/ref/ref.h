@@ -1,7 +1,8 @@
-// The reference backend: plain loops in float32 and float64 that accumulate in double. It is the oracle of
+// The reference backend: plain loops over every float type that accumulate in double. It is the oracle of
 // every test and the last table that a CPU call reaches, so it takes everything that a descriptor can say.
 #pragma once
 
+#include "core/half.h"
 #include "core/op_table.h"
 
 namespace cnnext {
@@ -18,6 +19,18 @@ void dispatch_float(int32_t dtype, const Body& body) {
     body(double{});
   } else {
     body(float{});
+  }
+}
+
+// The same for operations that take the 16-bit types too.
+template <class Body>
+void dispatch_any_float(int32_t dtype, const Body& body) {
+  if (dtype == CNNEXT_FLOAT16) {
+    body(Float16{});
+  } else if (dtype == CNNEXT_BFLOAT16) {
+    body(BFloat16{});
+  } else {
+    dispatch_float(dtype, body);
   }
 }
 

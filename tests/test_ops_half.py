@@ -1,0 +1,271 @@
+"""float16 and bfloat16: stored in 16 bits, summed in wider floats, rounded once at the end.
+
+The inputs are rounded to 16 bits first; the oracle is the reference in float64 on those. The bound is
+float32's of the same case and one rounding of the result.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cnnext import _C, ops, testing
+from op_case import EPS, Case
+from op_cases import all_cases
+from test_ops_cpu import BY_NAME, IMAGE_OPS, LAYOUTS, laid_out
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
+
+
+@dataclass(frozen=True)
+class Half:
+    dtype: Any
+    rounding: float  #: the largest relative error of one rounding
+    least: float  #: half of the least positive value
+
+    def __str__(self) -> str:
+        return np.dtype(self.dtype).name
+
+
+FLOAT16 = Half(np.float16, 2.0**-11, 2.0**-25)
+BFLOAT16 = Half(ml_dtypes.bfloat16, 2.0**-8, 2.0**-134)
+HALVES = [FLOAT16, BFLOAT16]
+EXACT = ("max_pool2d", "contiguous")
+OPS = ("conv2d", "conv_transpose2d", "linear", "max_pool2d", "activation", "add", "bias_grad", "contiguous")
+OTHERS = ("max_pool2d_gather",)
+CASES = [c for c in all_cases() if c.op.startswith(OPS) and c.op not in OTHERS]
+
+
+def is_float(array: Any) -> bool:
+    return array.dtype.kind in "fV"  # ml_dtypes' types are of kind V
+
+
+def cast(arrays: dict[str, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
+    return {k: v.astype(dtype) if is_float(v) else v for k, v in arrays.items()}
+
+
+def wanted(case: Case, arrays: dict[str, np.ndarray]) -> tuple[tuple, tuple]:
+    """The results in float64 and the bounds of float32's errors, for these 16-bit arguments."""
+    with testing.backend("ref"):
+        results = case.run(cast(arrays, np.float64))
+        if case.rule == "smooth":
+            return results, tuple(case.scale * EPS * (1 + np.abs(r)) for r in results)
+        params = {k: v for k, v in case.params.items() if k != "activation"}
+        plain = Case(case.op, case.note, case.arrays, params)
+        magnitudes = {k: np.abs(v) if is_float(v) else v for k, v in cast(arrays, np.float64).items()}
+        bounds = tuple(4 * np.sqrt(case.terms) * EPS * s for s in plain.run(magnitudes))
+    if case.params.get("activation"):
+        bounds = tuple(1.2 * b + 8 * EPS * (1 + np.abs(r)) for b, r in zip(bounds, results, strict=True))
+    return results, bounds
+
+
+def check(case: Case, half: Half, actual: tuple, arrays: dict[str, np.ndarray]) -> None:
+    results, bounds = wanted(case, arrays)
+    assert len(actual) == len(results)
+    for got, want, bound in zip(actual, results, bounds, strict=True):
+        assert got.shape == want.shape
+        if not is_float(got):
+            np.testing.assert_array_equal(got, want)
+            continue
+        assert got.dtype == half.dtype
+        limit = bound + half.rounding * (np.abs(want) + bound) + half.least
+        error = np.abs(got.astype(np.float64) - want)
+        assert (error <= limit).all(), f"{(error / limit).max()} times the bound"
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc", "nhwc weights", "strided"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_against_float64(case: Case, layout: str, half: Half) -> None:
+    arrays = laid_out(cast(case.make(), half.dtype), layout)
+    before = {k: v.copy() for k, v in arrays.items()}
+    check(case, half, case.run(arrays), arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name], err_msg=f"{name} was written")
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.op.startswith(("conv", "bias", "max"))], ids=str)
+def test_the_reference(case: Case, half: Half) -> None:
+    arrays = cast(case.make(), half.dtype)
+    with testing.backend("ref"):
+        check(case, half, case.run(arrays), arrays)
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op in IMAGE_OPS and "unbatched" not in c.note], ids=str
+)
+def test_the_result_has_the_format_of_x(case: Case, half: Half) -> None:
+    arrays = cast(case.make(), half.dtype)
+    for layout, order in (("nchw", (0, 1, 2, 3)), ("nhwc", (0, 2, 3, 1))):
+        if layout == "nhwc" and arrays["x"].shape[1] == 1:
+            continue  # the same memory as NCHW, and taken as that
+        for result in case.run(laid_out(arrays, layout)):
+            assert result.transpose(order).flags.c_contiguous
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_the_same_bits_for_any_number_of_threads(half: Half, layout: str, depthwise: bool) -> None:
+    rng = np.random.default_rng(0)
+    groups = 40 if depthwise else 1
+    x = LAYOUTS[layout](rng.standard_normal((4, 40, 33, 35)).astype(half.dtype))
+    w = rng.standard_normal((40, 40 // groups, 3, 3)).astype(half.dtype)
+    params = {"padding": 1, "groups": groups}
+    results = []
+    for threads in (1, 2, 3, 8):
+        _C.set_num_threads(threads)
+        y = ops.conv2d(x, w, **params)
+        results.append(b"".join(r.tobytes() for r in (y, *ops.conv2d_backward(y, x, w, **params))))
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_the_reference_rounds_once(half: Half) -> None:
+    """Just above the middle of two neighbours: rounded to float32 first, it would fall on the even one."""
+    step = 2 * half.rounding
+    x = np.array([1, step / 2, 2.0**-20], half.dtype).reshape(1, 3, 1, 1)
+    w = np.array([1, 1, 2.0**-20], half.dtype).reshape(1, 3, 1, 1)
+    with testing.backend("ref"):
+        assert float(ops.conv2d(x, w)[0, 0, 0, 0]) == 1 + step
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_every_value_survives_add(half: Half) -> None:
+    """All 65,536: reading and writing loses nothing, NaN stays NaN."""
+    bits = np.arange(65536, dtype=np.uint16)
+    y = ops.add(bits.view(half.dtype), np.full(65536, -0.0).astype(half.dtype))
+    nan = np.isnan(bits.view(half.dtype).astype(np.float32))
+    np.testing.assert_array_equal(np.isnan(y.astype(np.float32)), nan)
+    np.testing.assert_array_equal(y.view(np.uint16)[~nan], bits[~nan])
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("channels", [5, 64])
+def test_nan_infinity_and_overflow(half: Half, layout: str, channels: int) -> None:
+    x = np.ones((1, channels, 6, 7), np.float32)
+    x[0, 1, 2, 3], x[0, 2, 5, 0] = np.nan, np.inf
+    w = np.ones((33, channels, 3, 3), np.float32)
+    w[1] = np.finfo(half.dtype if half is FLOAT16 else np.float32).max / 2
+    w[2] = np.inf
+    y = ops.conv2d(LAYOUTS[layout](x.astype(half.dtype)), w.astype(half.dtype), padding=1)
+    y = y.astype(np.float32)
+    assert np.isnan(y[0, :, 1:4, 2:5]).all()
+    assert np.isinf(y[0, :, 4:, :2]).all()
+    assert np.isinf(y[0, 1, 0, 5:]).all(), "too large for the type"
+    assert np.isinf(y[0, 2, 0, 5:]).all(), "padding contributes nothing, even under an infinite weight"
+    assert (y[0, 0, 0, 5:] == [6 * channels, 4 * channels]).all()
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_empty_batch(half: Half) -> None:
+    x, w = np.zeros((0, 3, 5, 6), half.dtype), np.ones((4, 3, 3, 3), half.dtype)
+    y = ops.conv2d(x, w)
+    assert (y.shape, y.dtype) == ((0, 4, 3, 4), half.dtype)
+    grad_x, grad_w, grad_b = ops.conv2d_backward(y, x, w)
+    assert grad_x.shape == x.shape
+    assert not grad_w.astype(np.float32).any()
+    assert not grad_b.astype(np.float32).any()
+    assert grad_w.shape == w.shape
+
+
+def test_one_dtype_for_all() -> None:
+    x, w = np.ones((1, 2, 4, 5), np.float16), np.ones((3, 2, 3, 3), np.float16)
+    with pytest.raises(TypeError, match="weight has dtype float32, but x has float16"):
+        ops.conv2d(x, w.astype(np.float32))
+    with pytest.raises(TypeError, match="bias has dtype bfloat16, but weight has float16"):
+        ops.conv2d(x, w, np.ones(3, ml_dtypes.bfloat16))
+    with pytest.raises(TypeError, match=r"(out|y) has dtype float32"):
+        ops.conv2d(x, w, out=np.empty((1, 3, 2, 3), np.float32))
+    with pytest.raises(NotImplementedError, match=r"x has dtype float16.*supports float32 and float64"):
+        ops.softmax(x, 1)
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_packed_weights_and_out(half: Half) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 20, 6, 9)).astype(half.dtype)
+    w = rng.standard_normal((18, 20, 3, 3)).astype(half.dtype)
+    y = ops.conv2d(x, w, padding=1)
+    packed = ops.pack_weight(w, padding=1, input_shape=x.shape)
+    assert packed.dtype == str(half)
+    np.testing.assert_array_equal(ops.conv2d(x, packed, padding=1), y)
+    out = np.empty_like(y)
+    assert ops.conv2d(x, w, padding=1, out=out) is out
+    np.testing.assert_array_equal(out, y)
+
+
+def test_every_case_is_known() -> None:
+    assert {str(c) for c in CASES} <= set(BY_NAME)
+
+
+# ---- other libraries' arrays
+
+
+def test_torch_bfloat16() -> None:
+    torch = pytest.importorskip("torch")
+    x, w, b = torch.randn(2, 6, 7, 9), torch.randn(8, 3, 3, 2), torch.randn(8)
+    x, w, b = (t.bfloat16() for t in (x, w, b))
+    for image in (x, x.to(memory_format=torch.channels_last)):
+        y = ops.conv2d(image, w, b, padding=1, groups=2)
+        want = torch.nn.functional.conv2d(x.double(), w.double(), b.double(), padding=1, groups=2)
+        assert y.dtype == torch.bfloat16
+        assert y.is_contiguous(memory_format=torch.channels_last) == (image is not x)
+        torch.testing.assert_close(y.double(), want, rtol=2.0**-7, atol=1e-3)
+        out = torch.empty_like(y)
+        assert ops.conv2d(image, w, b, padding=1, groups=2, out=out) is out
+        assert (out == y).all()
+    with pytest.raises(TypeError, match="requires grad"):
+        ops.relu(x.clone().requires_grad_())
+
+
+class Exporter:
+    """An array of another library: __dlpack__ and nothing else."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.tensor.__dlpack_device__()
+
+
+def test_bfloat16_through_dlpack() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor([-1.5, 2.5]).bfloat16()
+    y = ops.relu(Exporter(tensor))
+    assert (type(y), y.dtype, y.tolist()) == (np.ndarray, ml_dtypes.bfloat16, [0.0, 2.5])
+
+
+WITHOUT_ML_DTYPES = """
+import sys
+sys.modules["ml_dtypes"] = None  # an import of it fails
+import torch
+from cnnext import ops
+from exporter import Exporter
+x = torch.tensor([-1.5, 2.5]).bfloat16()
+assert ops.relu(x).tolist() == [0.0, 2.5]
+try:
+    ops.relu(Exporter(x))
+except TypeError as error:
+    assert "pip install ml_dtypes" in str(error), error
+else:
+    raise AssertionError("no error")
+"""
+
+
+def test_bfloat16_without_ml_dtypes(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "exporter.py").write_text(f"from typing import Any\n\n{inspect.getsource(Exporter)}")
+    subprocess.run([sys.executable, "-c", WITHOUT_ML_DTYPES], check=True, cwd=tmp_path)
