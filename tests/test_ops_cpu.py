@@ -213,9 +213,7 @@ HALF_OPS = [
     "activation_forward",
     "add",
     "bias_grad",
-    "conv2d_backward_data",
     "conv2d_backward_weights",
-    "conv2d_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
 ]

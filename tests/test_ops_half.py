@@ -204,6 +204,15 @@ def test_packed_weights_and_out(half: Half) -> None:
     np.testing.assert_array_equal(out, y)
 
 
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_runs_on_the_instruction_set_in_use(half: Half) -> None:
+    x, w = np.ones((1, 20, 5, 4), half.dtype), np.ones((3, 20, 3, 3), half.dtype)
+    y = ops.conv2d(x, w)
+    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_k")
+    ops.conv2d_backward_data(y, w, x.shape)
+    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_k")
+
+
 def test_every_case_is_known() -> None:
     assert {str(c) for c in CASES} <= set(BY_NAME)
 

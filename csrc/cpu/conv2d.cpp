@@ -75,7 +75,7 @@ void run_k_kernel(const ConvProblem& problem, const void* handle, Exec& exec) {
   }
 }
 
-bool conv_k_supports(const Conv2dDesc& desc) { return desc.dtype == CNNEXT_FLOAT32; }
+bool conv_k_supports(const Conv2dDesc& desc) { return desc.dtype == CNNEXT_FLOAT32 || is_half(desc.dtype); }
 void conv_k_forward(const Conv2dDesc& desc, Exec& exec) {
   run_k_kernel(forward_problem(desc, exec), desc.packed, exec);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/conv2d_half.h"
 #include "cpu/conv2d_strip.h"
 #include "cpu/strands.h"
 
@@ -60,12 +61,13 @@ struct Driver {
   void run_packed(ConvKWork& work, const PanelOutput& output, ConvKRunner& runner) const;
   void run_packing(ConvKWork& work, const PanelOutput& output, ConvKRunner& runner, float* chunk) const;
   void run_part(ConvKWork& work, int64_t at, int64_t end, bool last, ConvKRunner& runner) const;
-  void store(const ConvRegion& r, int64_t group, int64_t block0, int64_t block1, const float* buffer) const;
+  void store(const ConvRegion& r, int64_t group, int64_t block0, int64_t block1, float* buffer) const;
+  void store_half(const ConvRegion& r, int64_t group, int64_t block0, int64_t block1, float* buffer) const;
 };
 
 // A region's buffer to the planes of the output.
-void Driver::store(const ConvRegion& r, int64_t group, int64_t block0, int64_t block1,
-                   const float* buffer) const {
+void Driver::store(const ConvRegion& r, int64_t group, int64_t block0, int64_t block1, float* buffer) const {
+  if (p.half) return store_half(r, group, block0, block1, buffer);
   const int64_t pixels = (r.h1 - r.h0) * p.out_w, plane = p.out_h * p.out_w;
   const int64_t channels = blocks.lanes(block1 - 1) + blocks.first(block1 - 1) - blocks.first(block0);
   TransposeOutArgs args{};
@@ -86,6 +88,20 @@ void Driver::store(const ConvRegion& r, int64_t group, int64_t block0, int64_t b
     for (int64_t c = 0; c < channels; ++c) {
       conv_activate(p.activation, p.alpha, args.matrix.dst + c * plane, pixels);
     }
+  }
+}
+
+void Driver::store_half(const ConvRegion& r, int64_t group, int64_t block0, int64_t block1,
+                        float* buffer) const {
+  HalfRegion out;
+  out.first = group * p.out_channels + blocks.first(block0);
+  out.channels = blocks.lanes(block1 - 1) + blocks.first(block1 - 1) - blocks.first(block0);
+  out.row = r.h0;
+  out.rows = r.h1 - r.h0;
+  out.buffer_channels = tasks.buffer_channels;
+  for (out.image = r.n0; out.image < r.n1; ++out.image) {
+    store_half_region(p, out, buffer);
+    buffer += out.rows * p.out_w * tasks.buffer_channels;
   }
 }
 

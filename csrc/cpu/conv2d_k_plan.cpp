@@ -77,7 +77,7 @@ ConvPadding choose_padding(const ConvProblem& p, const ConvForm& form, const Con
 bool streams(const ConvProblem& p, const ConvKTasks& t, const ChannelBlocks& blocks) {
   constexpr int64_t kLine = 16;
   const int64_t floats = p.N * p.groups * p.out_channels * p.out_h * p.out_w;
-  if (floats < kStreamFloats || reinterpret_cast<uintptr_t>(p.out) % 64 != 0) return false;
+  if (p.half || floats < kStreamFloats || reinterpret_cast<uintptr_t>(p.out) % 64 != 0) return false;
   if (conv_activation_is_slow(p.activation)) return false;
   if (t.buffered) {
     return p.out_h * p.out_w % kLine == 0 && t.rows * p.out_step_h * p.out_w % kLine == 0;
@@ -98,7 +98,7 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const Channel
                        bool finite_weights) {
   ConvKTasks t{};
   t.form = form;
-  t.buffered = p.format == Format::kNCHW && !(p.groups == 1 && p.out_channels == 1);
+  t.buffered = p.half || (p.format == Format::kNCHW && !(p.groups == 1 && p.out_channels == 1));
   t.max_taps = t.max_run = 1;
   if (form.pack_late) {  // all taps share the cache
     t.max_taps = p.num_taps;

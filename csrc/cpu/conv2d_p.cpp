@@ -235,7 +235,7 @@ void Runner::run(const Region& r, int64_t unit0, int64_t unit1, float* scratch) 
 }  // namespace
 
 bool conv_p_suits(const ConvProblem& p, bool finite_weights) {
-  if (p.format != Format::kNCHW || p.num_phases != 1 || p.phases[0].num_taps == 0) return false;
+  if (p.format != Format::kNCHW || p.half || p.num_phases != 1 || p.phases[0].num_taps == 0) return false;
   if (!finite_weights && (p.min_dw < 0 || p.end_dw > p.in_w)) return false;
   // A tile reads its channels again for every tap and every few output channels: they have to stay in L1.
   // With more the K-kernel is faster, transpositions included; so it is where rows leave lanes empty.

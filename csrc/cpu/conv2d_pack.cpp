@@ -81,7 +81,8 @@ ConvForm conv_form(const ConvProblem& p, bool finite_weights, bool kept) {
   const int64_t weights = p.num_taps * p.in_channels * p.out_channels;
   const bool few_pixels = p.N * p.out_h * p.out_w <= kLatePixels &&
                           (!nchw || p.N * p.in_h * p.in_w * p.in_channels <= kLateInputFloats);
-  if (!kept && p.groups == 1 && weights >= kLateFloats && p.out_channels >= kLateChannels && few_pixels) {
+  if (!kept && !p.half && p.groups == 1 && weights >= kLateFloats && p.out_channels >= kLateChannels &&
+      few_pixels) {
     return {nchw, false, true, false};
   }
   if (conv_p_suits(p, finite_weights)) return {false, false, false, true};
@@ -96,6 +97,7 @@ ConvForm conv_form(const ConvProblem& p, bool finite_weights, bool kept) {
   ConvForm form{};
   form.wide = can_widen && gains && (dense || p.in_channels <= (nchw ? 16 : 8));
   form.strip = nchw ? p.in_channels > 1 || p.groups > 1 || form.wide : form.wide && !dense;
+  if (p.half) form.strip = true;  // widened there
   return form;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "cpu/half_rows.h"
+
 namespace cnnext {
 namespace {
 
@@ -79,14 +81,33 @@ struct Builder {
 
 const float* floats(const Tensor& t) { return present(t) ? static_cast<const float*>(t.data) : nullptr; }
 
-void set_common(const Conv2dDesc& desc, ConvProblem* p) {
+// Weights or bias; 16-bit ones as a float32 copy.
+const float* small_floats(const Tensor& t, Exec& exec) {
+  return present(t) && is_half(t.dtype) ? widened(t, exec) : floats(t);
+}
+
+// Where the images are, x being what is read.
+void set_images(const Tensor& x, const Tensor& y, const Tensor& residual, ConvProblem* p) {
+  if (is_half(x.dtype)) {
+    p->half = &half_converter(x.dtype);
+    p->half_in = static_cast<const uint16_t*>(x.data);
+    p->half_out = static_cast<uint16_t*>(y.data);
+    p->half_residual = present(residual) ? static_cast<const uint16_t*>(residual.data) : nullptr;
+  } else {
+    p->in = floats(x);
+    p->out = static_cast<float*>(y.data);
+    p->residual = floats(residual);
+  }
+}
+
+void set_common(const Conv2dDesc& desc, Exec& exec, ConvProblem* p) {
   p->N = desc.N;
   p->groups = desc.groups;
   p->format = desc.format;
-  p->bias = floats(desc.bias);
+  p->bias = small_floats(desc.bias, exec);
   p->activation = desc.activation;
   p->alpha = static_cast<float>(desc.activation_alpha);
-  p->weight = floats(desc.w);
+  p->weight = small_floats(desc.w, exec);
   p->num_taps = desc.R * desc.S;
   p->min_dw = INT64_MAX;
   p->end_dw = INT64_MIN;
@@ -110,15 +131,13 @@ Builder make_builder(ConvProblem* p, int64_t num_phases, Exec& exec) {
 
 ConvProblem forward_problem(const Conv2dDesc& d, Exec& exec) {
   ConvProblem p{};
-  set_common(d, &p);
+  set_common(d, exec, &p);
   p.in_channels = d.C / d.groups;
   p.out_channels = d.K / d.groups;
   p.in_h = d.H, p.in_w = d.W, p.out_h = d.P, p.out_w = d.Q;
   p.step_h = d.stride_h, p.step_w = d.stride_w;
   p.out_step_h = p.out_step_w = 1;
-  p.in = floats(d.x);
-  p.out = static_cast<float*>(d.y.data);
-  p.residual = floats(d.residual);
+  set_images(d.x, d.y, d.residual, &p);
   const bool kcrs = d.w_format == Format::kNCHW;
   p.lane_stride = p.in_channels * p.num_taps;
   p.group_stride = p.out_channels * p.lane_stride;
@@ -135,15 +154,14 @@ ConvProblem forward_problem(const Conv2dDesc& d, Exec& exec) {
 
 ConvProblem backward_data_problem(const Conv2dDesc& d, Exec& exec) {
   ConvProblem p{};
-  set_common(d, &p);
+  set_common(d, exec, &p);
   p.in_channels = d.K / d.groups;
   p.out_channels = d.C / d.groups;
   p.in_h = d.P, p.in_w = d.Q, p.out_h = d.H, p.out_w = d.W;
   p.step_h = p.step_w = 1;
   p.out_step_h = std::min(d.stride_h, d.H);
   p.out_step_w = std::min(d.stride_w, d.W);
-  p.in = floats(d.y);
-  p.out = static_cast<float*>(d.x.data);
+  set_images(d.y, d.x, absent(), &p);
   const bool kcrs = d.w_format == Format::kNCHW;
   p.channel_stride = p.out_channels * p.num_taps;
   p.group_stride = p.in_channels * p.channel_stride;

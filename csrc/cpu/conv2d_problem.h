@@ -8,6 +8,7 @@
 
 #include "core/desc.h"
 #include "core/exec.h"
+#include "cpu/kernels/half.h"
 
 namespace cnnext {
 
@@ -39,6 +40,10 @@ struct ConvProblem {
   float* out;
   const float* bias;      // groups * out_channels, or nullptr
   const float* residual;  // as out, or nullptr
+  // Images of 16 bits: these in place of in, out and residual. Weights and bias were widened.
+  const HalfConverter* half;  // nullptr: float32
+  const uint16_t *half_in, *half_residual;
+  uint16_t* half_out;
   int32_t activation;
   float alpha;
 

@@ -32,6 +32,8 @@ class ConvStrip {
   struct Rows {
     int64_t low, high;
   };
+  void fill_half(const ConvRegion& region, int64_t group0, int64_t group1, float* memory,
+                 int64_t part_floats) const;
   Rows rows_of(const ConvRegion& region) const;
 
   const ConvProblem& p_;

@@ -48,6 +48,9 @@ const OpTable& table() {
 
 bool takes_dtype(const char* op, int32_t dtype) {
   if (std::strcmp(op, "copy") == 0) return true;  // bits are bits
+  for (const char* half_op : {"conv2d_forward", "conv2d_backward_data"}) {
+    if (is_half(dtype) && std::strcmp(op, half_op) == 0) return true;
+  }
 #define CNNEXT_OP_FIELD(name, Desc) \
   if (std::strcmp(op, #name) == 0) return table().name && dtype == CNNEXT_FLOAT32;
   CNNEXT_OPS(CNNEXT_OP_FIELD)

@@ -8,6 +8,7 @@
 #include "cpu/kernels/conv_pack.h"
 #include "cpu/kernels/conv_weights.h"
 #include "cpu/kernels/depthwise.h"
+#include "cpu/kernels/half.h"
 #include "cpu/kernels/inner_product.h"
 
 namespace cnnext {
@@ -22,6 +23,7 @@ struct UkernelTable {
   InnerProductUkernels inner_product;
   ConvWeightsUkernels conv_weights;
   DepthwiseUkernels depthwise;
+  HalfUkernels half;
 };
 
 // nullptr where this build has no such kernels (another processor family).

@@ -20,6 +20,7 @@ constexpr const char* kIsaName = "avx2";
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
+#include "cpu/kernels/half-inl.h"
 #include "cpu/kernels/inner_product-inl.h"
 
 namespace cnnext {
@@ -47,7 +48,8 @@ constexpr UkernelTable kTable = {
     {activate},
     {dot_product, axpy_product, "cpu/avx2/inner_product", "cpu/avx2/inner_product_transposed"},
     conv_weights_ukernels_16<Vec>("cpu/avx2/conv2d_weights_6x16"),
-    depthwise_ukernels<Vec>("cpu/avx2/depthwise_channels", "cpu/avx2/depthwise_columns")};
+    depthwise_ukernels<Vec>("cpu/avx2/depthwise_channels", "cpu/avx2/depthwise_columns"),
+    kHalfUkernels};
 }  // namespace
 
 const UkernelTable* ukernels_avx2() { return &kTable; }

@@ -21,6 +21,7 @@ constexpr const char* kIsaName = "avx512";
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
+#include "cpu/kernels/half-inl.h"
 #include "cpu/kernels/inner_product-inl.h"
 
 namespace cnnext {
@@ -52,7 +53,8 @@ constexpr UkernelTable kTable = {
     {activate},
     {dot_product, axpy_product, "cpu/avx512/inner_product", "cpu/avx512/inner_product_transposed"},
     conv_weights_ukernels_32<Vec>("cpu/avx512/conv2d_weights_6x64"),
-    depthwise_ukernels<Vec>("cpu/avx512/depthwise_channels", "cpu/avx512/depthwise_columns")};
+    depthwise_ukernels<Vec>("cpu/avx512/depthwise_channels", "cpu/avx512/depthwise_columns"),
+    kHalfUkernels};
 }  // namespace
 
 const UkernelTable* ukernels_avx512() { return &kTable; }

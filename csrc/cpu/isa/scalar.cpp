@@ -17,6 +17,7 @@ constexpr const char* kIsaName = "scalar";
 #include "cpu/kernels/conv_pack-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
 #include "cpu/kernels/depthwise-inl.h"
+#include "cpu/kernels/half-inl.h"
 #include "cpu/kernels/inner_product-inl.h"
 #include "cpu/ukernels.h"
 
@@ -41,7 +42,8 @@ constexpr UkernelTable kTable = {
     {activate},
     {dot_product, axpy_product, "cpu/scalar/inner_product", "cpu/scalar/inner_product_transposed"},
     conv_weights_ukernels_16<Vec>("cpu/scalar/conv2d_weights_6x8"),
-    depthwise_ukernels<Vec>("cpu/scalar/depthwise_channels", "cpu/scalar/depthwise_columns")};
+    depthwise_ukernels<Vec>("cpu/scalar/depthwise_channels", "cpu/scalar/depthwise_columns"),
+    kHalfUkernels};
 }  // namespace
 
 const UkernelTable* ukernels_scalar() { return &kTable; }

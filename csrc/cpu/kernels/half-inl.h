@@ -1,0 +1,107 @@
+// Conversions of 16-bit floats. bfloat16 is a float's upper half: shifts, which the compiler vectorises.
+// float16 has instructions from AVX2's machines on (F16C), integer arithmetic before.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "cpu/kernels/half.h"
+
+namespace cnnext {
+namespace {
+
+inline uint32_t bits_of(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+inline float float_of(uint32_t bits) {
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+void widen_bfloat16(int64_t n, const uint16_t* in, float* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = float_of(static_cast<uint32_t>(in[i]) << 16);
+}
+
+void narrow_bfloat16(int64_t n, const float* in, uint16_t* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t b = bits_of(in[i]);
+    const uint32_t rounded = (b + 0x7fffu + (b >> 16 & 1u)) >> 16;
+    out[i] = static_cast<uint16_t>((b & 0x7fffffffu) > 0x7f800000u ? b >> 16 | 0x40u : rounded);
+  }
+}
+
+#if defined(__AVX512F__)
+
+void widen_float16(int64_t n, const uint16_t* in, float* out) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i))));
+  }
+  for (; i < n; ++i) out[i] = _cvtsh_ss(in[i]);
+}
+
+void narrow_float16(int64_t n, const float* in, uint16_t* out) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const __m256i h = _mm512_cvtps_ph(_mm512_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), h);
+  }
+  for (; i < n; ++i) out[i] = _cvtss_sh(in[i], _MM_FROUND_TO_NEAREST_INT);
+}
+
+#elif defined(__F16C__)
+
+void widen_float16(int64_t n, const uint16_t* in, float* out) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
+  }
+  for (; i < n; ++i) out[i] = _cvtsh_ss(in[i]);
+}
+
+void narrow_float16(int64_t n, const float* in, uint16_t* out) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), h);
+  }
+  for (; i < n; ++i) out[i] = _cvtss_sh(in[i], _MM_FROUND_TO_NEAREST_INT);
+}
+
+#else
+
+// A subnormal's value is its bits times 2^-24; adding 0.5 rounds to such multiples, in the lowest bits.
+void widen_float16(int64_t n, const uint16_t* in, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t magnitude = in[i] & 0x7fffu, sign = static_cast<uint32_t>(in[i] & 0x8000u) << 16;
+    const uint32_t normal = (magnitude << 13) + (112u << 23),
+                   small = bits_of(static_cast<float>(magnitude) * 0x1p-24f);
+    const uint32_t special = 0x7f800000u | (magnitude & 0x3ffu) << 13;
+    out[i] = float_of(sign | (magnitude >= 0x7c00u ? special : magnitude >= 0x400u ? normal : small));
+  }
+}
+
+void narrow_float16(int64_t n, const float* in, uint16_t* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t b = bits_of(in[i]), sign = b >> 16 & 0x8000u, magnitude = b & 0x7fffffffu;
+    const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+    const uint32_t small = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
+    const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : 0x7c00u;
+    out[i] = static_cast<uint16_t>(sign | (magnitude >= 0x47800000u  ? large
+                                           : magnitude < 0x38800000u ? small
+                                                                     : normal));
+  }
+}
+
+#endif
+
+constexpr HalfUkernels kHalfUkernels = {{widen_float16, narrow_float16}, {widen_bfloat16, narrow_bfloat16}};
+
+}  // namespace
+}  // namespace cnnext

@@ -1,0 +1,18 @@
+// float16 and bfloat16 to float and back, run by run.
+#pragma once
+
+#include <stdint.h>
+
+namespace cnnext {
+
+struct HalfConverter {
+  void (*widen)(int64_t n, const uint16_t* in, float* out);
+  // Rounds to the nearest, ties to even; NaN stays NaN, what is too large becomes infinite.
+  void (*narrow)(int64_t n, const float* in, uint16_t* out);
+};
+
+struct HalfUkernels {
+  HalfConverter float16, bfloat16;
+};
+
+}  // namespace cnnext
