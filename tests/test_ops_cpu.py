@@ -213,7 +213,6 @@ HALF_OPS = [
     "activation_forward",
     "add",
     "bias_grad",
-    "conv2d_backward_weights",
     "max_pool2d_backward",
     "max_pool2d_forward",
 ]

@@ -211,6 +211,8 @@ def test_runs_on_the_instruction_set_in_use(half: Half) -> None:
     assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_k")
     ops.conv2d_backward_data(y, w, x.shape)
     assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_k")
+    ops.conv2d_backward_weights(y, x, w.shape)
+    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_weights")
 
 
 def test_every_case_is_known() -> None:

@@ -5,6 +5,7 @@
 #include "cpu/conv_weights_task.h"
 #include "cpu/cpu.h"
 #include "cpu/depthwise.h"
+#include "cpu/half_rows.h"
 #include "cpu/strands.h"
 #include "cpu/ukernels.h"
 #include "cpu/winograd.h"
@@ -138,30 +139,34 @@ void run_plan(const Conv2dDesc& desc, const ConvWeightsPlan& plan, const ConvWei
   });
 }
 
-}  // namespace
-
-Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
-  if (desc.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
+// desc.w is float32, whatever the images are.
+void run_to_floats(const Conv2dDesc& desc, Exec& exec) {
   const ConvWeightsUkernels& kernels = ukernels().conv_weights;
   exec.ran(kernels.name);
   const int64_t floats = desc.K * (desc.C / desc.groups) * desc.R * desc.S;
-  if (floats == 0) return Ran::kDone;
-  if (desc.N > 0 && depthwise_supports(desc)) {
-    depthwise_backward_weights(desc, exec);
-    return Ran::kDone;
-  }
-  if (desc.N > 0 && winograd_supports_backward_weights(desc)) {
-    winograd_backward_weights(desc, exec);
-    return Ran::kDone;
-  }
+  if (floats == 0) return;
+  if (desc.N > 0 && depthwise_supports(desc)) return depthwise_backward_weights(desc, exec);
+  if (desc.N > 0 && winograd_supports_backward_weights(desc)) return winograd_backward_weights(desc, exec);
   if (desc.N > 0) {
     const ConvWeightsPlan plan = plan_conv_weights(desc, kernels);
-    if (plan.units() > 0) {
-      run_plan(desc, plan, kernels, exec);
-      return Ran::kDone;
-    }
+    if (plan.units() > 0) return run_plan(desc, plan, kernels, exec);
   }
   if (!exec.planning()) std::memset(desc.w.data, 0, static_cast<size_t>(floats) * sizeof(float));
+}
+
+}  // namespace
+
+Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
+  if (desc.dtype != CNNEXT_FLOAT32 && !is_half(desc.dtype)) return Ran::kUnsupported;
+  if (desc.dtype == CNNEXT_FLOAT32) {
+    run_to_floats(desc, exec);
+    return Ran::kDone;
+  }
+  Conv2dDesc wide = desc;
+  auto* const sums = exec.scratch_array<float>(numel(desc.w));
+  wide.w.data = sums;
+  run_to_floats(wide, exec);
+  narrow_all(sums, desc.w, exec);
   return Ran::kDone;
 }
 

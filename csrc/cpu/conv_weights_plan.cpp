@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/half_rows.h"
+
 namespace cnnext {
 namespace {
 
@@ -34,10 +36,12 @@ ConvWeightsAxis make_axis(bool b_is_y, int64_t x_size, int64_t y_size, int64_t t
 
 ConvWeightsSide make_side(const Tensor& t, int64_t channels, int64_t groups, int64_t rows, int64_t cols,
                           Format format) {
-  const float* data = static_cast<const float*>(t.data);
+  const bool half = is_half(t.dtype);
+  const auto* const data = half ? nullptr : static_cast<const float*>(t.data);
+  const auto* const bits = half ? static_cast<const uint16_t*>(t.data) : nullptr;
   const int64_t all = channels * groups;
-  if (format == Format::kNHWC) return {data, channels, rows * cols * all, cols * all, all, 1, channels};
-  return {data, channels, rows * cols * all, cols, 1, rows * cols, channels * rows * cols};
+  if (format == Format::kNHWC) return {data, bits, channels, rows * cols * all, cols * all, all, 1, channels};
+  return {data, bits, channels, rows * cols * all, cols, 1, rows * cols, channels * rows * cols};
 }
 
 // What a product costs with `vector` channels along the vectors, relative to one without waste: lanes left
@@ -145,12 +149,19 @@ void set_tasks(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsU
 void set_panels(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
   const bool nchw = desc.format == Format::kNCHW;
   plan.b_tile = std::min<int64_t>(plan.b_padded, kernels.lanes * kernels.vectors);
+  const int64_t pixels = plan.chunk_images * plan.chunk_rows * plan.chunk_cols;
+  const auto halo_is_small = [&] {
+    return plan.panel_a_floats() <= kMaxHalo * pixels * plan.a_block + kPanelSlack;
+  };
+  if (plan.half) {
+    plan.pack_a = plan.pack_b = true;
+    if (!halo_is_small()) plan.tap_rows = 1, plan.tap_row_blocks = desc.R;
+    return;
+  }
   plan.pack_b = nchw || plan.b.channels % kernels.lanes != 0 || kernels.narrow ||
                 plan.b.col * plan.width.b_step % 256 == 0;
   plan.pack_a = kernels.narrow && !nchw && !plan.merge_taps && desc.R * desc.S > 1 && plan.a.col % 256 == 0;
-  if (!plan.pack_a) return;
-  const int64_t pixels = plan.chunk_images * plan.chunk_rows * plan.chunk_cols;
-  plan.pack_a = plan.panel_a_floats() <= kMaxHalo * pixels * plan.a_block + kPanelSlack;
+  if (plan.pack_a) plan.pack_a = halo_is_small();
 }
 
 }  // namespace
@@ -189,6 +200,7 @@ int64_t ConvWeightsPlan::panel_a_floats() const {
 ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
   ConvWeightsPlan plan{};
   plan.b_is_y = choose_b_is_y(desc, kernels);
+  if (is_half(desc.dtype)) plan.half = &half_converter(desc.dtype);
   plan.images = desc.N;
   plan.groups = desc.groups;
   plan.height = make_axis(plan.b_is_y, desc.H, desc.P, desc.R, desc.stride_h, desc.dilation_h, desc.pad_top);

@@ -9,6 +9,7 @@
 
 #include "core/desc.h"
 #include "cpu/kernels/conv_weights.h"
+#include "cpu/kernels/half.h"
 
 namespace cnnext {
 
@@ -33,17 +34,19 @@ struct ConvWeightsAxis {
 
 struct ConvWeightsSide {
   const float* data;
+  const uint16_t* half;                     // in place of data where the images are of 16 bits
   int64_t channels;                         // of one group
   int64_t image, row, col, channel, group;  // steps in floats
 };
 
 struct ConvWeightsPlan {
-  bool b_is_y;       // B is dY, its channels K; else B is X, its channels C
-  bool pack_b;       // B's channels go into panels as wide as a tile
-  bool pack_a;       // A's channels go into panels as wide as a tile is high
-  bool merge_taps;   // a filter row's taps share tiles: few channels on side A
-  bool direct;       // tiles are written straight into the weights
-  bool taps_inside;  // the weights are K,C,R,S in memory: a channel's taps lie together
+  const HalfConverter* half;  // nullptr: float32. Else both sides go through panels.
+  bool b_is_y;                // B is dY, its channels K; else B is X, its channels C
+  bool pack_b;                // B's channels go into panels as wide as a tile
+  bool pack_a;                // A's channels go into panels as wide as a tile is high
+  bool merge_taps;            // a filter row's taps share tiles: few channels on side A
+  bool direct;                // tiles are written straight into the weights
+  bool taps_inside;           // the weights are K,C,R,S in memory: a channel's taps lie together
   ConvWeightsAxis height, width;
   ConvWeightsSide a, b;
   int64_t images, groups;

@@ -118,12 +118,12 @@ ConvWeightsTask::Chunk ConvWeightsTask::next_chunk(int64_t unit, int64_t end, in
 }
 
 void ConvWeightsTask::run_chunk(const Chunk& chunk, int64_t group, bool first_chunk) const {
-  if (plan_.pack_a) pack_a(chunk, group);
+  if (plan_.pack_a) plan_.half ? pack_a_half(chunk, group) : pack_a(chunk, group);
   const int64_t vectors = ceil_div(block_.b_count, kernels_.lanes);
   const int64_t b_tiles = ceil_div(vectors, kernels_.vectors);
   for (int64_t t = 0; t < b_tiles; ++t) {
     const ViewB b = view_b(chunk, group, t, b_tiles);
-    if (plan_.pack_b) pack_b(chunk, group, b);
+    if (plan_.pack_b) plan_.half ? pack_b_half(chunk, group, b) : pack_b(chunk, group, b);
     if (plan_.merge_taps) {
       run_merged(chunk, group, view_a(chunk, group, 0, block_.a_count), b);
       continue;
@@ -138,15 +138,15 @@ void ConvWeightsTask::run_chunk(const Chunk& chunk, int64_t group, bool first_ch
   }
 }
 
-const float* ConvWeightsTask::image_a(const Chunk& chunk, int64_t group, int64_t channel) const {
-  return plan_.a.data + chunk.image * plan_.a.image + (block_.group + group) * plan_.a.group +
+int64_t ConvWeightsTask::offset_a(const Chunk& chunk, int64_t group, int64_t channel) const {
+  return chunk.image * plan_.a.image + (block_.group + group) * plan_.a.group +
          (block_.a + channel) * plan_.a.channel;
 }
 
-const float* ConvWeightsTask::image_b(const Chunk& chunk, int64_t group, int64_t channel) const {
+int64_t ConvWeightsTask::offset_b(const Chunk& chunk, int64_t group, int64_t channel) const {
   const int64_t row = plan_.height.b_first + chunk.row * plan_.height.b_step;
   const int64_t col = plan_.width.b_first + chunk.col * plan_.width.b_step;
-  return plan_.b.data + chunk.image * plan_.b.image + row * plan_.b.row + col * plan_.b.col +
+  return chunk.image * plan_.b.image + row * plan_.b.row + col * plan_.b.col +
          (block_.group + group) * plan_.b.group + (block_.b + channel) * plan_.b.channel;
 }
 
@@ -164,7 +164,7 @@ ConvWeightsTask::ViewB ConvWeightsTask::view_b(const Chunk& chunk, int64_t group
     view.row = chunk.cols * view.col;
     view.image = chunk.rows * view.row;
   } else {
-    view.data = image_b(chunk, group, view.first);
+    view.data = plan_.b.data + offset_b(chunk, group, view.first);
     view.col = plan_.b.col * plan_.width.b_step;
     view.row = plan_.b.row * plan_.height.b_step;
     view.image = plan_.b.image;
@@ -177,7 +177,7 @@ void ConvWeightsTask::pack_b(const Chunk& chunk, int64_t group, const ViewB& vie
   const bool one_run = row_step == chunk.cols * col_step;
   const int64_t runs = one_run ? 1 : chunk.rows, length = one_run ? chunk.rows * chunk.cols : chunk.cols;
   for (int64_t i = 0; i < chunk.images; ++i) {
-    const float* in = image_b(chunk, group, view.first) + i * plan_.b.image;
+    const float* in = plan_.b.data + offset_b(chunk, group, view.first) + i * plan_.b.image;
     float* out = panel_b_ + i * view.image;
     for (int64_t r = 0; r < runs; ++r, in += row_step, out += view.row) {
       if (plan_.b.channel == 1) {
@@ -197,7 +197,7 @@ ConvWeightsTask::ViewA ConvWeightsTask::view_a(const Chunk& chunk, int64_t group
   ViewA view;
   view.count = count;
   if (!plan_.pack_a) {
-    view.data = image_a(chunk, group, first) + h.a_first * a.row + w.a_first * a.col;
+    view.data = plan_.a.data + offset_a(chunk, group, first) + h.a_first * a.row + w.a_first * a.col;
     view.channel = a.channel;
     view.image = a.image;
     view.row = h.a_step * a.row;
@@ -229,7 +229,8 @@ void ConvWeightsTask::pack_a(const Chunk& chunk, int64_t group) const {
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t first = part(block_.a_count, tiles, t), count = part(block_.a_count, tiles, t + 1) - first;
     for (int64_t i = 0; i < chunk.images; ++i) {
-      const float* in = image_a(chunk, group, first) + i * plan_.a.image + cols.first * plan_.a.col;
+      const float* in =
+          plan_.a.data + offset_a(chunk, group, first) + i * plan_.a.image + cols.first * plan_.a.col;
       for (int64_t r = 0; r < rows.count; ++r, out += cols.count * count) {
         kernels_.copy_rows(cols.count, count, in + (rows.first + r * rows.every) * plan_.a.row,
                            cols.every * plan_.a.col, out, count);

@@ -58,8 +58,11 @@ class ConvWeightsTask {
   ViewB view_b(const Chunk& chunk, int64_t group, int64_t tile, int64_t tiles) const;
   void pack_a(const Chunk& chunk, int64_t group) const;
   void pack_b(const Chunk& chunk, int64_t group, const ViewB& view) const;
-  const float* image_a(const Chunk& chunk, int64_t group, int64_t channel) const;
-  const float* image_b(const Chunk& chunk, int64_t group, int64_t channel) const;
+  void pack_a_half(const Chunk& chunk, int64_t group) const;
+  void pack_b_half(const Chunk& chunk, int64_t group, const ViewB& view) const;
+  // Where the chunk's pixels begin in side A's or B's images.
+  int64_t offset_a(const Chunk& chunk, int64_t group, int64_t channel) const;
+  int64_t offset_b(const Chunk& chunk, int64_t group, int64_t channel) const;
   void run_rows(const Chunk& chunk, int64_t group, const ViewA& a, int64_t first, const ViewB& b,
                 bool first_chunk) const;
   void run_merged(const Chunk& chunk, int64_t group, const ViewA& a, const ViewB& b) const;

@@ -48,7 +48,7 @@ const OpTable& table() {
 
 bool takes_dtype(const char* op, int32_t dtype) {
   if (std::strcmp(op, "copy") == 0) return true;  // bits are bits
-  for (const char* half_op : {"conv2d_forward", "conv2d_backward_data"}) {
+  for (const char* half_op : {"conv2d_forward", "conv2d_backward_data", "conv2d_backward_weights"}) {
     if (is_half(dtype) && std::strcmp(op, half_op) == 0) return true;
   }
 #define CNNEXT_OP_FIELD(name, Desc) \

@@ -42,7 +42,6 @@ void widen_transposed(const HalfConverter& half, int64_t rows, int64_t cols, con
   });
 }
 
-
 const float* widened(const Tensor& t, Exec& exec) {
   const int64_t count = numel(t);
   float* const out = exec.scratch_array<float>(count);
@@ -52,7 +51,8 @@ const float* widened(const Tensor& t, Exec& exec) {
   return out;
 }
 
-void narrow_all(const float* in, int64_t count, const Tensor& t, Exec& exec) {
+void narrow_all(const float* in, const Tensor& t, Exec& exec) {
+  const int64_t count = numel(t);
   auto* const out = static_cast<uint16_t*>(t.data);
   const HalfConverter& half = half_converter(t.dtype);
   for_runs(count, exec, [&](int64_t at, int64_t n) { half.narrow(n, in + at, out + at); });

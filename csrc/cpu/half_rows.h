@@ -15,15 +15,13 @@ void widen_rows(const HalfConverter& half, int64_t rows, int64_t cols, const uin
                 float* out, int64_t out_step);
 void narrow_rows(const HalfConverter& half, int64_t rows, int64_t cols, const float* in, int64_t in_step,
                  uint16_t* out, int64_t out_step);
-// out[c * out_step + r] = in[r * in_step + c]: planes (rows) to pixels, and pixels (rows) to planes.
+// out[c * out_step + r] = in[r * in_step + c]: planes (rows) to pixels.
 void widen_transposed(const HalfConverter& half, int64_t rows, int64_t cols, const uint16_t* in,
                       int64_t in_step, float* out, int64_t out_step);
-void narrow_transposed(const HalfConverter& half, int64_t rows, int64_t cols, const float* in,
-                       int64_t in_step, uint16_t* out, int64_t out_step);
 
 // All of a (small) tensor, in scratch, in its order of memory.
 const float* widened(const Tensor& t, Exec& exec);
-void narrow_all(const float* in, int64_t count, const Tensor& t, Exec& exec);
+void narrow_all(const float* in, const Tensor& t, Exec& exec);
 
 // body(first row, rows, first column, columns, block) for a cut of a rows x cols matrix into blocks of at
 // most kHalfBlockRows x kHalfBlockCols, which all of a block's values fit.
