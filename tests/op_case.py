@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from cnnext import ops
+from cnnext import _C, ops
 
 EPS = 2.0**-23
+#: The instruction set whose float32 kernels are in use: an extension for bfloat16 adds none.
+FLOAT_ISA = _C.isa().removesuffix("_bf16")
 Maker = Callable[[np.random.Generator], np.ndarray]
 
 

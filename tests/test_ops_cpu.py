@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 from cnnext import _C, ops, testing
-from op_case import EPS, Case, widen
+from op_case import EPS, FLOAT_ISA, Case, widen
 from op_cases import all_cases
 
 CASES = all_cases()
@@ -254,7 +254,7 @@ def test_float64_falls_back_to_ref() -> None:
 def test_float32_runs_on_the_instruction_set_in_use() -> None:
     x, w = np.ones((1, 2, 5, 4), np.float32), np.ones((3, 2, 3, 3), np.float32)
     ops.conv2d(x, w)
-    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d")
+    assert testing.last_kernel().startswith(f"cpu/{FLOAT_ISA}/conv2d")
     with testing.backend("ref"):
         ops.conv2d(x, w)
         assert testing.last_kernel() == "ref/conv2d_forward"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cnnext import _C, ops, testing
-from op_case import EPS, Case
+from op_case import EPS, FLOAT_ISA, Case
 from op_cases import all_cases
 from test_ops_cpu import BY_NAME, IMAGE_OPS, LAYOUTS, laid_out
 
@@ -207,12 +207,13 @@ def test_packed_weights_and_out(half: Half) -> None:
 @pytest.mark.parametrize("half", HALVES, ids=str)
 def test_runs_on_the_instruction_set_in_use(half: Half) -> None:
     x, w = np.ones((1, 20, 5, 4), half.dtype), np.ones((3, 20, 3, 3), half.dtype)
+    isa = _C.isa() if half is BFLOAT16 else FLOAT_ISA
     y = ops.conv2d(x, w)
-    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_k")
+    assert testing.last_kernel().startswith(f"cpu/{isa}/conv2d_k")
     ops.conv2d_backward_data(y, w, x.shape)
-    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_k")
+    assert testing.last_kernel().startswith(f"cpu/{isa}/conv2d_k")
     ops.conv2d_backward_weights(y, x, w.shape)
-    assert testing.last_kernel().startswith(f"cpu/{_C.isa()}/conv2d_weights")
+    assert testing.last_kernel().startswith(f"cpu/{FLOAT_ISA}/conv2d_weights")
 
 
 def test_every_case_is_known() -> None:

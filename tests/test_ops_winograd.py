@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from cnnext import _C, ops, testing
-from op_case import Case
+from op_case import FLOAT_ISA, Case
 from op_cases_conv import winograd_cases
 from test_ops_cpu import LAYOUTS, laid_out
 
 pytestmark = pytest.mark.skipif(_C.isa() == "scalar", reason="without vectors of 8, direct is faster")
 
-NAME = f"cpu/{_C.isa()}/conv2d_winograd_4x4"
-WEIGHTS_NAME = f"cpu/{_C.isa()}/conv2d_weights_winograd_4x4"
+NAME = f"cpu/{FLOAT_ISA}/conv2d_winograd_4x4"
+WEIGHTS_NAME = f"cpu/{FLOAT_ISA}/conv2d_weights_winograd_4x4"
 BOTH = pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 PADDING = ((1, 2), (0, 1))
 

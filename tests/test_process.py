@@ -29,7 +29,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "avx512_bf16"])
 def test_a_forced_isa_runs(isa: str) -> None:
     result = python(RUN, CNNEXT_CPU_ISA=isa)
     if isa not in _C.isa_available() and isa not in python(RUN, CNNEXT_CPU_ISA="").stdout:
@@ -38,7 +38,27 @@ def test_a_forced_isa_runs(isa: str) -> None:
     assert result.returncode == 0, result.stderr
     used, kernel = result.stdout.split()
     assert used == isa
-    assert kernel.startswith(f"cpu/{isa}/conv2d")
+    assert kernel.startswith(f"cpu/{isa.removesuffix('_bf16')}/conv2d"), "float32 has AVX-512's kernels"
+
+
+BITS = """
+import numpy as np
+from cnnext import ops
+rng = np.random.default_rng(0)
+x, w = rng.standard_normal((2, 40, 9, 11), np.float32), rng.standard_normal((72, 40, 3, 3), np.float32)
+for algorithm in ("auto", "direct"):
+    y = ops.conv2d(x, w, padding=1, algorithm=algorithm)
+    for result in (y, *ops.conv2d_backward(y, x, w, padding=1)):
+        print(result.tobytes().hex())
+"""
+
+
+def test_avx512_bf16_leaves_float32_alone() -> None:
+    if "avx512_bf16" not in _C.isa_available():
+        pytest.skip("this processor lacks avx512_bf16")
+    results = [python(BITS, CNNEXT_CPU_ISA=isa) for isa in ("avx512", "avx512_bf16")]
+    assert all(r.returncode == 0 for r in results), results[0].stderr + results[1].stderr
+    assert results[0].stdout == results[1].stdout
 
 
 def test_the_isa_of_this_run_is_the_one_asked_for() -> None:

@@ -53,11 +53,15 @@ const PackedConvWeight* kept_weight(const void* handle, const WeightLayout& layo
   return layout.split == 1 || packed.wide == layout.wide ? &packed : nullptr;
 }
 
-void run_k_kernel(const ConvProblem& problem, const void* handle, Exec& exec) {
+const ConvKUkernels& kernels_of(const ConvProblem& problem) {
+  return problem.pairs ? problem.pairs->conv_k : ukernels().conv_k;
+}
+
+void run_k_kernel(const Conv2dDesc& desc, ConvProblem problem, const void* handle, Exec& exec) {
   // Wide taps read zeros for padding, which an infinite weight must not meet.
   for (const bool assume_finite : {true, false}) {
     const ConvForm form = conv_form(problem, assume_finite, handle != nullptr);
-    const ChannelBlocks blocks(problem, form, ukernels().conv_k);
+    const ChannelBlocks blocks(problem, form, kernels_of(problem));
     const WeightLayout layout = weight_layout(problem, form, blocks, exec);
     PackedConvWeight packed;
     if (form.pack_late) {
@@ -65,6 +69,7 @@ void run_k_kernel(const ConvProblem& problem, const void* handle, Exec& exec) {
     } else if (const PackedConvWeight* kept = kept_weight(handle, layout)) {
       packed = *kept;
     } else {
+      load_half_weight(desc, &problem, exec);
       packed = pack_conv_weight(problem, blocks, layout,
                                 exec.scratch_array<float>(packed_floats(problem, blocks, layout)), exec);
     }
@@ -77,10 +82,10 @@ void run_k_kernel(const ConvProblem& problem, const void* handle, Exec& exec) {
 
 bool conv_k_supports(const Conv2dDesc& desc) { return desc.dtype == CNNEXT_FLOAT32 || is_half(desc.dtype); }
 void conv_k_forward(const Conv2dDesc& desc, Exec& exec) {
-  run_k_kernel(forward_problem(desc, exec), desc.packed, exec);
+  run_k_kernel(desc, forward_problem(desc, exec), desc.packed, exec);
 }
 void conv_k_backward_data(const Conv2dDesc& desc, Exec& exec) {
-  run_k_kernel(backward_data_problem(desc, exec), nullptr, exec);
+  run_k_kernel(desc, backward_data_problem(desc, exec), nullptr, exec);
 }
 
 void winograd_or_direct_forward(const Conv2dDesc& desc, Exec& exec) {
@@ -145,9 +150,10 @@ void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {
   // The other algorithms read the weights as they lie.
   if (!conv_k_supports(desc) || depthwise_supports(desc) || desc.C == 0 || desc.K == 0) return;
   if (winograd_pack(desc, exec, blob)) return;
-  const ConvProblem problem = forward_problem(desc, exec);
+  ConvProblem problem = forward_problem(desc, exec);
+  load_half_weight(desc, &problem, exec);
   const ConvForm form = conv_form(problem, true, true);
-  const ChannelBlocks blocks(problem, form, ukernels().conv_k);
+  const ChannelBlocks blocks(problem, form, kernels_of(problem));
   const WeightLayout layout = weight_layout(problem, form, blocks, exec);
   const size_t floats = static_cast<size_t>(packed_floats(problem, blocks, layout));
   const size_t bytes = sizeof(KernelBlob) + floats * sizeof(float);

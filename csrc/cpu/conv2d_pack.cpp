@@ -97,7 +97,7 @@ ConvForm conv_form(const ConvProblem& p, bool finite_weights, bool kept) {
   ConvForm form{};
   form.wide = can_widen && gains && (dense || p.in_channels <= (nchw ? 16 : 8));
   form.strip = nchw ? p.in_channels > 1 || p.groups > 1 || form.wide : form.wide && !dense;
-  if (p.half) form.strip = true;  // widened there
+  if (p.half && !p.in) form.strip = true;  // widened or paired there
   return form;
 }
 
@@ -208,6 +208,7 @@ PackedConvWeight pack_conv_weight(const ConvProblem& p, const ChannelBlocks& blo
     finite[call] = all_finite;
   });
   packed.finite = exec.planning() || std::all_of(finite, finite + calls, [](bool f) { return f; });
+  if (p.pairs) packed.finite = packed.finite && p.finite_pairs;
   return packed;
 }
 

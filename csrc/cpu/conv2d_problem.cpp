@@ -81,33 +81,38 @@ struct Builder {
 
 const float* floats(const Tensor& t) { return present(t) ? static_cast<const float*>(t.data) : nullptr; }
 
-// Weights or bias; 16-bit ones as a float32 copy.
-const float* small_floats(const Tensor& t, Exec& exec) {
-  return present(t) && is_half(t.dtype) ? widened(t, exec) : floats(t);
+const uint16_t* halves(const Tensor& t) {
+  return present(t) ? static_cast<const uint16_t*>(t.data) : nullptr;
 }
 
-// Where the images are, x being what is read.
+// Where the images are, x being what is read; in_channels is set.
 void set_images(const Tensor& x, const Tensor& y, const Tensor& residual, ConvProblem* p) {
-  if (is_half(x.dtype)) {
-    p->half = &half_converter(x.dtype);
-    p->half_in = static_cast<const uint16_t*>(x.data);
-    p->half_out = static_cast<uint16_t*>(y.data);
-    p->half_residual = present(residual) ? static_cast<const uint16_t*>(residual.data) : nullptr;
-  } else {
+  if (!p->half) {
     p->in = floats(x);
     p->out = static_cast<float*>(y.data);
     p->residual = floats(residual);
+    return;
   }
+  p->half_in = halves(x);
+  p->half_out = static_cast<uint16_t*>(y.data);
+  p->half_residual = halves(residual);
+  p->half_channels = p->in_channels;
+  if (!p->pairs) return;
+  p->in_channels = (p->half_channels + 1) / 2;
+  const bool aligned = reinterpret_cast<uintptr_t>(x.data) % sizeof(float) == 0;
+  if (p->format == Format::kNHWC && p->half_channels % 2 == 0 && aligned) p->in = floats(x);
 }
 
 void set_common(const Conv2dDesc& desc, Exec& exec, ConvProblem* p) {
   p->N = desc.N;
   p->groups = desc.groups;
   p->format = desc.format;
-  p->bias = small_floats(desc.bias, exec);
+  if (is_half(desc.dtype)) p->half = &half_converter(desc.dtype);
+  if (desc.dtype == CNNEXT_BFLOAT16) p->pairs = bf16_ukernels();
+  p->bias = p->half && present(desc.bias) ? widened(desc.bias, exec) : floats(desc.bias);
   p->activation = desc.activation;
   p->alpha = static_cast<float>(desc.activation_alpha);
-  p->weight = small_floats(desc.w, exec);
+  p->weight = p->half ? nullptr : floats(desc.w);
   p->num_taps = desc.R * desc.S;
   p->min_dw = INT64_MAX;
   p->end_dw = INT64_MIN;
@@ -134,10 +139,10 @@ ConvProblem forward_problem(const Conv2dDesc& d, Exec& exec) {
   set_common(d, exec, &p);
   p.in_channels = d.C / d.groups;
   p.out_channels = d.K / d.groups;
+  set_images(d.x, d.y, d.residual, &p);
   p.in_h = d.H, p.in_w = d.W, p.out_h = d.P, p.out_w = d.Q;
   p.step_h = d.stride_h, p.step_w = d.stride_w;
   p.out_step_h = p.out_step_w = 1;
-  set_images(d.x, d.y, d.residual, &p);
   const bool kcrs = d.w_format == Format::kNCHW;
   p.lane_stride = p.in_channels * p.num_taps;
   p.group_stride = p.out_channels * p.lane_stride;
@@ -155,13 +160,14 @@ ConvProblem forward_problem(const Conv2dDesc& d, Exec& exec) {
 ConvProblem backward_data_problem(const Conv2dDesc& d, Exec& exec) {
   ConvProblem p{};
   set_common(d, exec, &p);
+  p.transposed = true;
   p.in_channels = d.K / d.groups;
   p.out_channels = d.C / d.groups;
+  set_images(d.y, d.x, absent(), &p);
   p.in_h = d.P, p.in_w = d.Q, p.out_h = d.H, p.out_w = d.W;
   p.step_h = p.step_w = 1;
   p.out_step_h = std::min(d.stride_h, d.H);
   p.out_step_w = std::min(d.stride_w, d.W);
-  set_images(d.y, d.x, absent(), &p);
   const bool kcrs = d.w_format == Format::kNCHW;
   p.channel_stride = p.out_channels * p.num_taps;
   p.group_stride = p.in_channels * p.channel_stride;

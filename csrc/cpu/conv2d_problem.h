@@ -8,6 +8,7 @@
 
 #include "core/desc.h"
 #include "core/exec.h"
+#include "cpu/kernels/bf16.h"
 #include "cpu/kernels/half.h"
 
 namespace cnnext {
@@ -44,6 +45,11 @@ struct ConvProblem {
   const HalfConverter* half;  // nullptr: float32
   const uint16_t *half_in, *half_residual;
   uint16_t* half_out;
+  int64_t half_channels;  // in_channels, which counts pairs where there are `pairs`
+  // bfloat16 by kernels that take pairs of channels: a float of `in` (where the image has them as they lie;
+  // else nullptr), of strips and of weights is a pair's bits. finite_pairs: of the weights.
+  const Bf16Ukernels* pairs;
+  bool finite_pairs;
   int32_t activation;
   float alpha;
 
@@ -51,6 +57,7 @@ struct ConvProblem {
   // c * channel_stride + t * tap_stride].
   const float* weight;
   int64_t group_stride, lane_stride, channel_stride, tap_stride, num_taps;
+  bool transposed;           // backward-data: input channels are axis 0 of the weights
   const int64_t* tap_place;  // where tap t of the filter stands in tap order
 
   const ConvPhase* phases;
@@ -62,5 +69,8 @@ struct ConvProblem {
 // Arrays come from exec's scratch.
 ConvProblem forward_problem(const Conv2dDesc& desc, Exec& exec);
 ConvProblem backward_data_problem(const Conv2dDesc& desc, Exec& exec);
+
+// Brings 16-bit weights into floats (or pairs) in scratch, for packing; nothing for others.
+void load_half_weight(const Conv2dDesc& desc, ConvProblem* problem, Exec& exec);
 
 }  // namespace cnnext

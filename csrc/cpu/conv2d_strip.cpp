@@ -52,7 +52,7 @@ ConvKView ConvStrip::view(const ConvRegion& r, const float* part) const {
 
 void ConvStrip::fill(const ConvRegion& r, int64_t group0, int64_t group1, float* memory,
                      int64_t part_floats) const {
-  if (p_.half) return fill_half(r, group0, group1, memory, part_floats);
+  if (!p_.in) return fill_half(r, group0, group1, memory, part_floats);
   const Rows rows = rows_of(r);
   const ConvPackUkernels& kernels = ukernels().conv_pack;
   const int64_t channels = p_.in_channels, plane = p_.in_h * p_.in_w, src0 = std::max<int64_t>(0, col0_);

@@ -19,13 +19,14 @@ constexpr uint32_t kLeaf1Fma = 1u << 12, kLeaf1Osxsave = 1u << 27, kLeaf1Avx = 1
 constexpr uint32_t kLeaf7Bmi1 = 1u << 3, kLeaf7Avx2 = 1u << 5, kLeaf7Bmi2 = 1u << 8;
 constexpr uint32_t kLeaf7Avx512F = 1u << 16, kLeaf7Avx512Dq = 1u << 17, kLeaf7Avx512Bw = 1u << 30,
                    kLeaf7Avx512Vl = 1u << 31;
+constexpr uint32_t kLeaf71Avx512Bf16 = 1u << 5;
 constexpr uint64_t kXcr0Ymm = 0x06, kXcr0Zmm = 0xe6;  // XMM and YMM; with opmask and both halves of ZMM
 
 struct IsaInfo {
   Isa isa;
   const char* name;
   const char* description;
-  uint32_t leaf1_ecx, leaf7_ebx;  // required bits
+  uint32_t leaf1_ecx, leaf7_ebx, leaf7_1_eax;  // required bits
   uint64_t xcr0;
 };
 
@@ -35,13 +36,15 @@ constexpr uint32_t kAvx512Leaf7 =
     kAvx2Leaf7 | kLeaf7Avx512F | kLeaf7Avx512Dq | kLeaf7Avx512Bw | kLeaf7Avx512Vl;
 
 constexpr IsaInfo kIsas[kNumIsas] = {
-    {Isa::kScalar, "scalar", "the compiler's baseline (SSE2 on x86-64)", 0, 0, 0},
-    {Isa::kAvx2, "avx2", "AVX2, FMA, F16C, BMI", kAvx2Leaf1, kAvx2Leaf7, kXcr0Ymm},
-    {Isa::kAvx512, "avx512", "AVX-512 F, BW, DQ, VL", kAvx2Leaf1, kAvx512Leaf7, kXcr0Zmm},
+    {Isa::kScalar, "scalar", "the compiler's baseline (SSE2 on x86-64)", 0, 0, 0, 0},
+    {Isa::kAvx2, "avx2", "AVX2, FMA, F16C, BMI", kAvx2Leaf1, kAvx2Leaf7, 0, kXcr0Ymm},
+    {Isa::kAvx512, "avx512", "AVX-512 F, BW, DQ, VL", kAvx2Leaf1, kAvx512Leaf7, 0, kXcr0Zmm},
+    {Isa::kAvx512Bf16, "avx512_bf16", "AVX-512 F, BW, DQ, VL, BF16", kAvx2Leaf1, kAvx512Leaf7,
+     kLeaf71Avx512Bf16, kXcr0Zmm},
 };
 
 struct CpuFeatures {
-  uint32_t leaf1_ecx = 0, leaf7_ebx = 0;
+  uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_1_eax = 0;
   uint64_t xcr0 = 0;
 };
 
@@ -51,6 +54,8 @@ CpuFeatures detect_features() {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) features.leaf1_ecx = ecx;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) features.leaf7_ebx = ebx;
+  // Leaf 7's eax is the number of its last subleaf.
+  if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) features.leaf7_1_eax = eax;
   if (features.leaf1_ecx & kLeaf1Osxsave) {  // without it xgetbv is an illegal instruction
     uint32_t low = 0, high = 0;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -95,12 +100,15 @@ const Choice& choice() {
 
 const char* isa_name(Isa isa) { return info(isa).name; }
 const char* isa_description(Isa isa) { return info(isa).description; }
+Isa base_isa(Isa isa) { return isa == Isa::kAvx512Bf16 ? Isa::kAvx512 : isa; }
 
 bool isa_supported(Isa isa) {
   static const CpuFeatures features = detect_features();
   const IsaInfo& need = info(isa);
   return (features.leaf1_ecx & need.leaf1_ecx) == need.leaf1_ecx &&
-         (features.leaf7_ebx & need.leaf7_ebx) == need.leaf7_ebx && (features.xcr0 & need.xcr0) == need.xcr0;
+         (features.leaf7_ebx & need.leaf7_ebx) == need.leaf7_ebx &&
+         (features.leaf7_1_eax & need.leaf7_1_eax) == need.leaf7_1_eax &&
+         (features.xcr0 & need.xcr0) == need.xcr0;
 }
 
 Isa choose_isa(const char* forced, std::string* error) {

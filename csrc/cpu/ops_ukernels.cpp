@@ -6,7 +6,7 @@ namespace cnnext {
 namespace {
 
 const OpsUkernelTable* pick() {
-  const Isa isa = active_isa();
+  const Isa isa = base_isa(active_isa());
   const OpsUkernelTable* table = nullptr;
   if (isa == Isa::kAvx512) table = ops_ukernels_avx512();
   if (isa == Isa::kAvx2) table = ops_ukernels_avx2();

@@ -6,7 +6,7 @@ namespace cnnext {
 namespace {
 
 const UkernelTable* pick() {
-  const Isa isa = active_isa();
+  const Isa isa = base_isa(active_isa());
   const UkernelTable* table = nullptr;
   if (isa == Isa::kAvx512) table = ukernels_avx512();
   if (isa == Isa::kAvx2) table = ukernels_avx2();
@@ -18,6 +18,10 @@ const UkernelTable* pick() {
 const UkernelTable& ukernels() {
   static const UkernelTable* const table = pick();
   return *table;
+}
+
+const Bf16Ukernels* bf16_ukernels() {
+  return active_isa() == Isa::kAvx512Bf16 ? bf16_ukernels_avx512() : nullptr;
 }
 
 }  // namespace cnnext

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/kernels/activation.h"
+#include "cpu/kernels/bf16.h"
 #include "cpu/kernels/conv_k.h"
 #include "cpu/kernels/conv_p.h"
 #include "cpu/kernels/conv_pack.h"
@@ -33,5 +34,11 @@ const UkernelTable* ukernels_avx512();
 
 // The table of active_isa().
 const UkernelTable& ukernels();
+
+// What AVX512_BF16 adds; nullptr where this build has it not.
+const Bf16Ukernels* bf16_ukernels_avx512();
+
+// The addition of active_isa(), or nullptr.
+const Bf16Ukernels* bf16_ukernels();
 
 }  // namespace cnnext

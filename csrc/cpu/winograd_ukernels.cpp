@@ -6,7 +6,7 @@ namespace cnnext {
 namespace {
 
 const WinogradUkernels* pick() {
-  const Isa isa = active_isa();
+  const Isa isa = base_isa(active_isa());
   if (isa == Isa::kAvx512) return winograd_ukernels_avx512();
   return isa == Isa::kAvx2 ? winograd_ukernels_avx2() : nullptr;
 }

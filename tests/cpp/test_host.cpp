@@ -45,6 +45,7 @@ void support_agrees_with_the_kernel() {
   const bool avx512 = avx2 && has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
   CHECK_EQ(isa_supported(Isa::kAvx2), avx2);
   CHECK_EQ(isa_supported(Isa::kAvx512), avx512);
+  CHECK_EQ(isa_supported(Isa::kAvx512Bf16), avx512 && has("avx512_bf16"));
 }
 #endif
 

@@ -99,9 +99,15 @@ inline void conv_k_add(V (&acc)[M][NV], const float* sums) {
     for (int v = 0; v < NV; ++v) acc[i][v] = acc[i][v] + V::load(sums + (i * NV + v) * V::kLanes);
 }
 
+// What a term adds to its sum.
+template <class V>
+struct Product {
+  static inline V add(V x, V w, V acc) { return fma(x, w, acc); }
+};
+
 // G channels at once: each vector holds kLanes / G output channels times G input channels, whose sums are
 // folded at the end. So few output channels still fill the lanes.
-template <class V, int M, int NV, int G>
+template <class V, class Term, int M, int NV, int G>
 void conv_k_run(const ConvKArgs& args) {
   constexpr int W = V::kLanes / G;
   V acc[M][NV];
@@ -154,7 +160,7 @@ void conv_k_run(const ConvKArgs& args) {
       for (int i = 0; i < M; ++i) {
         const V x = V::template broadcast_group<G>(p[i] + c);
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, ws[v], acc[i][v]);
+        for (int v = 0; v < NV; ++v) acc[i][v] = Term::add(x, ws[v], acc[i][v]);
       }
     }
     if constexpr (G > 1) {
@@ -167,7 +173,7 @@ void conv_k_run(const ConvKArgs& args) {
         for (int i = 0; i < M; ++i) {
           const V x = V::template broadcast_group_tail<G>(p[i] + c, left);
 #pragma GCC unroll 4
-          for (int v = 0; v < NV; ++v) acc[i][v] = fma(x, ws[v], acc[i][v]);
+          for (int v = 0; v < NV; ++v) acc[i][v] = Term::add(x, ws[v], acc[i][v]);
         }
       }
     }
@@ -188,20 +194,20 @@ void conv_k_run(const ConvKArgs& args) {
     conv_k_finish<V, M, NV, W, false>(args, acc);
 }
 
-template <class V, int NV, int G, int... Ms>
+template <class V, class Term, int NV, int G, int... Ms>
 struct ConvKRows {
-  static constexpr void (*run[])(const ConvKArgs&) = {conv_k_run<V, Ms, NV, G>...};
+  static constexpr void (*run[])(const ConvKArgs&) = {conv_k_run<V, Term, Ms, NV, G>...};
 };
 template <class V, int NV, int G = 1>
-using ConvK4 = ConvKRows<V, NV, G, 1, 2, 3, 4>;
+using ConvK4 = ConvKRows<V, Product<V>, NV, G, 1, 2, 3, 4>;
 template <class V, int NV, int G = 1>
-using ConvK6 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6>;
+using ConvK6 = ConvKRows<V, Product<V>, NV, G, 1, 2, 3, 4, 5, 6>;
 template <class V, int NV, int G = 1>
-using ConvK8 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6, 7, 8>;
+using ConvK8 = ConvKRows<V, Product<V>, NV, G, 1, 2, 3, 4, 5, 6, 7, 8>;
 template <class V, int NV, int G = 1>
-using ConvK10 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10>;
+using ConvK10 = ConvKRows<V, Product<V>, NV, G, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10>;
 template <class V, int NV, int G = 1>
-using ConvK12 = ConvKRows<V, NV, G, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>;
+using ConvK12 = ConvKRows<V, Product<V>, NV, G, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>;
 
 }  // namespace
 }  // namespace cnnext
