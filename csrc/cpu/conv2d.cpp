@@ -103,12 +103,14 @@ struct Algorithm {
 
 constexpr Algorithm kForward[] = {
     {"depthwise", depthwise_supports, depthwise_forward},
+    {"depthwise_half", depthwise_half_supports, depthwise_half_forward},
     {"inner_product", inner_product_supports_forward, inner_product_forward},
     {"winograd", winograd_supports_forward, winograd_or_direct_forward},
     {"conv2d_k", conv_k_supports, conv_k_forward},
 };
 constexpr Algorithm kBackwardData[] = {
     {"depthwise", depthwise_supports, depthwise_backward_data},
+    {"depthwise_half", depthwise_half_supports, depthwise_half_backward_data},
     {"inner_product", inner_product_supports_backward_data, inner_product_backward_data},
     {"winograd", winograd_supports_backward_data, winograd_or_direct_backward_data},
     {"conv2d_k", conv_k_supports, conv_k_backward_data},
@@ -148,7 +150,9 @@ Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec) {
 
 void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {
   // The other algorithms read the weights as they lie.
-  if (!conv_k_supports(desc) || depthwise_supports(desc) || desc.C == 0 || desc.K == 0) return;
+  if (!conv_k_supports(desc) || depthwise_supports(desc) || depthwise_half_supports(desc) || desc.C == 0 ||
+      desc.K == 0)
+    return;
   if (winograd_pack(desc, exec, blob)) return;
   ConvProblem problem = forward_problem(desc, exec);
   load_half_weight(desc, &problem, exec);

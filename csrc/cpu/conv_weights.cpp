@@ -162,6 +162,10 @@ Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
     run_to_floats(desc, exec);
     return Ran::kDone;
   }
+  if (desc.N > 0 && numel(desc.w) > 0 && depthwise_half_supports(desc)) {
+    depthwise_half_backward_weights(desc, exec);
+    return Ran::kDone;
+  }
   Conv2dDesc wide = desc;
   auto* const sums = exec.scratch_array<float>(numel(desc.w));
   wide.w.data = sums;

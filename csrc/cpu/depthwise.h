@@ -11,4 +11,10 @@ void depthwise_forward(const Conv2dDesc& desc, Exec& exec);  // with bias, resid
 void depthwise_backward_data(const Conv2dDesc& desc, Exec& exec);
 void depthwise_backward_weights(const Conv2dDesc& desc, Exec& exec);
 
+// The same for images and weights of 16 bits.
+bool depthwise_half_supports(const Conv2dDesc& desc);
+void depthwise_half_forward(const Conv2dDesc& desc, Exec& exec);
+void depthwise_half_backward_data(const Conv2dDesc& desc, Exec& exec);
+void depthwise_half_backward_weights(const Conv2dDesc& desc, Exec& exec);
+
 }  // namespace cnnext

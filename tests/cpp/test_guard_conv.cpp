@@ -62,7 +62,8 @@ cnnext_context context_for(int32_t backend) {
 int own_kernels = 0;  // calls that the forced instruction set's kernels ran, not ref
 
 void count_kernel() {
-  static const std::string own = std::string("cpu/") + cnnext_isa() + "/";
+  // An extension for bfloat16 leaves float32 its base's kernels.
+  static const std::string isa = cnnext_isa(), own = "cpu/" + isa.substr(0, isa.find("_bf16")) + "/";
   own_kernels += std::string(cnnext_last_kernel()).compare(0, own.size(), own) == 0;
 }
 
