@@ -36,7 +36,8 @@ def conv2d(
         "tanh".
     algorithm: "auto", or "direct" for no transformed algorithm.
     out: an array to write, of the result's shape and dtype; it may overlap the inputs.
-    dtypes: float32 or float64, one for all.
+    dtypes: float32, float64, float16 or bfloat16 (ml_dtypes', torch's, JAX's), one for all. 16-bit values are
+        summed in float32 and rounded once; on processors with AVX512_BF16 subnormal bfloat16 counts as 0.
     Raises ValueError for shapes and sizes, TypeError for kinds and dtypes.
     """
     return _C.conv2d(x, weight, bias, stride, padding, dilation, groups, activation, residual, algorithm, out)
@@ -204,7 +205,7 @@ def linear(
 ) -> Array:
     """activation(x weight^T + bias): torch.nn.functional.linear.
 
-    x: (..., in), weight: (out, in), bias: (out,), the result: (..., out). dtypes: float32 or float64.
+    x: (..., in), weight: (out, in), bias: (out,), the result: (..., out). dtypes: as conv2d's.
     """
     return _C.linear(x, weight, bias, activation, out)
 

@@ -11,7 +11,7 @@ _SLOPE = 0.01
 def relu(x: Array, *, out: Array | None = None) -> Array:
     """max(x, 0), keeping NaN: torch.nn.functional.relu.
 
-    x: any shape, float32 or float64, as for all of its family.
+    x: any shape, float32, float64, float16 or bfloat16.
     """
     return _C.activation(x, "relu", _SLOPE, out)
 

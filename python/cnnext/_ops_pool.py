@@ -22,7 +22,7 @@ def max_pool2d(
 ) -> Array | tuple[Array, Array]:
     """The maximum of every window, with its index if asked for: torch.nn.functional.max_pool2d.
 
-    x: (N, C, H, W) or (C, H, W), float32, float64, uint8 or int8. stride None: kernel_size. The result:
+    x: (N, C, H, W) or (C, H, W), any float, uint8 or int8. stride None: kernel_size. The result:
     y (N, C, P, Q), or (y, indices). Padding counts as -inf and is never chosen; ties go to the first in
     row-major order; NaN wins. padding as int or (h, w) is at most half the effective kernel, side by
     side less than it.
