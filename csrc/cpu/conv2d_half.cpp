@@ -27,10 +27,10 @@ void copy_pairs(int64_t channels, const uint16_t* in, float* out) {
 }
 
 bool all_finite(int64_t count, const uint16_t* bfloat16) {
-  constexpr uint16_t kExponent = 0x7f80;
-  bool bad = false;
-  for (int64_t i = 0; i < count; ++i) bad |= (bfloat16[i] & kExponent) == kExponent;
-  return !bad;
+  // An exponent of all ones carries into the highest bit.
+  uint16_t sums = 0;
+  for (int64_t i = 0; i < count; ++i) sums |= static_cast<uint16_t>((bfloat16[i] & 0x7f80) + 0x80);
+  return !(sums & 0x8000);
 }
 
 // The ends of a run of outputs that lie side by side in memory, `out` values from the tensor's first.
