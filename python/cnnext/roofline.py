@@ -22,7 +22,10 @@ from . import _C
 #: The direct algorithm's operations are counted (so that Winograd is above 1), or a pool's comparisons.
 FAMILIES: dict[str, tuple[str, float]] = {
     "conv2d_winograd": ("winograd", 2.2),
+    "conv2d_weights_winograd": ("winograd", 1.8),
+    "avx512_bf16/conv2d_k": ("direct", 1.7),
     "conv2d_k": ("direct", 0.95),
+    "conv2d_p": ("direct", 0.85),
     "conv2d_weights": ("direct", 0.85),
     "inner_product": ("inner product", 0.4),
     "depthwise": ("depthwise", 0.35),
