@@ -95,6 +95,8 @@ constexpr Name kActivations[] = {{"relu", CNNEXT_ACT_RELU},
                                  {"sigmoid", CNNEXT_ACT_SIGMOID},
                                  {"tanh", CNNEXT_ACT_TANH}};
 constexpr Name kAlgorithms[] = {{"auto", CNNEXT_ALGO_AUTO}, {"direct", CNNEXT_ALGO_DIRECT}};
+constexpr Name kAutotunes[] = {
+    {"off", CNNEXT_AUTOTUNE_OFF}, {"same_bits", CNNEXT_AUTOTUNE_SAME_BITS}, {"any", CNNEXT_AUTOTUNE_ANY}};
 constexpr Name kIndexKinds[] = {{"plane", CNNEXT_INDEX_PLANE},
                                 {"window", CNNEXT_INDEX_WINDOW},
                                 {"onnx", CNNEXT_INDEX_ONNX},
@@ -199,6 +201,7 @@ int32_t parse_activation(PyObject* object, const char* name) {
   return object == Py_None ? int32_t{CNNEXT_ACT_NONE} : find_name(object, name, kActivations);
 }
 int32_t parse_algorithm(PyObject* object) { return find_name(object, "algorithm", kAlgorithms); }
+int32_t parse_autotune(PyObject* object) { return find_name(object, "mode", kAutotunes); }
 int32_t parse_index_kind(PyObject* object, const char* name) { return find_name(object, name, kIndexKinds); }
 int32_t parse_reduction(PyObject* object) { return find_name(object, "reduction", kReductions); }
 int32_t parse_backend(PyObject* object) { return find_name(object, "backend", kBackends); }

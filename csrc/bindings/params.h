@@ -19,6 +19,7 @@ int parse_shape(PyObject* object, const char* name, int64_t* shape);
 
 int32_t parse_activation(PyObject* object, const char* name);  // None: CNNEXT_ACT_NONE
 int32_t parse_algorithm(PyObject* object);
+int32_t parse_autotune(PyObject* object);
 int32_t parse_index_kind(PyObject* object, const char* name);
 int32_t parse_reduction(PyObject* object);
 int32_t parse_backend(PyObject* object);

@@ -47,6 +47,7 @@ class Planner {
     result["scratch_bytes"] = plan_.scratch_bytes;
     result["packed_weight_bytes"] = plan_.packed_weight_bytes;
     result["tasks"] = plan_.tasks;
+    result["choice"] = plan_.choice ? plan_.choice : "table";
     result["threads"] = cnnext_get_num_threads();
     result["y_shape"] = shape;
     return std::move(result);
@@ -156,6 +157,15 @@ py::object plan_max_pool(Args args) {
   return planner.answer(y);
 }
 
+py::object get_autotune(Args) {
+  static constexpr const char* kModes[] = {"off", "same_bits", "any"};
+  return py::str(kModes[cnnext_get_autotune()]);
+}
+py::object set_autotune(Args args) {
+  check(cnnext_set_autotune(parse_autotune(args[0])));
+  return py::none();
+}
+
 PyMethodDef methods[] = {
     method<13, plan_conv>("plan_conv",
                           "plan_conv(op, x_shape, weight_shape, stride, padding, dilation, groups, "
@@ -165,6 +175,14 @@ PyMethodDef methods[] = {
         "plan_max_pool",
         "plan_max_pool(backward, x_shape, kernel_size, stride, padding, dilation, ceil_mode, "
         "return_indices, indices, channels_last, dtype, /)\n--\n\nThe same for max-pool."),
+    method<0, get_autotune>("get_autotune",
+                            "get_autotune()\n--\n\nWhat set_autotune() or CNNEXT_AUTOTUNE says."),
+    method<1, set_autotune>(
+        "set_autotune",
+        "set_autotune(mode, /)\n--\n\nWhether convolutions time other ways to run at the first call of a "
+        "shape, and keep the fastest: 'off', 'same_bits' (only ways with the same bits) or 'any' (others "
+        "too: "
+        "results then depend on what was timed)."),
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -18,6 +18,24 @@ inline Tensor absent() {
   return t;
 }
 
+// Other ways to run a convolution, which autotune may find faster than what the driver takes by itself. A
+// driver that would run differently under one says so by Exec::offers(), and heeds it.
+enum class ConvVariant : int32_t {
+  kTable = 0,  // what the driver takes by itself
+  // With the same bits:
+  kSmallRegions,
+  kLargeRegions,
+  kPlainStores,  // where it would write past the caches
+  // With other bits:
+  kDirect,     // neither Winograd nor an inner product
+  kWinograd,   // where it may be taken, but is expected to be slower
+  kOtherSide,  // backward-weights: vectors over the other image's channels
+  kTransposed,  // NCHW through transposed strips, where it would be read as it lies
+  kPlanes,      // the other way round
+};
+constexpr int kNumConvVariants = 9;
+constexpr bool keeps_bits(ConvVariant variant) { return variant <= ConvVariant::kPlainStores; }
+
 // Convolution in all three passes. x is the image side (N,C,H,W), y the feature side (N,K,P,Q), w
 // (K,C/groups,R,S):
 //   forward            y <- x, w        (+ bias (K), residual (y's shape), activation)
@@ -33,6 +51,7 @@ struct Conv2dDesc {
   int64_t stride_h, stride_w, dilation_h, dilation_w;
   int64_t pad_top, pad_bottom, pad_left, pad_right;  // may be negative nowhere
   int32_t dtype, activation, algorithm;
+  ConvVariant variant;
   double activation_alpha;
   Format format;    // of x and y
   Format w_format;  // kNCHW: K,C,R,S in memory; kNHWC: K,R,S,C

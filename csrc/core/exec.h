@@ -43,7 +43,17 @@ class Exec {
     if (tasks > tasks_) tasks_ = tasks;
   }
   void packs(int64_t floats) { packed_bytes_ = static_cast<size_t>(floats) * sizeof(float); }
+  // Where the choice comes from, a literal; "table" if nobody says.
+  void chose(const char* by) { choice_ = by; }
   void write_plan() const;
+
+  // For autotune: a variant that would run differently from what runs.
+  template <class Variant>
+  void offers(Variant variant) {
+    offered_ |= 1u << static_cast<int>(variant);
+  }
+  uint32_t offered() const { return offered_; }
+  const cnnext_context& context() const { return context_; }
 
   // How many threads would run; for choosing nothing that reaches a result.
   int num_threads() const;
@@ -69,7 +79,8 @@ class Exec {
   size_t workspace_left_ = 0;
   size_t scratch_bytes_ = 0, packed_bytes_ = 0;
   int64_t tasks_ = 0;
-  const char* kernel_ = "";
+  uint32_t offered_ = 0;
+  const char *kernel_ = "", *choice_ = "table";
 };
 
 }  // namespace cnnext

@@ -6,6 +6,7 @@
 #include "cpu/conv2d_inner.h"
 #include "cpu/conv2d_k_driver.h"
 #include "cpu/conv2d_p.h"
+#include "cpu/conv_autotune.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/depthwise.h"
@@ -75,6 +76,7 @@ void run_k_kernel(const Conv2dDesc& desc, ConvProblem problem, const void* handl
     }
     if ((form.wide || form.planes) && assume_finite && !packed.finite) continue;
     if (form.planes) return run_conv_p(problem, blocks, layout, packed, exec);
+    if (!form.pack_late && conv_p_may(problem, assume_finite)) exec.offers(ConvVariant::kPlanes);
     exec.ran(blocks.tile(0).name);
     return run_conv_k(problem, form, blocks, layout, packed, exec);
   }
@@ -82,9 +84,11 @@ void run_k_kernel(const Conv2dDesc& desc, ConvProblem problem, const void* handl
 
 bool conv_k_supports(const Conv2dDesc& desc) { return desc.dtype == CNNEXT_FLOAT32 || is_half(desc.dtype); }
 void conv_k_forward(const Conv2dDesc& desc, Exec& exec) {
+  if (winograd_may_forward(desc)) exec.offers(ConvVariant::kWinograd);
   run_k_kernel(desc, forward_problem(desc, exec), desc.packed, exec);
 }
 void conv_k_backward_data(const Conv2dDesc& desc, Exec& exec) {
+  if (winograd_may_backward_data(desc)) exec.offers(ConvVariant::kWinograd);
   run_k_kernel(desc, backward_data_problem(desc, exec), nullptr, exec);
 }
 
@@ -138,14 +142,16 @@ Ran cpu_conv2d_forward(const Conv2dDesc& desc, Exec& exec) {
   // Without input channels the sum is empty: ref writes bias, residual and activation.
   if (desc.N == 0 || desc.C == 0 || desc.K == 0) return Ran::kUnsupported;
   check_sizes(desc);
-  return run_first(kForward, desc, exec);
+  return run_tuned(ConvPass::kForward, desc, exec,
+                   [](const Conv2dDesc& d, Exec& e) { return run_first(kForward, d, e); });
 }
 
 Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec) {
   // Without output channels nothing reaches x: ref fills it.
   if (desc.N == 0 || desc.C == 0 || desc.K == 0) return Ran::kUnsupported;
   check_sizes(desc);
-  return run_first(kBackwardData, desc, exec);
+  return run_tuned(ConvPass::kBackwardData, desc, exec,
+                   [](const Conv2dDesc& d, Exec& e) { return run_first(kBackwardData, d, e); });
 }
 
 void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) {

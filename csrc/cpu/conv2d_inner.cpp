@@ -23,7 +23,7 @@ Shape shape_of(const Conv2dDesc& d) { return {d.N * d.P * d.Q, d.K, d.C * d.R * 
 
 // Whether x is a matrix of rows as they lie, and w too.
 bool is_product(const Conv2dDesc& d) {
-  if (d.dtype != CNNEXT_FLOAT32 || d.groups != 1) return false;
+  if (d.dtype != CNNEXT_FLOAT32 || d.groups != 1 || d.variant == ConvVariant::kDirect) return false;
   if (d.pad_top || d.pad_bottom || d.pad_left || d.pad_right) return false;
   const bool pointwise = d.R == 1 && d.S == 1 && d.stride_h == 1 && d.stride_w == 1 &&
                          (d.format == Format::kNHWC || d.H * d.W == 1);
@@ -68,6 +68,7 @@ void inner_product_forward(const Conv2dDesc& d, Exec& exec) {
   auto* y = static_cast<float*>(d.y.data);
   const int64_t chunk = kChunkVectors * ukernels().lanes;
   exec.ran(ukernels().inner_product.dot_name);
+  exec.offers(ConvVariant::kDirect);
   exec.parallel_for(tasks, [&](int64_t task) {
     const int64_t k0 = task * each, k1 = std::min(s.outputs, k0 + each);
     for (int64_t c = 0; c < s.length; c += chunk) {
@@ -88,6 +89,7 @@ void inner_product_backward_data(const Conv2dDesc& d, Exec& exec) {
   const auto* w = static_cast<const float*>(d.w.data);
   auto* x = static_cast<float*>(d.x.data);
   exec.ran(ukernels().inner_product.axpy_name);
+  exec.offers(ConvVariant::kDirect);
   exec.parallel_for(tasks, [&](int64_t task) {
     const int64_t j = task * each;
     ukernels().inner_product.axpy(

@@ -190,6 +190,10 @@ void Driver::run_region(const ConvRegion& r, int64_t unit0, int64_t unit1, ConvK
 void run_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks& blocks,
                 const WeightLayout& layout, const PackedConvWeight& packed, Exec& exec) {
   const ConvKTasks tasks = plan_conv_k(p, form, blocks, packed.finite);
+  if (tasks.free_regions() && tasks.images * tasks.rows > 1) exec.offers(ConvVariant::kSmallRegions);
+  if (tasks.free_regions() && tasks.image_parts * tasks.row_parts > 1)
+    exec.offers(ConvVariant::kLargeRegions);
+  if (tasks.stream) exec.offers(ConvVariant::kPlainStores);
   int32_t flags = p.bias ? kConvKBias : 0;
   if (!tasks.buffered) {
     flags |= conv_activation_flags(p.activation) | (p.residual ? kConvKResidual : 0);

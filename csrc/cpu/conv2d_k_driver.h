@@ -23,6 +23,9 @@ struct ConvKTasks {
   int64_t buffer_floats;
 
   int64_t count() const { return image_parts * row_parts * unit_parts; }
+  // Whether the bits are the same for regions of any size. Tiles that run on across segments leave out the
+  // taps that none of their pixels has, so that sums depend on a tile's other pixels.
+  bool free_regions() const { return padding != ConvPadding::kZeros && !form.pack_late; }
 };
 
 ConvKTasks plan_conv_k(const ConvProblem& problem, const ConvForm& form, const ChannelBlocks& blocks,

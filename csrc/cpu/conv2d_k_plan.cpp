@@ -94,8 +94,10 @@ int64_t conv_k_run_part(const ConvRuns& runs, int64_t nr) {
   return std::min(runs.run, ceil_div(ceil_div(runs.run, parts), kWhole) * kWhole);
 }
 
-ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks& blocks,
-                       bool finite_weights) {
+namespace {
+
+ConvKTasks plan_tasks(const ConvProblem& p, const ConvForm& form, const ChannelBlocks& blocks,
+                      bool finite_weights, ConvVariant variant) {
   ConvKTasks t{};
   t.form = form;
   t.buffered = p.half || (p.format == Format::kNCHW && !(p.groups == 1 && p.out_channels == 1));
@@ -135,6 +137,7 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const Channel
   if (t.buffered) pixels = std::min(pixels, std::max(kMinPixels, kBufferFloats / t.buffer_channels));
   const int64_t all_pixels = p.N * p.out_h * p.out_w;
   pixels = std::min(pixels, std::max(kMinPixels, ceil_div(all_pixels, wanted)));
+  pixels = conv_region_size(variant, pixels);
   if (form.pack_late) pixels = all_pixels;
   set_region(p, pixels, &t);
   const int64_t regions = t.image_parts * t.row_parts;
@@ -144,7 +147,7 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const Channel
   const int64_t enough = std::min<int64_t>(wanted, 4);
   if (t.count() < enough && !form.pack_late) set_region(p, ceil_div(all_pixels * t.unit_parts, enough), &t);
 
-  t.stream = streams(p, t, blocks);
+  t.stream = variant != ConvVariant::kPlainStores && streams(p, t, blocks);
   t.padding = choose_padding(p, form, t, blocks.mr(), finite_weights);
   if (form.strip) {
     t.strip_floats = ConvStrip(p, form.wide).group_floats(t.images, t.rows, t.row_parts == 1);
@@ -156,6 +159,20 @@ ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const Channel
     t.buffer_floats = t.images * std::min(p.out_h, t.rows * p.out_step_h) * p.out_w * t.buffer_channels;
   }
   return t;
+}
+
+}  // namespace
+
+ConvKTasks plan_conv_k(const ConvProblem& p, const ConvForm& form, const ChannelBlocks& blocks,
+                       bool finite_weights) {
+  const bool plain = p.variant == ConvVariant::kPlainStores;
+  const ConvKTasks t = plan_tasks(p, form, blocks, finite_weights, plain ? p.variant : ConvVariant::kTable);
+  const bool regions = p.variant == ConvVariant::kSmallRegions || p.variant == ConvVariant::kLargeRegions;
+  if (!regions || !t.free_regions()) return t;
+  // How the padding is met stays, and with it the bits.
+  ConvKTasks other = plan_tasks(p, form, blocks, finite_weights, p.variant);
+  other.padding = t.padding;
+  return other;
 }
 
 }  // namespace cnnext

@@ -57,6 +57,7 @@ Tasks plan(const ConvProblem& p, const Plane& plane, const ChannelBlocks& blocks
   const int64_t wanted = static_cast<int64_t>(task_share);
   int64_t pixels = std::clamp(kStripFloats / (p.in_channels * p.step_h * p.step_w), kMinPixels, kMaxPixels);
   pixels = std::min(pixels, std::max(kMinPixels, ceil_div(p.N * plane.out_h * plane.out_w, wanted)));
+  pixels = conv_region_size(p.variant, pixels);
   // Columns are only cut where a row is longer than that; parts of equal size, in whole tiles.
   const int64_t whole = kernels.lanes * kernels.vectors;
   t.col_parts = ceil_div(plane.out_w, std::max(pixels, whole));
@@ -234,9 +235,15 @@ void Runner::run(const Region& r, int64_t unit0, int64_t unit1, float* scratch) 
 
 }  // namespace
 
-bool conv_p_suits(const ConvProblem& p, bool finite_weights) {
+bool conv_p_may(const ConvProblem& p, bool finite_weights) {
   if (p.format != Format::kNCHW || p.half || p.num_phases != 1 || p.phases[0].num_taps == 0) return false;
-  if (!finite_weights && (p.min_dw < 0 || p.end_dw > p.in_w)) return false;
+  return finite_weights || (p.min_dw >= 0 && p.end_dw <= p.in_w);
+}
+
+bool conv_p_suits(const ConvProblem& p, bool finite_weights) {
+  if (!conv_p_may(p, finite_weights)) return false;
+  if (p.variant == ConvVariant::kTransposed) return false;
+  if (p.variant == ConvVariant::kPlanes) return true;
   // A tile reads its channels again for every tap and every few output channels: they have to stay in L1.
   // With more the K-kernel is faster, transpositions included; so it is where rows leave lanes empty.
   constexpr int64_t kMostChannels = 32, kMostOfOneTap = 96;

@@ -7,8 +7,10 @@
 
 namespace cnnext {
 
-// Whether it can run this and is faster than the K-kernel. Taps in padding columns read zeros, so that
-// weights have to be finite where there are any.
+// Whether it can run this. Taps in padding columns read zeros, so that weights have to be finite where there
+// are any.
+bool conv_p_may(const ConvProblem& problem, bool finite_weights);
+// Whether it is faster than the K-kernel, too.
 bool conv_p_suits(const ConvProblem& problem, bool finite_weights);
 
 void run_conv_p(const ConvProblem& problem, const ChannelBlocks& blocks, const WeightLayout& layout,

@@ -51,6 +51,7 @@ struct ConvProblem {
   const Bf16Ukernels* pairs;
   bool finite_pairs;
   int32_t activation;
+  ConvVariant variant;
   float alpha;
 
   // Weight (output channel l, input channel c, tap t) of group g: weight[g * group_stride + l * lane_stride +
@@ -65,6 +66,13 @@ struct ConvProblem {
   int64_t min_dw, end_dw;  // the input columns that any tap of any phase reads: [min_dw, end_dw)
   double flops;
 };
+
+// What a variant makes of a size that its driver would choose.
+inline int64_t conv_region_size(ConvVariant variant, int64_t size) {
+  return variant == ConvVariant::kSmallRegions   ? size / 2
+         : variant == ConvVariant::kLargeRegions ? size * 2
+                                                 : size;
+}
 
 // Arrays come from exec's scratch.
 ConvProblem forward_problem(const Conv2dDesc& desc, Exec& exec);

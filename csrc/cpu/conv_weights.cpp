@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/conv_autotune.h"
 #include "cpu/conv_weights_task.h"
 #include "cpu/cpu.h"
 #include "cpu/depthwise.h"
@@ -149,14 +150,16 @@ void run_to_floats(const Conv2dDesc& desc, Exec& exec) {
   if (desc.N > 0 && winograd_supports_backward_weights(desc)) return winograd_backward_weights(desc, exec);
   if (desc.N > 0) {
     const ConvWeightsPlan plan = plan_conv_weights(desc, kernels);
-    if (plan.units() > 0) return run_plan(desc, plan, kernels, exec);
+    if (plan.units() > 0) {
+      if (winograd_may_backward_weights(desc)) exec.offers(ConvVariant::kWinograd);
+      if (conv_weights_side_is_free(desc)) exec.offers(ConvVariant::kOtherSide);
+      return run_plan(desc, plan, kernels, exec);
+    }
   }
   if (!exec.planning()) std::memset(desc.w.data, 0, static_cast<size_t>(floats) * sizeof(float));
 }
 
-}  // namespace
-
-Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
+Ran run_weights(const Conv2dDesc& desc, Exec& exec) {
   if (desc.dtype != CNNEXT_FLOAT32 && !is_half(desc.dtype)) return Ran::kUnsupported;
   if (desc.dtype == CNNEXT_FLOAT32) {
     run_to_floats(desc, exec);
@@ -172,6 +175,12 @@ Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
   run_to_floats(wide, exec);
   narrow_all(sums, desc.w, exec);
   return Ran::kDone;
+}
+
+}  // namespace
+
+Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec) {
+  return run_tuned(ConvPass::kBackwardWeights, desc, exec, run_weights);
 }
 
 }  // namespace cnnext

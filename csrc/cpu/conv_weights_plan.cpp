@@ -57,9 +57,7 @@ double side_cost(int64_t vector, int64_t broadcast, int64_t a_step, const Conv2d
 }
 
 bool choose_b_is_y(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
-  if (!x_can_be_b(desc.stride_h, desc.R) || !x_can_be_b(desc.stride_w, desc.S)) return true;
-  // NCHW is packed by transposing whole rows, which need neighbouring pixels.
-  if (desc.format == Format::kNCHW && (desc.stride_h != 1 || desc.stride_w != 1)) return true;
+  if (!conv_weights_side_is_free(desc)) return true;
   const int64_t c = desc.C / desc.groups, k = desc.K / desc.groups;
   const double x = side_cost(c, k, desc.K, desc, kernels);
   const double y = side_cost(k, c, desc.C * desc.stride_w, desc, kernels);
@@ -197,9 +195,16 @@ int64_t ConvWeightsPlan::panel_a_floats() const {
   return chunk_images * rows * cols * a_block + kPanelSlack;
 }
 
+bool conv_weights_side_is_free(const Conv2dDesc& desc) {
+  if (!x_can_be_b(desc.stride_h, desc.R) || !x_can_be_b(desc.stride_w, desc.S)) return false;
+  // NCHW is packed by transposing whole rows, which need neighbouring pixels.
+  return desc.format == Format::kNHWC || (desc.stride_h == 1 && desc.stride_w == 1);
+}
+
 ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
   ConvWeightsPlan plan{};
-  plan.b_is_y = choose_b_is_y(desc, kernels);
+  plan.b_is_y = choose_b_is_y(desc, kernels) !=
+                (desc.variant == ConvVariant::kOtherSide && conv_weights_side_is_free(desc));
   if (is_half(desc.dtype)) plan.half = &half_converter(desc.dtype);
   plan.images = desc.N;
   plan.groups = desc.groups;

@@ -68,6 +68,8 @@ struct ConvWeightsPlan {
   int64_t units() const { return images * height.size * col_chunks; }  // what slices are cut from
 };
 
+// Whether either image may be side B.
+bool conv_weights_side_is_free(const Conv2dDesc& desc);
 ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels);
 
 }  // namespace cnnext

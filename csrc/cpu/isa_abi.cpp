@@ -1,4 +1,5 @@
 // The ABI's questions about the instruction set, and whether the environment's settings are sound.
+#include "core/autotune.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/threads.h"
@@ -13,6 +14,7 @@ cnnext_status cnnext_init(void) {
     if (*isa_error()) fail_value(isa_error());
     check_thread_settings();
     check_memory_settings();
+    check_autotune_setting();
   });
 }
 const char* cnnext_isa(void) { return isa_name(active_isa()); }

@@ -45,35 +45,47 @@ bool is_faster(const Shape& s) {
 // Below 32 input channels the transforms' rounding errors do not vanish beside the sums': more than 3 times
 // the direct algorithms' error.
 bool is_eligible(const Conv2dDesc& d, const Shape& s) {
-  return winograd_ukernels() && d.dtype == CNNEXT_FLOAT32 && d.algorithm == CNNEXT_ALGO_AUTO && d.R == 3 &&
-         d.S == 3 && d.stride_h == 1 && d.stride_w == 1 && d.dilation_h == 1 && d.dilation_w == 1 &&
-         s.in_channels >= 32 && s.out_channels >= 16;
+  return winograd_ukernels() && d.dtype == CNNEXT_FLOAT32 && d.algorithm == CNNEXT_ALGO_AUTO &&
+         d.variant != ConvVariant::kDirect && d.R == 3 && d.S == 3 && d.stride_h == 1 && d.stride_w == 1 &&
+         d.dilation_h == 1 && d.dilation_w == 1 && s.in_channels >= 32 && s.out_channels >= 16;
+}
+
+Shape forward_shape(const Conv2dDesc& d) { return {d.C / d.groups, d.K / d.groups, d.N, d.P, d.Q}; }
+Shape backward_data_shape(const Conv2dDesc& d) { return {d.K / d.groups, d.C / d.groups, d.N, d.H, d.W}; }
+
+bool takes(const Conv2dDesc& desc, const Shape& shape) {
+  return is_eligible(desc, shape) && (desc.variant == ConvVariant::kWinograd || is_faster(shape));
 }
 
 }  // namespace
 
-bool winograd_supports_forward(const Conv2dDesc& desc) {
-  const Shape shape{desc.C / desc.groups, desc.K / desc.groups, desc.N, desc.P, desc.Q};
-  return is_eligible(desc, shape) && is_faster(shape);
+bool winograd_supports_forward(const Conv2dDesc& desc) { return takes(desc, forward_shape(desc)); }
+bool winograd_supports_backward_data(const Conv2dDesc& desc) {
+  return takes(desc, backward_data_shape(desc));
 }
 
-bool winograd_supports_backward_data(const Conv2dDesc& desc) {
-  const Shape shape{desc.K / desc.groups, desc.C / desc.groups, desc.N, desc.H, desc.W};
-  return is_eligible(desc, shape) && is_faster(shape);
+bool winograd_may_forward(const Conv2dDesc& desc) { return is_eligible(desc, forward_shape(desc)); }
+bool winograd_may_backward_data(const Conv2dDesc& desc) {
+  return is_eligible(desc, backward_data_shape(desc));
+}
+
+bool winograd_may_backward_weights(const Conv2dDesc& desc) {
+  // Sums of few pixels have small errors, beside which the transforms' do not vanish.
+  constexpr int64_t kMinPixels = 768;
+  return desc.N * desc.P * desc.Q >= kMinPixels && is_eligible(desc, forward_shape(desc));
 }
 
 bool winograd_supports_backward_weights(const Conv2dDesc& desc) {
-  const Shape shape{desc.C / desc.groups, desc.K / desc.groups, desc.N, desc.P, desc.Q};
-  // Sums of few pixels have small errors, beside which the transforms' do not vanish.
-  constexpr int64_t kMinPixels = 768;
-  return shape.N * shape.rows * shape.cols >= kMinPixels && is_eligible(desc, shape) && is_faster(shape);
+  return winograd_may_backward_weights(desc) && takes(desc, forward_shape(desc));
 }
 
 bool winograd_forward(const Conv2dDesc& desc, Exec& exec) {
+  exec.offers(ConvVariant::kDirect);
   return run_winograd(forward_problem(desc, exec), kept_filters(desc), exec);
 }
 
 bool winograd_backward_data(const Conv2dDesc& desc, Exec& exec) {
+  exec.offers(ConvVariant::kDirect);
   return run_winograd(backward_data_problem(desc, exec), nullptr, exec);
 }
 

@@ -14,6 +14,11 @@ bool winograd_supports_forward(const Conv2dDesc& desc);
 bool winograd_supports_backward_data(const Conv2dDesc& desc);
 bool winograd_supports_backward_weights(const Conv2dDesc& desc);
 
+// Whether it may be taken where somebody has found it faster.
+bool winograd_may_forward(const Conv2dDesc& desc);
+bool winograd_may_backward_data(const Conv2dDesc& desc);
+bool winograd_may_backward_weights(const Conv2dDesc& desc);
+
 // False: a weight is not finite, or was not after its transform. Nothing that was written counts then; the
 // caller takes a direct algorithm, under which padding contributes nothing whatever the weights.
 bool winograd_forward(const Conv2dDesc& desc, Exec& exec);

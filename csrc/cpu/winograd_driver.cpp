@@ -224,6 +224,8 @@ bool run_winograd(const ConvProblem& p, const float* kept, Exec& exec) {
   const WinogradPlan plan = plan_winograd(p, blocks, by_panel);
   const Driver driver(p, blocks, plan, kept);
   exec.ran(winograd_ukernels()->name);
+  if (plan.group_tiles() > 1) exec.offers(ConvVariant::kSmallRegions);
+  if (plan.groups() > 1) exec.offers(ConvVariant::kLargeRegions);
   return by_panel ? driver.by_panel(exec) : driver.by_group(exec);
 }
 

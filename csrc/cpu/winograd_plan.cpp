@@ -77,6 +77,7 @@ WinogradPlan plan_winograd(const ConvProblem& p, const WinogradBlocks& blocks, b
     const int64_t fits = std::max(kMinTiles, kGroupFloats / (kWinogradElements * p.in_channels));
     tiles = std::min({kGroupTiles, fits, std::max(worth, ceil_div(all_tiles, kWantedTasks))});
   }
+  tiles = std::clamp(conv_region_size(p.variant, tiles), kMinTiles, kMaxGroupTiles);
   set_groups(all_rows, tiles, &t);
 
   t.pitch = t.part;

@@ -179,6 +179,7 @@ void winograd_backward_weights(const Conv2dDesc& desc, Exec& exec) {
   const WinogradWeightsPlan plan = plan_winograd_weights(problem);
   const Driver driver(desc, problem, plan);
   exec.ran(winograd_ukernels()->weights_name);
+  exec.offers(ConvVariant::kDirect);
 
   auto* const w = static_cast<float*>(desc.w.data);
   const int64_t floats = desc.K * (desc.C / desc.groups) * kTaps;

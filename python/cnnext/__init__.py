@@ -15,8 +15,10 @@ import numpy as _np
 from . import ops
 from ._C import (
     empty_cache,
+    get_autotune,
     get_num_threads,
     memory_stats,
+    set_autotune,
     set_flush_denormal,
     set_num_threads,
 )
@@ -82,6 +84,7 @@ __all__ = [
     "from_numpy",
     "full",
     "functional",
+    "get_autotune",
     "get_num_threads",
     "grad",
     "info",
@@ -103,6 +106,7 @@ __all__ = [
     "randn",
     "randperm",
     "save",
+    "set_autotune",
     "set_flush_denormal",
     "set_num_threads",
     "stack",

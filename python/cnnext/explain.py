@@ -25,6 +25,7 @@ class Explanation:
     channels_last: bool
     kernel: str  #: what runs: "cpu/avx512/conv2d_k_6x64"; "" where there is nothing to compute
     algorithm: str
+    choice: str  #: where it comes from: "table", or "autotune: ..." and what was found
     tile: str  #: the register tile "6x64", pixels by output channels; "" where a kernel has no such tile
     isa: str
     threads: int
@@ -52,6 +53,7 @@ class Explanation:
             "shape": f"{self.x_shape} -> {self.y_shape}",
             "kernel": self.kernel or "none: nothing to compute",
             "algorithm": self.algorithm + (f", tile {self.tile}" if self.tile else ""),
+            "choice": self.choice,
             "isa": f"{self.isa}, {self.threads} threads, {self.tasks} tasks",
             "scratch": f"{_size(self.scratch_bytes)}, of it packed weights {_size(self.packed_weight_bytes)}",
             "work": f"{self.flops / 1e9:.4g} GFLOP, {_size(self.bytes)}",
@@ -108,6 +110,7 @@ def explain(
         channels_last=channels_last,
         kernel=kernel,
         algorithm=algorithm,
+        choice=plan["choice"],
         tile=tile[0] if tile else "",
         isa=_C.isa(),
         threads=plan["threads"],

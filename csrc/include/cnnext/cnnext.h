@@ -92,9 +92,10 @@ typedef struct cnnext_plan {
   uint64_t scratch_bytes;       /* as cnnext_last_scratch_bytes() */
   uint64_t packed_weight_bytes; /* of that: the weights in the kernels' order (0: read as they lie) */
   int64_t tasks;                /* that the threads share, in the largest step */
+  const char* choice; /* "table", or what autotune found: "autotune: large regions"; lives for ever */
   int32_t num_threads;
 } cnnext_plan;
-#define CNNEXT_PLAN_INIT {sizeof(cnnext_plan), NULL, 0, 0, 0, 0}
+#define CNNEXT_PLAN_INIT {sizeof(cnnext_plan), NULL, 0, 0, 0, NULL, 0}
 
 /* How to run a call; every function accepts NULL for the defaults. */
 typedef struct cnnext_context {
@@ -122,7 +123,8 @@ CNNEXT_API const char* cnnext_version(void);
 CNNEXT_API const char* cnnext_build_info(void); /* compiler, flags, CUDA option: one line */
 CNNEXT_API const char* cnnext_isa(void); /* the CPU instruction set in use: "scalar", "avx2", "avx512" */
 /* CNNEXT_OK, or what is wrong with CNNEXT_CPU_ISA (unknown name, not supported by this processor),
- * CNNEXT_NUM_THREADS (1 to 1024) or CNNEXT_CACHE_MB (0 or more). What is wrong is ignored otherwise. */
+ * CNNEXT_NUM_THREADS (1 to 1024), CNNEXT_CACHE_MB (0 or more) or CNNEXT_AUTOTUNE. What is wrong is ignored
+ * otherwise. */
 CNNEXT_API cnnext_status cnnext_init(void);
 /* Comma-separated names of the instruction sets that this build and this processor support, best last. */
 CNNEXT_API const char* cnnext_isa_available(void);
@@ -131,6 +133,17 @@ CNNEXT_API int32_t cnnext_get_num_threads(void);
 CNNEXT_API void cnnext_set_flush_denormal(
     int32_t on); /* default off; every task sets and restores its own modes */
 CNNEXT_API int32_t cnnext_get_flush_denormal(void);
+/* Whether convolutions try other ways to run at the first call of a shape, and keep the fastest: none (the
+ * default, or what CNNEXT_AUTOTUNE says: off, same_bits, any), only ways with the same bits, or others too
+ * (such as direct against Winograd): results then depend on what was timed. Decisions are kept in
+ * CNNEXT_CACHE_DIR, or $XDG_CACHE_HOME/cnnext, or ~/.cache/cnnext. */
+typedef enum cnnext_autotune {
+  CNNEXT_AUTOTUNE_OFF = 0,
+  CNNEXT_AUTOTUNE_SAME_BITS = 1,
+  CNNEXT_AUTOTUNE_ANY = 2
+} cnnext_autotune;
+CNNEXT_API cnnext_status cnnext_set_autotune(int32_t mode);
+CNNEXT_API int32_t cnnext_get_autotune(void);
 CNNEXT_API int32_t cnnext_cuda_available(void);
 CNNEXT_API const char* cnnext_cuda_reason(void); /* why CUDA is off; "" when it is on */
 
