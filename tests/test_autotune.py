@@ -4,7 +4,9 @@ own, because the setting and the cache live as long as a process."""
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cnnext as cx
@@ -39,6 +41,11 @@ def layers():
         for layout in (np.ascontiguousarray, nhwc):
             a, b = (rng.standard_normal(s).astype(np.float32) for s in (x, w))
             yield layout(a), b, params
+    # Sums that underflow to -0, where a tile may or may not add the padding's zeros.
+    x, w = np.full((1, 64, 40, 103), 1e-30, "f"), np.full((64, 64, 3, 3), -1e-30, "f")
+    w[:, :, 2] = 1e-30
+    for layout in (np.ascontiguousarray, nhwc):
+        yield layout(x), w, {"padding": 1, "algorithm": "direct"}
 
 def passes(x, w, params):
     y = ops.conv2d(x, w, **params)
@@ -66,29 +73,44 @@ def cache_file(folder: Path) -> Path:
     return file
 
 
-def test_same_bits_are_the_same_bits(tmp_path: Path) -> None:
-    expected = run(BITS, tmp_path)
-    assert not any(tmp_path.iterdir())  # off keeps nothing
-    assert run(BITS, tmp_path, "same_bits") == expected
-    assert len(cache_file(tmp_path).read_text().splitlines()) > 20
+@cache
+def expected_bits() -> str:
+    with TemporaryDirectory() as folder:
+        bits = run(BITS, Path(folder))
+        assert not any(Path(folder).iterdir())  # off keeps nothing
+    return bits
 
 
-def rewrite(folder: Path, variant: int) -> None:
+@cache
+def tuned(mode: str, code: str = ALL) -> tuple[str, str]:
+    """Name and text of the cache that tuning leaves."""
+    with TemporaryDirectory() as folder:
+        run(code, Path(folder), mode)
+        file = cache_file(Path(folder))
+        return file.name, file.read_text()
+
+
+def write_tuned(folder: Path, mode: str, variant: int, code: str = ALL) -> Path:
     """The cache as if this variant had been the fastest everywhere."""
-    file = cache_file(folder)
-    header, *entries = file.read_text().splitlines()
+    name, text = tuned(mode, code)
+    header, *entries = text.splitlines()
+    file = folder / name
     file.write_text("\n".join([header, *(f"{e.rsplit(' ', 1)[0]} {variant}" for e in entries), ""]))
+    return file
+
+
+def test_same_bits_are_the_same_bits(tmp_path: Path) -> None:
+    assert run(BITS, tmp_path, "same_bits") == expected_bits()
+    assert len(cache_file(tmp_path).read_text().splitlines()) > 20
 
 
 @pytest.mark.parametrize("variant", [1, 2, 3])
 def test_every_variant_of_same_bits_has_them(variant: int, tmp_path: Path) -> None:
     """Whatever is the fastest on this machine."""
-    expected = run(BITS, tmp_path)
-    run(BITS, tmp_path, "same_bits")
-    rewrite(tmp_path, variant)
+    write_tuned(tmp_path, "same_bits", variant)
     name = {1: "small regions", 2: "large regions", 3: "plain stores"}[variant]
     code = BITS + f"\nassert {{explain('conv2d', *l).choice for l in layers()}} == {{'autotune: {name}'}}"
-    assert run(code, tmp_path, "same_bits") == expected
+    assert run(code, tmp_path, "same_bits") == expected_bits()
 
 
 @pytest.mark.parametrize("variant", [4, 5, 6])
@@ -99,8 +121,7 @@ cx.set_autotune("off")
 for y, e in zip(results, [y for l in layers() for y in passes(*l)], strict=True):
     np.testing.assert_allclose(y, e, rtol=0, atol=3e-5 * abs(e).max())
 """
-    run(ALL, tmp_path, "any")
-    rewrite(tmp_path, variant)
+    write_tuned(tmp_path, "any", variant)
     run(code, tmp_path, "any")
 
 
@@ -108,18 +129,17 @@ for y, e in zip(results, [y for l in layers() for y in passes(*l)], strict=True)
 def test_any_takes_the_other_algorithm_where_the_cache_says_so(tmp_path: Path) -> None:
     kernels = "print(json.dumps([explain('conv2d', *l).kernel for l in layers()][:2]))"
     assert all("winograd" in k for k in json.loads(run(kernels, tmp_path)))
-    run(ALL, tmp_path, "any")
-    rewrite(tmp_path, 4)
+    write_tuned(tmp_path, "any", 4)
     assert all("conv2d_k" in k for k in json.loads(run(kernels, tmp_path, "any")))
     assert "conv2d_k" in run(ONE + "print(_C.last_kernel())", tmp_path, "any")
 
 
 def test_decisions_outlive_the_process_and_are_not_made_twice(tmp_path: Path) -> None:
+    file = write_tuned(tmp_path, "any", 2)  # a decision that a new timing would hardly repeat everywhere
+    before = file.read_text()
     run(ALL, tmp_path, "any")
-    rewrite(tmp_path, 2)  # a decision that a new timing would hardly repeat everywhere
-    before = cache_file(tmp_path).read_text()
-    run(ALL, tmp_path, "any")
-    assert cache_file(tmp_path).read_text() == before
+    assert cache_file(tmp_path) == file
+    assert file.read_text() == before
 
 
 def test_a_plan_decides_nothing(tmp_path: Path) -> None:
@@ -130,45 +150,48 @@ def test_a_plan_decides_nothing(tmp_path: Path) -> None:
 HEADER = "cnnext 9.9 autotune, avx9, somebody's processor\n"
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "\n\n\n", HEADER, HEADER + "1 2 3\n", "\x00\xff" * 5000, "9" * 100_000, None],
-    ids=["empty", "blank", "foreign", "foreign entry", "binary", "one line", "broken entries"],
-)
-def test_a_file_that_is_not_ours_counts_as_empty(content: str | None, tmp_path: Path) -> None:
-    one = ONE + "print(explain('conv2d', *l).choice[:9])"
-    run(one, tmp_path, "same_bits")
-    file = cache_file(tmp_path)
-    header, entry = file.read_text().splitlines()
-    if content is None:
-        key = entry.rsplit(" ", 1)[0]
-        for line in (entry[:20], entry + " 7", key + " -1", entry + "x", "9" * 30 + " 1"):
-            file.write_text(f"{header}\n{line}\n{entry}\n")
-            assert run(one, tmp_path, "same_bits") == "autotune:\n"
-    else:
+def not_ours() -> dict[str, str]:
+    _, text = tuned("same_bits", ONE)
+    header, entry = text.splitlines()
+    key = entry.rsplit(" ", 1)[0]
+    broken = (entry[:20], entry + " 7", key + " -1", entry + "x", "9" * 30 + " 1")
+    return {
+        "empty": "",
+        "foreign": HEADER + entry,
+        "binary": "\x00\xff" * 5000,
+        "one line": "9" * 100_000,
+        **{f"broken entry {i}": f"{header}\n{line}\n{entry}\n" for i, line in enumerate(broken)},
+    }
+
+
+def test_a_file_that_is_not_ours_counts_as_empty_and_is_replaced(tmp_path: Path) -> None:
+    header = tuned("same_bits", ONE)[1].splitlines()[0]
+    for name, content in not_ours().items():
+        file = write_tuned(tmp_path, "same_bits", 0, ONE)
         file.write_text(content)
-        assert run(one, tmp_path, "same_bits") == "autotune:\n"
-    assert file.read_text().splitlines()[0] == header  # and is replaced by one that is
-    assert len(file.read_text().splitlines()) == 2
+        assert run(ONE + "print(explain('conv2d', *l).choice[:9])", tmp_path, "same_bits") == "autotune:\n"
+        assert file.read_text().splitlines()[0] == header, name
+        assert len(file.read_text().splitlines()) == 2, name
 
 
-def test_a_variant_that_is_unknown_or_not_allowed_is_timed_anew(tmp_path: Path) -> None:
-    one = ONE + "print(explain('conv2d', *l).choice)"
-    run(one, tmp_path, "same_bits")
-    for variant in (4, 99, 2**31 - 1):
-        rewrite(tmp_path, variant)
-        assert run(one, tmp_path, "same_bits").strip() not in ("table", "autotune: direct")
+@pytest.mark.parametrize("variant", [4, 99, 2**31 - 1])
+def test_a_variant_that_is_unknown_or_not_allowed_is_timed_anew(variant: int, tmp_path: Path) -> None:
+    write_tuned(tmp_path, "same_bits", variant, ONE)
+    choice = run(ONE + "print(explain('conv2d', *l).choice)", tmp_path, "same_bits")
+    assert choice.startswith("autotune: ")
+    assert "direct" not in choice
 
 
 def test_memory_and_file_are_bounded(tmp_path: Path) -> None:
-    run(ONE, tmp_path, "same_bits")
-    file = cache_file(tmp_path)
+    file = write_tuned(tmp_path, "same_bits", 0, ONE)
     header, entry = file.read_text().splitlines()
     mode, ops_pass, threads, _, rest = entry.split(" ", 4)
     many = [f"{mode} {ops_pass} {threads} {n} {rest}" for n in range(100, 5000)]
     file.write_text("\n".join([header, *many, ""]))
-    run("ops.conv2d(np.ones((1, 1, 5, 5), 'f'), np.ones((1, 1, 2, 2), 'f'))", tmp_path, "same_bits")
-    assert len(file.read_text().splitlines()) == 1 + 2048
+    run(ONE, tmp_path, "same_bits")
+    lines = file.read_text().splitlines()
+    assert len(lines) == 1 + 2048
+    assert lines[-1].rsplit(" ", 1)[0] == entry.rsplit(" ", 1)[0]  # the oldest went
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ struct ConvKTasks {
 
   int64_t count() const { return image_parts * row_parts * unit_parts; }
   // Whether the bits are the same for regions of any size. Tiles that run on across segments leave out the
-  // taps that none of their pixels has, so that sums depend on a tile's other pixels.
+  // taps that none of their pixels has; the others' zeros turn a sum that underflowed to -0 into 0.
   bool free_regions() const { return padding != ConvPadding::kZeros && !form.pack_late; }
 };
 
