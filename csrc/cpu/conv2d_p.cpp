@@ -78,7 +78,8 @@ Tasks plan(const ConvProblem& p, const Plane& plane, const ChannelBlocks& blocks
   t.channel_step = (t.strip_rows * p.step_w * t.pitch / 32 * 2 + 3) * 16;
   t.stream = p.N * p.groups * p.out_channels * p.out_h * p.out_w >= kStreamFloats &&
              plane.out_w % kLine == 0 && kernels.lanes == kLine &&
-             reinterpret_cast<uintptr_t>(p.out) % 64 == 0 && !conv_activation_is_slow(p.activation);
+             reinterpret_cast<uintptr_t>(p.out) % 64 == 0 && !conv_activation_is_slow(p.activation) &&
+             p.variant != ConvVariant::kPlainStores;
   return t;
 }
 
@@ -260,6 +261,10 @@ void run_conv_p(const ConvProblem& p, const ChannelBlocks& blocks, const WeightL
   const Runner runner(p, plane, tasks, blocks, layout, packed);
   const ConvPhase& phase = p.phases[0];
   exec.ran(ukernels().conv_p.name);
+  exec.offers(ConvVariant::kTransposed);
+  if (tasks.rows * tasks.cols > 1) exec.offers(ConvVariant::kSmallRegions);
+  if (tasks.row_parts * tasks.col_parts > 1) exec.offers(ConvVariant::kLargeRegions);
+  if (tasks.stream) exec.offers(ConvVariant::kPlainStores);
   parallel_strands(exec, tasks.count(p), runner.scratch_floats(), [&](int64_t task, float* scratch) {
     const int64_t unit0 = task % tasks.unit_parts * tasks.units;
     int64_t region = task / tasks.unit_parts;

@@ -8,9 +8,9 @@
 namespace cnnext {
 namespace {
 
-constexpr int kMinRounds = 2, kMaxRounds = 5;
+constexpr int kMinRounds = 3, kMaxRounds = 5;
 constexpr double kBudget = 0.1;  // seconds, after which no further round begins
-constexpr double kGain = 0.97;   // of the table's time: less is noise
+constexpr double kGain = 0.95;   // of the table's time: less is noise
 
 constexpr const char* kChoices[kNumConvVariants] = {
     "autotune: as the table", "autotune: small regions", "autotune: large regions", "autotune: plain stores",

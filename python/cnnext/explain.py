@@ -26,7 +26,7 @@ class Explanation:
     kernel: str  #: what runs: "cpu/avx512/conv2d_k_6x64"; "" where there is nothing to compute
     algorithm: str
     choice: str  #: where it comes from: "table", or "autotune: ..." and what was found
-    tile: str  #: the register tile "6x64", pixels by output channels; "" where a kernel has no such tile
+    tile: str  #: "6x64": pixels by output channels; "8x3x16": input channels at once; Winograd's output
     isa: str
     threads: int
     tasks: int  #: that the threads share, in the largest step
@@ -101,7 +101,7 @@ def explain(
     plan, flops, elements = _OPS[op](op, x_shape, *args, channels_last=channels_last, dtype=dtype, **kwargs)
     kernel: str = plan["kernel"]
     algorithm, part_of_peak = roofline.family_of(kernel)
-    tile = re.search(r"\d+x\d+", kernel)
+    tile = re.search(r"\d+(x\d+)+", kernel)
     return Explanation(
         op=op,
         x_shape=tuple(map(int, x_shape)),
