@@ -192,7 +192,7 @@ class Recording:
         (np.array([None]), "x has dtype object"),
         (np.array([1.0], ">f4"), "byte order"),
         (np.array([1.0], np.longdouble), "x has dtype"),
-        (np.array([1], np.int32), "x has dtype int32; it must be float32 or float64"),
+        (np.array([1], np.int32), "x has dtype int32; it must be float32, float64, float16 or bfloat16"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
