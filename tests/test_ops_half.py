@@ -240,6 +240,30 @@ def test_torch_bfloat16() -> None:
         ops.relu(x.clone().requires_grad_())
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("last", [False, True])
+def test_the_rms_error_beside_torchs(dtype: str, last: bool) -> None:
+    """Both round once, so that both are as far from the sum in float64."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    format = torch.channels_last if last else torch.contiguous_format
+    x, w, g = torch.randn(2, 64, 14, 15), torch.randn(70, 64, 3, 3) / 24, torch.randn(2, 70, 14, 15)
+    x, w, g = (t.to(getattr(torch, dtype)).to(memory_format=format) for t in (x, w, g))
+
+    def by_torch(x: Any, w: Any, g: Any) -> tuple:
+        x, w = (t.detach().requires_grad_() for t in (x, w))
+        y = torch.nn.functional.conv2d(x, w, padding=1)
+        y.backward(g)
+        return y.detach(), x.grad, w.grad
+
+    exact = by_torch(x.double(), w.double(), g.double())
+    theirs = by_torch(x, w, g)
+    ours = (ops.conv2d(x, w, padding=1), *ops.conv2d_backward(g, x, w, padding=1)[:2])
+    for mine, other, want in zip(ours, theirs, exact, strict=True):
+        rms = [(t.double() - want).square().mean().sqrt().item() for t in (mine, other)]
+        assert rms[0] <= 1.05 * rms[1]
+
+
 class Exporter:
     """An array of another library: __dlpack__ and nothing else."""
 
