@@ -34,10 +34,10 @@ bool all_finite(int64_t count, const uint16_t* bfloat16) {
 }
 
 // The ends of a run of outputs that lie side by side in memory, `out` values from the tensor's first.
-void finish_run(const ConvProblem& p, int64_t count, float* values, int64_t out) {
+void finish_run(const ConvProblem& p, bool stream, int64_t count, float* values, int64_t out) {
   if (p.half_residual) add_halves(*p.half, count, p.half_residual + out, values);
   if (p.activation != CNNEXT_ACT_NONE) conv_activate(p.activation, p.alpha, values, count);
-  p.half->narrow(count, values, p.half_out + out);
+  (stream ? p.half->narrow_stream : p.half->narrow)(count, values, p.half_out + out);
 }
 
 }  // namespace
@@ -47,10 +47,10 @@ void store_half_region(const ConvProblem& p, const HalfRegion& region, float* bu
   if (p.format == Format::kNHWC) {
     const int64_t first = (region.image * p.out_h + region.row) * p.out_w * all + region.first;
     if (region.channels == all && region.buffer_channels == all) {
-      return finish_run(p, pixels * all, buffer, first);
+      return finish_run(p, region.stream, pixels * all, buffer, first);
     }
     for (int64_t i = 0; i < pixels; ++i) {
-      finish_run(p, region.channels, buffer + i * region.buffer_channels, first + i * all);
+      finish_run(p, region.stream, region.channels, buffer + i * region.buffer_channels, first + i * all);
     }
     return;
   }
@@ -59,7 +59,8 @@ void store_half_region(const ConvProblem& p, const HalfRegion& region, float* bu
   for_half_blocks(region.channels, pixels, [&](int64_t c, int64_t n, int64_t i, int64_t m, float* block) {
     const float* const from = buffer + i * region.buffer_channels + c;
     ukernels().conv_pack.transpose({from, region.buffer_channels, m, n, block, m});
-    for (int64_t j = 0; j < n; ++j) finish_run(p, m, block + j * m, first + (c + j) * plane + i);
+    for (int64_t j = 0; j < n; ++j)
+      finish_run(p, region.stream, m, block + j * m, first + (c + j) * plane + i);
   });
 }
 

@@ -10,6 +10,7 @@ namespace cnnext {
 struct HalfRegion {
   int64_t image, row, rows, first, channels;
   int64_t buffer_channels;  // floats from one pixel of the buffer to the next
+  bool stream;              // past the caches
 };
 
 // Residual, activation and rounding of a region's sums, pixel by pixel in `buffer`, which is written.

@@ -99,6 +99,7 @@ void Driver::store_half(const ConvRegion& r, int64_t group, int64_t block0, int6
   out.row = r.h0;
   out.rows = r.h1 - r.h0;
   out.buffer_channels = tasks.buffer_channels;
+  out.stream = tasks.stream;
   for (out.image = r.n0; out.image < r.n1; ++out.image) {
     store_half_region(p, out, buffer);
     buffer += out.rows * p.out_w * tasks.buffer_channels;

@@ -77,7 +77,13 @@ ConvPadding choose_padding(const ConvProblem& p, const ConvForm& form, const Con
 bool streams(const ConvProblem& p, const ConvKTasks& t, const ChannelBlocks& blocks) {
   constexpr int64_t kLine = 16;
   const int64_t floats = p.N * p.groups * p.out_channels * p.out_h * p.out_w;
-  if (p.half || floats < kStreamFloats || reinterpret_cast<uintptr_t>(p.out) % 64 != 0) return false;
+  if (p.half) {
+    constexpr int64_t kHalves = 2 * kLine;
+    if (floats < 2 * kStreamFloats || reinterpret_cast<uintptr_t>(p.half_out) % 64 != 0) return false;
+    if (p.format == Format::kNHWC) return p.groups * p.out_channels % kHalves == 0;
+    return p.out_h * p.out_w % kHalves == 0 && t.rows * p.out_step_h * p.out_w % kHalves == 0;
+  }
+  if (floats < kStreamFloats || reinterpret_cast<uintptr_t>(p.out) % 64 != 0) return false;
   if (conv_activation_is_slow(p.activation)) return false;
   if (t.buffered) {
     return p.out_h * p.out_w % kLine == 0 && t.rows * p.out_step_h * p.out_w % kLine == 0;

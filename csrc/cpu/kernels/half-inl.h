@@ -28,6 +28,38 @@ void widen_bfloat16(int64_t n, const uint16_t* in, float* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = float_of(static_cast<uint32_t>(in[i]) << 16);
 }
 
+#if defined(__AVX512BW__)
+
+inline __m256i to_bfloat16(__m512 x) {
+  const __m512i b = _mm512_castps_si512(x), high = _mm512_srli_epi32(b, 16);
+  const __m512i up =
+      _mm512_add_epi32(_mm512_and_si512(high, _mm512_set1_epi32(1)), _mm512_set1_epi32(0x7fff));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(b, up), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)));
+}
+inline __m256i to_float16(__m512 x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT); }
+
+template <__m256i (*kConvert)(__m512)>
+void narrow_run(int64_t n, const float* in, uint16_t* out) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const auto mask = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1u : 0xffffu);
+    _mm256_mask_storeu_epi16(out + i, mask, kConvert(_mm512_maskz_loadu_ps(mask, in + i)));
+  }
+}
+
+template <__m256i (*kConvert)(__m512)>
+void narrow_run_stream(int64_t n, const float* in, uint16_t* out) {
+  if (reinterpret_cast<uintptr_t>(out) % 64 || n % 32) return narrow_run<kConvert>(n, in, out);
+  for (int64_t i = 0; i < n; i += 32) {
+    const __m256i low = kConvert(_mm512_loadu_ps(in + i)), high = kConvert(_mm512_loadu_ps(in + i + 16));
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(out + i),
+                        _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+  }
+}
+
+#else
+
 void narrow_bfloat16(int64_t n, const float* in, uint16_t* out) {
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t b = bits_of(in[i]);
@@ -36,7 +68,9 @@ void narrow_bfloat16(int64_t n, const float* in, uint16_t* out) {
   }
 }
 
-#if defined(__AVX512F__)
+#endif
+
+#if defined(__AVX512BW__)
 
 void widen_float16(int64_t n, const uint16_t* in, float* out) {
   int64_t i = 0;
@@ -44,15 +78,6 @@ void widen_float16(int64_t n, const uint16_t* in, float* out) {
     _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i))));
   }
   for (; i < n; ++i) out[i] = _cvtsh_ss(in[i]);
-}
-
-void narrow_float16(int64_t n, const float* in, uint16_t* out) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const __m256i h = _mm512_cvtps_ph(_mm512_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), h);
-  }
-  for (; i < n; ++i) out[i] = _cvtss_sh(in[i], _MM_FROUND_TO_NEAREST_INT);
 }
 
 #elif defined(__F16C__)
@@ -101,7 +126,14 @@ void narrow_float16(int64_t n, const float* in, uint16_t* out) {
 
 #endif
 
-constexpr HalfUkernels kHalfUkernels = {{widen_float16, narrow_float16}, {widen_bfloat16, narrow_bfloat16}};
+#if defined(__AVX512BW__)
+constexpr HalfUkernels kHalfUkernels = {
+    {widen_float16, narrow_run<to_float16>, narrow_run_stream<to_float16>},
+    {widen_bfloat16, narrow_run<to_bfloat16>, narrow_run_stream<to_bfloat16>}};
+#else
+constexpr HalfUkernels kHalfUkernels = {{widen_float16, narrow_float16, narrow_float16},
+                                        {widen_bfloat16, narrow_bfloat16, narrow_bfloat16}};
+#endif
 
 }  // namespace
 }  // namespace cnnext

@@ -9,6 +9,8 @@ struct HalfConverter {
   void (*widen)(int64_t n, const uint16_t* in, float* out);
   // Rounds to the nearest, ties to even; NaN stays NaN, what is too large becomes infinite.
   void (*narrow)(int64_t n, const float* in, uint16_t* out);
+  // The same past the caches where whole cache lines are written; needs a fence like kConvKStream.
+  void (*narrow_stream)(int64_t n, const float* in, uint16_t* out);
 };
 
 struct HalfUkernels {
