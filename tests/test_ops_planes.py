@@ -1,0 +1,108 @@
+"""The P-kernel: where it runs, and what is its own. More of its results are among the cases of
+test_ops_cpu.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cnnext import _C, ops, testing
+from op_case import EPS, FLOAT_ISA
+
+NAME = f"cpu/{FLOAT_ISA}/conv2d_p_"
+SHAPES = [
+    ((2, 3, 33, 32), (20, 3, 7, 7), {"stride": (2, 2), "padding": ((3, 2), (2, 3))}),
+    ((2, 5, 20, 89), (7, 5, 2, 3), {"stride": (1, 3), "padding": ((0, 1), (2, 4)), "dilation": (2, 1)}),
+    ((1, 1, 31, 32), (6, 1, 5, 5), {"padding": 2}),
+    ((2, 32, 9, 30), (44, 8, 3, 3), {"padding": 1, "groups": 4}),  # 11 output channels of a group
+    ((3, 24, 17, 31), (40, 24, 1, 1), {}),  # pixels as one row
+    ((1, 2, 3, 5000), (4, 2, 3, 9), {"padding": (1, 4)}),  # rows in parts
+]  # fmt: skip
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def expected(x: np.ndarray, w: np.ndarray, **params: Any) -> tuple[np.ndarray, np.ndarray]:
+    """In float64, and the bound of a direct sum's error."""
+    wide = [a.astype(np.float64) for a in (x, w)]
+    params.pop("algorithm", None)
+    with testing.backend("ref"):
+        y = ops.conv2d(*wide, **params)
+        size = ops.conv2d(*(np.abs(a) for a in wide), **params)
+    return y, 4 * np.sqrt(w[0].size) * EPS * size
+
+
+@pytest.mark.parametrize(("shape", "weight", "params"), SHAPES, ids=str)
+def test_planes_of_few_channels_are_read_as_they_lie(
+    shape: tuple[int, ...], weight: tuple[int, ...], params: dict[str, Any]
+) -> None:
+    x, w = normal(*shape), normal(*weight, seed=1)
+    y = ops.conv2d(x, w, **params)
+    assert testing.last_kernel().startswith(NAME)
+    want, bound = expected(x, w, **params)
+    assert (np.abs(y - want) <= bound).all()
+    for threads in (1, 3, 8):
+        _C.set_num_threads(threads)
+        np.testing.assert_array_equal(ops.conv2d(x, w, **params), y)
+    packed = ops.pack_weight(w, **params, input_shape=shape)
+    np.testing.assert_array_equal(ops.conv2d(x, packed, **params), y)
+    assert testing.last_kernel().startswith(NAME)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "layout"),
+    [
+        ((2, 3, 32, 32), (20, 3, 3, 3), "nhwc"),
+        ((2, 33, 32, 32), (20, 33, 3, 3), "nchw"),  # too many channels to stay in L1
+        ((2, 3, 32, 5), (20, 3, 3, 3), "nchw"),  # rows that leave lanes empty
+    ],
+)
+def test_what_is_left_to_the_k_kernel(shape: tuple[int, ...], weight: tuple[int, ...], layout: str) -> None:
+    x = normal(*shape)
+    if layout == "nhwc":
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    ops.conv2d(x, normal(*weight), padding=1, algorithm="direct")
+    assert "conv2d_k" in testing.last_kernel()
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_padding_contributes_nothing_under_a_weight_that_is_not_finite(value: float) -> None:
+    x, w = normal(2, 3, 20, 32), normal(20, 3, 3, 3)
+    w[19, 2, 1, 0] = value  # its tap is padding for the first column
+    y = ops.conv2d(x, w, padding=1)
+    assert not testing.last_kernel().startswith(NAME)
+    want, _ = expected(x, w, padding=1)
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(want))
+    assert np.isfinite(y[:, 19, :, 0]).all()
+    ops.conv2d(x, w)  # without padding there is nothing to keep apart
+    assert testing.last_kernel().startswith(NAME)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_not_finite_in_the_image_stays_under_its_taps(value: float) -> None:
+    x, w = normal(1, 3, 20, 40), normal(6, 3, 3, 3)
+    clean = ops.conv2d(x, w, padding=1)
+    x[0, 1, 7, 33] = value
+    y = ops.conv2d(x, w, padding=1)
+    touched = np.zeros(y.shape, bool)
+    touched[:, :, 6:9, 32:35] = True
+    assert not np.isfinite(y[touched]).any()
+    np.testing.assert_array_equal(y[~touched], clean[~touched])
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", None])
+@pytest.mark.parametrize("width", [32, 61])  # whole vectors, and a last one that overlaps
+def test_the_epilogue_is_applied_once(width: int, activation: str | None) -> None:
+    x, w, bias = normal(2, 4, 11, width), normal(10, 4, 3, 3), normal(10)
+    residual = normal(2, 10, 11, width, seed=3)
+    more = {"padding": 1, "activation": activation}
+    y = ops.conv2d(x, w, bias, residual=residual, **more)
+    assert testing.last_kernel().startswith(NAME)
+    with testing.backend("ref"):
+        want = ops.conv2d(
+            *(a.astype(np.float64) for a in (x, w, bias)), residual=residual.astype(np.float64), **more
+        )
+    np.testing.assert_allclose(y, want, rtol=0, atol=1e-4)
