@@ -21,9 +21,7 @@ def tool() -> ModuleType:
     return module
 
 
-HEAD = (
-    "void cnnext::(anonymous namespace)::conv_k_run<cnnext::(anonymous namespace)::Vec8, 1, 2, 1>(A const&)"
-)
+HEAD = "void cnnext::(anonymous namespace)::conv_k_run<cnnext::(anonymous namespace)::Vec8, cnnext::(anonymous namespace)::Product<cnnext::(anonymous namespace)::Vec8>, 1, 2, 1>(A const&)"
 
 
 def listing(*inner: str, before: tuple[str, ...] = (), head: str = HEAD) -> str:
@@ -46,7 +44,7 @@ def examined(tool: ModuleType, text: str):
 
 def test_a_clean_loop(tool: ModuleType) -> None:
     finding = examined(tool, listing("vbroadcastss (%rdi,%rax,4),%ymm2", *FMAS))
-    assert (finding.kernel, finding.fmas, finding.ok) == ("conv_k_run<Vec8, 1, 2, 1>", 2, True)
+    assert (finding.kernel, finding.fmas, finding.ok) == ("conv_k_run<Vec8, Product<Vec8>, 1, 2, 1>", 2, True)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,7 @@ def test_kernels_that_store_in_the_loop(tool: ModuleType) -> None:
 
 def test_kernels_that_are_not_there_are_told(tool: ModuleType) -> None:
     found, problems = tool.check("avx2", listing(*FMAS))
-    assert [f.kernel for f in found] == ["conv_k_run<Vec8, 1, 2, 1>"]
+    assert [f.kernel for f in found] == ["conv_k_run<Vec8, Product<Vec8>, 1, 2, 1>"]
     assert problems == [
         f"avx2: no {name} found"
         for name in ("conv_weights_tile", "dot_tile", "depthwise_row", "depthwise_weights_columns")

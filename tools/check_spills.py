@@ -28,7 +28,10 @@ class Hot(NamedTuple):
 
 
 HOT = {
-    "conv_k_run": Hot(r"conv_k_run<Vec\d+, (\d+), (\d+), \d+>", stores=False),  # Winograd's product too
+    "conv_k_run": Hot(
+        r"conv_k_run<Vec\d+, \w+(?:<Vec\d+>)?, (\d+), (\d+), \d+>", stores=False
+    ),  # Winograd's product too
+    "conv_p_run": Hot(r"conv_p_run<Vec\d+, (\d+), (\d+)>", stores=False),
     "conv_weights_tile": Hot(r"conv_weights_tile<Vec\d+, (\d+), (\d+)>", stores=False),
     "dot_tile": Hot(r"dot_tile<(\d+), (\d+)>", stores=False),
     "depthwise_row": Hot(r"depthwise_row(?:_block)?<Vec\d+, (\d+), \d+, (\d+)\b.*>", stores=True),
@@ -41,7 +44,7 @@ HOT = {
 _FUNCTION = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\t(\S+)\s*(.*?)\s*(?:#.*)?$")
 _VECTOR = re.compile(r"%[xyz]mm\d+")
-_FMA = re.compile(r"^vfn?m(add|sub)\d*p[sd]$")
+_FMA = re.compile(r"^(vfn?m(add|sub)\d*p[sd]|vdpbf16ps)$")
 
 
 class Instruction(NamedTuple):

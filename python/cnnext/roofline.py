@@ -18,19 +18,19 @@ import numpy as np
 
 from . import _C
 
-#: What a kernel's name contains: its algorithm, and the part of peak that it reaches on data in cache.
+#: What a kernel's name contains (the first that fits): its algorithm, and the part of peak that it reaches on
+#: data in cache.
 #: The direct algorithm's operations are counted (so that Winograd is above 1), or a pool's comparisons.
 FAMILIES: dict[str, tuple[str, float]] = {
+    "ref/": ("reference loops", 0.01),
     "conv2d_winograd": ("winograd", 2.2),
     "conv2d_weights_winograd": ("winograd", 1.8),
     "avx512_bf16/conv2d_k": ("direct", 1.7),
-    "conv2d_k": ("direct", 0.9),
-    "conv2d_p": ("direct", 0.85),
     "conv2d_weights": ("direct", 0.8),
+    "conv2d_": ("direct", 0.9),
     "inner_product": ("inner product", 0.6),
     "depthwise": ("depthwise", 0.6),
     "max_pool2d": ("max-pool", 0.04),
-    "ref/": ("reference loops", 0.01),
 }
 
 
