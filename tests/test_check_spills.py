@@ -21,7 +21,8 @@ def tool() -> ModuleType:
     return module
 
 
-HEAD = "void cnnext::(anonymous namespace)::conv_k_run<cnnext::(anonymous namespace)::Vec8, cnnext::(anonymous namespace)::Product<cnnext::(anonymous namespace)::Vec8>, 1, 2, 1>(A const&)"
+SPACE = "cnnext::(anonymous namespace)::"
+HEAD = f"void {SPACE}conv_k_run<{SPACE}Vec8, {SPACE}Product<{SPACE}Vec8>, 1, 2, 1>(A const&)"
 
 
 def listing(*inner: str, before: tuple[str, ...] = (), head: str = HEAD) -> str:
@@ -89,7 +90,13 @@ def test_kernels_that_are_not_there_are_told(tool: ModuleType) -> None:
     assert [f.kernel for f in found] == ["conv_k_run<Vec8, Product<Vec8>, 1, 2, 1>"]
     assert problems == [
         f"avx2: no {name} found"
-        for name in ("conv_weights_tile", "dot_tile", "depthwise_row", "depthwise_weights_columns")
+        for name in (
+            "conv_p_run",
+            "conv_weights_tile",
+            "dot_tile",
+            "depthwise_row",
+            "depthwise_weights_columns",
+        )
     ]
     assert examined(tool, listing(*FMAS, head="cnnext::conv_pack(A const&)")) is None
 
