@@ -33,6 +33,7 @@ class HalfParts {
         half_(half_converter(desc.dtype)),
         each_(std::min(desc.C, ceil_div(ceil_div(desc.C, ceil_div(desc.C, kLanes)), 16) * 16)),
         blocks_(ceil_div(desc.C, each_)),
+        planning_(exec.planning()),
         bias_(present(desc.bias) ? widened(desc.bias, exec) : nullptr) {}
 
   int64_t blocks() const { return blocks_; }
@@ -60,13 +61,15 @@ class HalfParts {
     return d;
   }
 
-  // A part's tensor from the image of `all` that it stands for, and back.
+  // A part's tensor from the image of `all` that it stands for, and back; nothing where the call only plans.
   void load(const Tensor& all, int64_t image, int64_t block, const Tensor& part) const {
+    if (planning_) return;
     const Matrix m = matrix(all, image, block);
     const auto* in = static_cast<const uint16_t*>(all.data) + m.offset;
     widen_rows(half_, m.rows, m.cols, in, m.step, static_cast<float*>(part.data), m.cols);
   }
   void store(const Tensor& part, int64_t image, int64_t block, const Tensor& all) const {
+    if (planning_) return;
     const Matrix m = matrix(all, image, block);
     auto* out = static_cast<uint16_t*>(all.data) + m.offset;
     narrow_rows(half_, m.rows, m.cols, static_cast<const float*>(part.data), m.cols, out, m.step);
@@ -97,20 +100,31 @@ class HalfParts {
   const Conv2dDesc& desc_;
   const HalfConverter& half_;
   const int64_t each_, blocks_;
+  const bool planning_;
   const float* const bias_;
 };
 
 // body(task, exec) for each task, on an Exec of its own; memory that ran out is reported once all have ended.
+// The kernel that ran is the first task's. A plan is the first task's too.
 template <class Body>
 void for_tasks(int64_t tasks, Exec& exec, const Body& body) {
   std::atomic<bool> no_memory{false};
-  std::atomic<const char*> kernel{""};
+  const char* kernel = "";
+  if (exec.planning()) {
+    cnnext_plan plan = CNNEXT_PLAN_INIT;
+    cnnext_context context = serial_context();
+    context.plan = &plan;
+    Exec own(&context);
+    body(0, own);
+    exec.shares(tasks);
+    return exec.ran(own.kernel());
+  }
   exec.parallel_for(tasks, [&](int64_t task) {
     try {
       const cnnext_context context = serial_context();
       Exec own(&context);
       body(task, own);
-      kernel = own.kernel();
+      if (task == 0) kernel = own.kernel();
     } catch (const std::bad_alloc&) {
       no_memory = true;
     }
@@ -152,7 +166,7 @@ void depthwise_half_backward_weights(const Conv2dDesc& desc, Exec& exec) {
   const HalfParts parts(desc, exec);
   const int64_t taps = desc.R * desc.S, count = desc.C * taps, slices = std::min(desc.N, kMaxSlices);
   float* const sums = exec.scratch_array<float>(slices * count);
-  std::fill(sums, sums + slices * count, 0.f);
+  if (!exec.planning()) std::fill(sums, sums + slices * count, 0.f);
   for_tasks(slices * parts.blocks(), exec, [&](int64_t task, Exec& own) {
     const int64_t slice = task / parts.blocks(), block = task % parts.blocks();
     float* const sum = sums + slice * count + parts.first(block) * taps;
@@ -160,16 +174,16 @@ void depthwise_half_backward_weights(const Conv2dDesc& desc, Exec& exec) {
     float* const one = own.scratch_array<float>(mine);
     const Conv2dDesc part = parts.part(block, one, own);
     for (int64_t n = desc.N * slice / slices; n < desc.N * (slice + 1) / slices; ++n) {
-      const cnnext_context context = serial_context();
+      const cnnext_context context = own.context();
       Exec scratch(&context);
       parts.load(desc.x, n, block, part.x);
       parts.load(desc.y, n, block, part.y);
       depthwise_backward_weights(part, scratch);
       own.ran(scratch.kernel());
-      for (int64_t i = 0; i < mine; ++i) sum[i] += one[i];
+      for (int64_t i = 0; i < mine && !own.planning(); ++i) sum[i] += one[i];
     }
   });
-  for (int64_t s = 1; s < slices; ++s) {
+  for (int64_t s = 1; s < slices && !exec.planning(); ++s) {
     for (int64_t i = 0; i < count; ++i) sums[i] += sums[s * count + i];
   }
   narrow_all(sums, desc.w, exec);
