@@ -27,9 +27,9 @@ enum class ConvVariant : int32_t {
   kLargeRegions,
   kPlainStores,  // where it would write past the caches
   // With other bits:
-  kDirect,     // neither Winograd nor an inner product
-  kWinograd,   // where it may be taken, but is expected to be slower
-  kOtherSide,  // backward-weights: vectors over the other image's channels
+  kDirect,      // neither Winograd nor an inner product
+  kWinograd,    // where it may be taken, but is expected to be slower
+  kOtherSide,   // backward-weights: vectors over the other image's channels
   kTransposed,  // NCHW through transposed strips, where it would be read as it lies
   kPlanes,      // the other way round
 };

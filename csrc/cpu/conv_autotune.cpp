@@ -13,9 +13,9 @@ constexpr double kBudget = 0.1;  // seconds, after which no further round begins
 constexpr double kGain = 0.95;   // of the table's time: less is noise
 
 constexpr const char* kChoices[kNumConvVariants] = {
-    "autotune: as the table", "autotune: small regions", "autotune: large regions", "autotune: plain stores",
-    "autotune: direct",       "autotune: winograd",      "autotune: other side",    "autotune: transposed",
-    "autotune: planes"};
+    "autotune: as the table", "autotune: small regions", "autotune: large regions",
+    "autotune: plain stores", "autotune: direct",        "autotune: winograd",
+    "autotune: other side",   "autotune: transposed",    "autotune: planes"};
 
 // Everything that decides what runs and how fast; processor and instruction set have files of their own.
 TuneKey key_of(ConvPass pass, const Conv2dDesc& d, const Exec& exec, cnnext_autotune mode) {

@@ -8,7 +8,8 @@ namespace cnnext {
 namespace {
 
 constexpr int64_t kIn = kWinogradIn, kOut = kWinogradOut, kElements = kWinogradElements;
-constexpr int64_t kRunChannels = 2 * kConvKRunStep;  // so short, the rounding error stays near 2 times direct's
+constexpr int64_t kRunChannels =
+    2 * kConvKRunStep;                   // so short, the rounding error stays near 2 times direct's
 constexpr int64_t kStrip = 16;           // channels of planes that are transposed together: a cache line
 constexpr int64_t kFilterChannels = 32;  // input channels whose filters are transposed together
 constexpr int64_t kFilterLanes = 16;
