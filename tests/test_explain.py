@@ -106,7 +106,8 @@ def test_tensors_that_fit_no_machine(op: str, layout: str) -> None:
     assert says.kernel.startswith(f"cpu/{FLOAT_ISA}/" if op in CONV else ("cpu/", "ref/"))
     after = _C.memory_stats()
     assert after["in_use_bytes"] == before["in_use_bytes"]
-    assert after["peak_in_use_bytes"] - before["in_use_bytes"] < 1 << 24
+    allowed = max(before["peak_in_use_bytes"], before["in_use_bytes"] + (1 << 24))
+    assert after["peak_in_use_bytes"] <= allowed
 
 
 def test_scratch_larger_than_memory_is_only_counted() -> None:

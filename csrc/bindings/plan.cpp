@@ -32,6 +32,12 @@ class Planner {
     with.plan = &plan_;
     check(call(&with));
   }
+  // The gradient of a result, where one channel of x leaves its layout open.
+  template <class Call>
+  void describe_gradient(cnnext_tensor* y, const Call& call) {
+    describe({y}, call);
+    lay(y, channels_last_);
+  }
   template <class Call>
   void describe(std::initializer_list<cnnext_tensor*> outputs, const Call& call) {
     check(call(context()));
@@ -67,19 +73,23 @@ class Planner {
     cnnext_tensor t = typed();
     t.ndim = parse_shape(shape, name, t.shape);
     place(&t);
-    // Sizes too large, or negative, are the library's to refuse: strides may wrap around until then.
+    lay(&t, channels_last);
+    return t;
+  }
+
+  // Sizes too large, or negative, are the library's to refuse: strides may wrap around until then.
+  static void lay(cnnext_tensor* t, bool channels_last) {
     uint64_t step = 1;
     const auto put = [&](int axis) {
-      t.strides[axis] = static_cast<int64_t>(step);
-      step *= static_cast<uint64_t>(t.shape[axis]);
+      t->strides[axis] = static_cast<int64_t>(step);
+      step *= static_cast<uint64_t>(t->shape[axis]);
     };
-    const int channel = t.ndim - 3;
+    const int channel = t->ndim - 3;
     const bool apart = channels_last && channel >= 0;
     if (apart) put(channel);
-    for (int axis = t.ndim - 1; axis >= 0; --axis) {
+    for (int axis = t->ndim - 1; axis >= 0; --axis) {
       if (!apart || axis != channel) put(axis);
     }
-    return t;
   }
 
   const int32_t dtype_;
@@ -114,14 +124,14 @@ py::object plan_conv(Args args) {
       return cnnext_conv_transpose2d(with, &params, &x, &w, given, &y);
     });
   } else if (!std::strcmp(op, "conv2d_backward_data")) {
-    planner.describe({&y}, forward);
+    planner.describe_gradient(&y, forward);
     cnnext_tensor grad_x = x;
     grad_x.data = nullptr;
     planner.run({&grad_x}, [&](const cnnext_context* with) {
       return cnnext_conv2d_backward_data(with, &params, &y, &w, &grad_x);
     });
   } else if (!std::strcmp(op, "conv2d_backward_weights")) {
-    planner.describe({&y}, forward);
+    planner.describe_gradient(&y, forward);
     cnnext_tensor grad_w = w;
     grad_w.data = nullptr;
     planner.run({&grad_w}, [&](const cnnext_context* with) {

@@ -5,6 +5,7 @@
 
 #include "cpu/conv2d_k.h"
 #include "cpu/conv2d_segments.h"
+#include "cpu/plane_strip.h"
 #include "cpu/scratch_parts.h"
 #include "cpu/strands.h"
 
@@ -41,8 +42,7 @@ struct Plane {
 struct Tasks {
   int64_t rows, cols, units;
   int64_t row_parts, col_parts, unit_parts;
-  // The strip: rows of step_w residues of columns, each `pitch` floats.
-  int64_t strip_rows, pitch, channel_step;
+  int64_t strip_rows;  // input rows under a region
   bool stream;
 
   int64_t count(const ConvProblem& p) const { return p.N * row_parts * col_parts * unit_parts; }
@@ -71,11 +71,6 @@ Tasks plan(const ConvProblem& p, const Plane& plane, const ChannelBlocks& blocks
   t.unit_parts = ceil_div(units, t.units);
 
   t.strip_rows = std::min(plane.in_h, (t.rows - 1) * p.step_h + phase.max_dh - phase.min_dh + 1);
-  t.pitch = t.cols + (plane.max_dw - plane.min_dw) / p.step_w;
-  // A vector of a short row reads beyond it, and filling one residue must not reach the next.
-  if (t.cols < kernels.lanes || p.step_w > 1) t.pitch += kernels.lanes;
-  // An odd number of cache lines, so that channels do not all meet in one set of the cache.
-  t.channel_step = (t.strip_rows * p.step_w * t.pitch / 32 * 2 + 3) * 16;
   t.stream = p.N * p.groups * p.out_channels * p.out_h * p.out_w >= kStreamFloats &&
              plane.out_w % kLine == 0 && kernels.lanes == kLine &&
              reinterpret_cast<uintptr_t>(p.out) % 64 == 0 && !conv_activation_is_slow(p.activation) &&
@@ -92,7 +87,14 @@ class Runner {
  public:
   Runner(const ConvProblem& p, const Plane& plane, const Tasks& tasks, const ChannelBlocks& blocks,
          const WeightLayout& layout, const PackedConvWeight& packed)
-      : p_(p), plane_(plane), tasks_(tasks), blocks_(blocks), layout_(layout), packed_(packed) {}
+      : p_(p),
+        plane_(plane),
+        tasks_(tasks),
+        blocks_(blocks),
+        layout_(layout),
+        packed_(packed),
+        strip_(p.groups, p.in_channels, plane.in_h, plane.in_w, p.step_w, plane.min_dw, plane.max_dw,
+               tasks.strip_rows, tasks.cols) {}
 
   int64_t scratch_floats() const {
     Parts none;
@@ -109,7 +111,6 @@ class Runner {
   };
   int64_t cut(float* base, Parts* parts) const;
   int64_t max_vectors() const { return tasks_.rows * ceil_div(tasks_.cols, kernels_.lanes); }
-  void fill(const Region& r, int64_t group, float* strip) const;
   void run_rows(const Region& r, const ConvSegment& rows, int64_t group, int64_t block0, int64_t block1,
                 const Parts& parts) const;
 
@@ -119,39 +120,24 @@ class Runner {
   const ChannelBlocks& blocks_;
   const WeightLayout& layout_;
   const PackedConvWeight& packed_;
+  const PlaneStrip strip_;
   const ConvPUkernels& kernels_ = ukernels().conv_p;
 };
 
 int64_t Runner::cut(float* base, Parts* parts) const {
   ScratchParts all(base);
-  parts->strip = all.take<float>(p_.in_channels * tasks_.channel_step + 2 * kernels_.lanes);
+  parts->strip = all.take<float>(strip_.floats());
   parts->in = all.take<const float*>(max_vectors());
   parts->out = all.take<float*>(max_vectors());
   parts->input = all.take<int64_t>(p_.num_taps * p_.in_channels);
   return all.floats();
 }
 
-void Runner::fill(const Region& r, int64_t group, float* strip) const {
-  const int64_t plane = plane_.in_h * plane_.in_w, step = p_.step_w, rows = r.high - r.low;
-  const int64_t width = r.col1 - r.col0 + (plane_.max_dw - plane_.min_dw) / step;
-  const float* in = p_.in + ((r.image * p_.groups + group) * p_.in_channels) * plane + r.low * plane_.in_w;
-  for (int64_t residue = 0; residue < step; ++residue) {
-    const int64_t first = r.col0 * step + plane_.min_dw + residue;  // input column of position 0
-    const int64_t begin = std::clamp<int64_t>(first < 0 ? ceil_div(-first, step) : 0, 0, width);
-    const int64_t end = std::clamp<int64_t>(ceil_div(plane_.in_w - first, step), begin, width);
-    for (int64_t c = 0; c < p_.in_channels; ++c) {
-      kernels_.fill({in + c * plane + first + begin * step, plane_.in_w, step, rows, begin, end - begin,
-                     width - end, strip + c * tasks_.channel_step + residue * tasks_.pitch,
-                     step * tasks_.pitch});
-    }
-  }
-}
-
 // Rows that all see the same taps.
 void Runner::run_rows(const Region& r, const ConvSegment& rows, int64_t group, int64_t block0, int64_t block1,
                       const Parts& parts) const {
   const ConvPhase& phase = p_.phases[0];
-  const int64_t row_step = p_.step_w * tasks_.pitch, cols = r.col1 - r.col0, lanes = kernels_.lanes;
+  const int64_t cols = r.col1 - r.col0, lanes = kernels_.lanes;
   const int64_t out_plane = plane_.out_h * plane_.out_w;
 
   // Taps follow one another as their weights do.
@@ -159,9 +145,8 @@ void Runner::run_rows(const Region& r, const ConvSegment& rows, int64_t group, i
   const int64_t tap0 = rows.tap_begin * phase.wide_cols;
   for (int64_t i = tap0; i < rows.tap_end * phase.wide_cols; ++i) {
     const ConvTap& tap = phase.taps[i];
-    const int64_t right = tap.dw - plane_.min_dw;
-    const int64_t at = tap.dh * row_step + right % p_.step_w * tasks_.pitch + right / p_.step_w;
-    for (int64_t c = 0; c < p_.in_channels; ++c) parts.input[terms++] = at + c * tasks_.channel_step;
+    const int64_t at = tap.dh * strip_.row + strip_.tap(tap.dw);
+    for (int64_t c = 0; c < p_.in_channels; ++c) parts.input[terms++] = at + c * strip_.channel;
   }
   const int64_t first_row = terms ? layout_.row[phase.taps[tap0].place] : 0;
 
@@ -169,7 +154,7 @@ void Runner::run_rows(const Region& r, const ConvSegment& rows, int64_t group, i
   float* const out = p_.out + ((r.image * p_.groups + group) * p_.out_channels) * out_plane + r.col0;
   int64_t vectors = 0;
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const float* const in = parts.strip + (row * p_.step_h - r.low) * row_step;
+    const float* const in = parts.strip + (row * p_.step_h - r.low) * strip_.row;
     for (int64_t at = 0; at < cols; at += lanes) {
       const int64_t col = cols < lanes ? 0 : std::min(at, cols - lanes);
       parts.in[vectors] = in + col;
@@ -222,7 +207,7 @@ void Runner::run(const Region& r, int64_t unit0, int64_t unit1, float* scratch) 
   const int64_t count = blocks_.count();
   const ConvAxis axis = row_axis(p_, p_.phases[0]);
   for (int64_t group = unit0 / count; group * count < unit1; ++group) {
-    fill(r, group, parts.strip);
+    strip_.fill(p_.in, r.image, group, r.low, r.high, r.col0, r.col1, parts.strip);
     const int64_t begin = std::max(unit0 - group * count, int64_t{0});
     const int64_t end = std::min(unit1 - group * count, count);
     for (int64_t row = r.row0; row < r.row1;) {

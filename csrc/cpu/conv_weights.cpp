@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cpu/conv_autotune.h"
+#include "cpu/conv_weights_p.h"
 #include "cpu/conv_weights_task.h"
 #include "cpu/cpu.h"
 #include "cpu/depthwise.h"
@@ -148,7 +149,9 @@ void run_to_floats(const Conv2dDesc& desc, Exec& exec) {
   if (floats == 0) return;
   if (desc.N > 0 && depthwise_supports(desc)) return depthwise_backward_weights(desc, exec);
   if (desc.N > 0 && winograd_supports_backward_weights(desc)) return winograd_backward_weights(desc, exec);
+  if (desc.N > 0 && conv_weights_p_suits(desc) && conv_weights_p(desc, exec)) return;
   if (desc.N > 0) {
+    exec.ran(kernels.name);
     const ConvWeightsPlan plan = plan_conv_weights(desc, kernels);
     if (plan.units() > 0) {
       if (winograd_may_backward_weights(desc)) exec.offers(ConvVariant::kWinograd);

@@ -43,7 +43,7 @@ constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
     {Vec::kLanes, 2, kConvKTiles, 8, kConvKSplitTiles},
-    conv_p_ukernels_16<Vec>("cpu/avx2/conv2d_p_4x24"),
+    conv_p_ukernels_16<Vec>("cpu/avx2/conv2d_p_4x24", "cpu/avx2/conv2d_weights_p_4x3"),
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/avx2/inner_product", "cpu/avx2/inner_product_transposed"},

@@ -48,7 +48,7 @@ constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
     {Vec::kLanes, 4, kConvKTiles, 10, kConvKSplitTiles},
-    conv_p_ukernels_32<Vec>("cpu/avx512/conv2d_p_8x48"),
+    conv_p_ukernels_32<Vec>("cpu/avx512/conv2d_p_8x48", "cpu/avx512/conv2d_weights_p_8x3"),
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/avx512/inner_product", "cpu/avx512/inner_product_transposed"},

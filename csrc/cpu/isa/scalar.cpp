@@ -37,7 +37,7 @@ constexpr UkernelTable kTable = {
     kIsaName,
     Vec::kLanes,
     {Vec::kLanes, 2, kConvKTiles, 4, kConvKSplitTiles},
-    conv_p_ukernels_16<Vec>("cpu/scalar/conv2d_p_4x12"),
+    conv_p_ukernels_16<Vec>("cpu/scalar/conv2d_p_4x12", "cpu/scalar/conv2d_weights_p_4x3"),
     kConvPackUkernels,
     {activate},
     {dot_product, axpy_product, "cpu/scalar/inner_product", "cpu/scalar/inner_product_transposed"},

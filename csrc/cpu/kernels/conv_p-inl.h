@@ -127,23 +127,91 @@ void conv_p_fill(const ConvPFillArgs& a) {
   }
 }
 
-#define CNNEXT_CONV_P_4(V, NV) \
-  nullptr, conv_p_run<V, 1, NV>, conv_p_run<V, 2, NV>, conv_p_run<V, 3, NV>, conv_p_run<V, 4, NV>
-#define CNNEXT_CONV_P_8(V, NV)                                                              \
-  CNNEXT_CONV_P_4(V, NV), conv_p_run<V, 5, NV>, conv_p_run<V, 6, NV>, conv_p_run<V, 7, NV>, \
-      conv_p_run<V, 8, NV>
+template <class V, int M, int T, bool kTail>
+inline void conv_p_weights_step(const float* grad, int64_t channel, const float* const (&in)[T], int64_t at,
+                                int tail, V (&acc)[M][T]) {
+  V x[T];
+#pragma GCC unroll 4
+  for (int t = 0; t < T; ++t) {
+    x[t] = kTail ? V::load_tail(in[t] + at, tail) : V::load(in[t] + at);
+    pin(x[t]);
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    const float* p = grad + m * channel;
+    const V g = kTail ? V::load_tail(p, tail) : V::load(p);
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) acc[m][t] = fma(g, x[t], acc[m][t]);
+  }
+}
+
+template <class V, int M, int T>
+void conv_p_weights_run(const ConvPWeightsArgs& a) {
+  V acc[M][T];
+  const float* in[T];
+#pragma GCC unroll 4
+  for (int t = 0; t < T; ++t) in[t] = a.in[t];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) acc[m][t] = V::zero();
+  const float* grad = a.grad;
+  for (int64_t row = 0; row < a.rows; ++row, grad += a.grad_row) {
+    const int64_t in_at = row * a.in_row;
+#pragma GCC unroll 1
+    for (int64_t i = 0; i < a.whole; ++i)
+      conv_p_weights_step<V, M, T, false>(grad + i * V::kLanes, a.grad_channel, in, in_at + i * V::kLanes, 0,
+                                          acc);
+    if (a.tail)
+      conv_p_weights_step<V, M, T, true>(grad + a.whole * V::kLanes, a.grad_channel, in,
+                                         in_at + a.whole * V::kLanes, a.tail, acc);
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) {
+      float* const sums = a.sums + m * a.sums_channel + t * V::kLanes;
+      (a.accumulate ? V::load(sums) + acc[m][t] : acc[m][t]).store(sums);
+    }
+}
 
 template <class V>
-constexpr ConvPUkernels conv_p_ukernels_16(const char* name) {
-  return {
-      V::kLanes,      4,   3, {{}, {CNNEXT_CONV_P_4(V, 1)}, {CNNEXT_CONV_P_4(V, 2)}, {CNNEXT_CONV_P_4(V, 3)}},
-      conv_p_fill<V>, name};
+void conv_p_fold(int64_t vectors, const float* src, float* dst) {
+  for (int64_t i = 0; i < vectors; ++i) dst[i] = reduce_add(V::load(src + i * V::kLanes));
+}
+
+#define CNNEXT_CONV_P_4(KERNEL, V, NV) \
+  nullptr, KERNEL<V, 1, NV>, KERNEL<V, 2, NV>, KERNEL<V, 3, NV>, KERNEL<V, 4, NV>
+#define CNNEXT_CONV_P_8(KERNEL, V, NV) \
+  CNNEXT_CONV_P_4(KERNEL, V, NV), KERNEL<V, 5, NV>, KERNEL<V, 6, NV>, KERNEL<V, 7, NV>, KERNEL<V, 8, NV>
+#define CNNEXT_CONV_P_ALL(WIDTH, KERNEL, V)                                   \
+  {                                                                           \
+    {}, {WIDTH(KERNEL, V, 1)}, {WIDTH(KERNEL, V, 2)}, { WIDTH(KERNEL, V, 3) } \
+  }
+
+template <class V>
+constexpr ConvPUkernels conv_p_ukernels_16(const char* name, const char* weights_name) {
+  return {V::kLanes,
+          4,
+          3,
+          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_4, conv_p_run, V),
+          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_4, conv_p_weights_run, V),
+          conv_p_fold<V>,
+          conv_p_fill<V>,
+          weights_name,
+          name};
 }
 template <class V>
-constexpr ConvPUkernels conv_p_ukernels_32(const char* name) {
-  return {
-      V::kLanes,      8,   3, {{}, {CNNEXT_CONV_P_8(V, 1)}, {CNNEXT_CONV_P_8(V, 2)}, {CNNEXT_CONV_P_8(V, 3)}},
-      conv_p_fill<V>, name};
+constexpr ConvPUkernels conv_p_ukernels_32(const char* name, const char* weights_name) {
+  return {V::kLanes,
+          8,
+          3,
+          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_8, conv_p_run, V),
+          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_8, conv_p_weights_run, V),
+          conv_p_fold<V>,
+          conv_p_fill<V>,
+          weights_name,
+          name};
 }
 
 }  // namespace

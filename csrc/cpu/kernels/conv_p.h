@@ -36,11 +36,31 @@ struct ConvPFillArgs {
   int64_t dst_step;
 };
 
+// Backward-weights along the pixels: sums[(m * taps + t) * lanes + lane] (+)= the products of output channel
+// m's gradient and what tap t reads, pixel by pixel of each lane. `whole` vectors of a row and then, if any,
+// one of `tail` pixels; rows follow one another.
+struct ConvPWeightsArgs {
+  const float* grad;  // output channel m at + m * grad_channel
+  int64_t grad_channel, grad_row;
+  const float* in[kConvPMaxVectors];  // of each tap
+  int64_t in_row;
+  int64_t rows, whole;
+  int32_t tail;
+  bool accumulate;
+  float* sums;  // of output channel m at + m * sums_channel
+  int64_t sums_channel;
+};
+
 struct ConvPUkernels {
   int32_t lanes, channels, vectors;                                                 // of the largest tile
   void (*run[kConvPMaxVectors + 1][kConvPMaxChannels + 1])(const ConvPArgs& args);  // run[vectors][channels]
+  void (*weights[kConvPMaxVectors + 1][kConvPMaxChannels + 1])(
+      const ConvPWeightsArgs& args);  // [taps][channels]
+  // dst[i] = the sum of the lanes of vector i.
+  void (*fold)(int64_t vectors, const float* src, float* dst);
   void (*fill)(const ConvPFillArgs& args);
-  const char* name;  // "cpu/avx512/conv2d_p_8x48"
+  const char* weights_name;  // "cpu/avx512/conv2d_weights_p_8x3"
+  const char* name;          // "cpu/avx512/conv2d_p_8x48"
 };
 
 }  // namespace cnnext
