@@ -11,6 +11,7 @@ from cnnext import _C, ops, testing
 from op_case import EPS, FLOAT_ISA
 
 NAME = f"cpu/{FLOAT_ISA}/conv2d_p_"
+WEIGHTS_NAME = f"cpu/{FLOAT_ISA}/conv2d_weights_p_"
 SHAPES = [
     ((2, 3, 33, 32), (20, 3, 7, 7), {"stride": (2, 2), "padding": ((3, 2), (2, 3))}),
     ((2, 5, 20, 89), (7, 5, 2, 3), {"stride": (1, 3), "padding": ((0, 1), (2, 4)), "dilation": (2, 1)}),
@@ -106,3 +107,47 @@ def test_the_epilogue_is_applied_once(width: int, activation: str | None) -> Non
             *(a.astype(np.float64) for a in (x, w, bias)), residual=residual.astype(np.float64), **more
         )
     np.testing.assert_allclose(y, want, rtol=0, atol=1e-4)
+
+
+WEIGHTS = [
+    ((3, 3, 33, 32), (20, 3, 3, 3), {"padding": ((1, 0), (2, 0)), "stride": (2, 1)}),
+    ((2, 4, 20, 61), (7, 4, 2, 3), {"padding": ((0, 1), (2, 2)), "dilation": (3, 2)}),
+    ((9, 1, 31, 32), (6, 1, 5, 5), {"padding": 2}),
+    ((2, 8, 40, 31), (44, 2, 3, 3), {"padding": 1, "groups": 4}),
+    ((1, 2, 3, 700), (4, 2, 3, 9), {"padding": (4, 4)}),  # filter rows that lie outside the image
+]
+
+
+@pytest.mark.parametrize("channels_last", [False, True], ids=["KCRS", "KRSC"])
+@pytest.mark.parametrize(("shape", "weight", "params"), WEIGHTS, ids=str)
+def test_backward_weights_along_the_pixels(
+    shape: tuple[int, ...], weight: tuple[int, ...], params: dict[str, Any], channels_last: bool
+) -> None:
+    x = normal(*shape)
+    grad = normal(*ops.conv2d(x, normal(*weight), **params).shape, seed=2)
+    out = np.full(weight, np.nan, np.float32)
+    if channels_last:
+        out = np.ascontiguousarray(out.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    ops.conv2d_backward_weights(grad, x, weight, **params, out=out)
+    assert testing.last_kernel().startswith(WEIGHTS_NAME)
+    wide = [a.astype(np.float64) for a in (grad, x)]
+    with testing.backend("ref"):
+        want = ops.conv2d_backward_weights(*wide, weight, **params)
+        size = ops.conv2d_backward_weights(*(np.abs(a) for a in wide), weight, **params)
+    assert (np.abs(out - want) <= 4 * np.sqrt(grad[:, 0].size) * EPS * size).all()
+    for threads in (1, 3, 8):
+        _C.set_num_threads(threads)
+        np.testing.assert_array_equal(ops.conv2d_backward_weights(grad, x, weight, **params), out)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("of_x", [True, False])
+def test_backward_weights_keep_padding_apart_from_what_is_not_finite(value: float, of_x: bool) -> None:
+    x, grad = normal(2, 3, 20, 32), normal(2, 20, 20, 32, seed=2)
+    (x if of_x else grad)[1, 2, 0, 31] = value
+    got = ops.conv2d_backward_weights(grad, x, (20, 3, 3, 3), padding=1)
+    assert not testing.last_kernel().startswith(WEIGHTS_NAME)
+    with testing.backend("ref"):
+        want = ops.conv2d_backward_weights(grad, x, (20, 3, 3, 3), padding=1)
+    np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
+    assert np.isfinite(got).any()

@@ -12,8 +12,8 @@
 namespace cnnext {
 namespace {
 
-constexpr int64_t kMostChannels = 16;    // with more, B's panels pay
-constexpr int64_t kRegionPixels = 1024;  // of a sum in registers, spread over the lanes
+constexpr int64_t kMostTerms = 100;      // with more, panels of channels pay
+constexpr int64_t kRegionPixels = 512;   // of a sum in registers, spread over the lanes
 constexpr int64_t kSumFloats = 1 << 16;  // of a task, in L2
 constexpr int64_t kWantedTasks = 16;
 constexpr double kTaskFlops = 1e6;
@@ -105,7 +105,8 @@ void Runner::run_region(int64_t region, int64_t group, int64_t k0, int64_t k1, b
   args.accumulate = !first;
   args.sums_channel = plan_.terms * lanes;
   const int64_t high_tiles = ceil_div(k1 - k0, kernels_.channels), wide = ceil_div(d_.S, kernels_.vectors);
-  for (int64_t c = 0; c < plan_.channels; ++c) {
+  for (int64_t j = 0; j < high_tiles; ++j) {  // whose gradients stay in L1
+    const int64_t m0 = (k1 - k0) * j / high_tiles, m = (k1 - k0) * (j + 1) / high_tiles - m0;
     for (int64_t r = 0; r < d_.R; ++r) {
       // The output rows whose tap is inside the image.
       const int64_t up = d_.pad_top - r * d_.dilation_h;
@@ -113,18 +114,15 @@ void Runner::run_region(int64_t region, int64_t group, int64_t k0, int64_t k1, b
       const int64_t end =
           std::clamp<int64_t>(d_.H + up > 0 ? ceil_div(d_.H + up, d_.stride_h) : 0, begin, row1);
       args.rows = end - begin;
-      const float* const in =
-          parts.strip + c * strip_.channel + (begin * d_.stride_h - up - low) * strip_.row;
-      for (int64_t i = 0; i < wide; ++i) {
-        const int64_t s0 = d_.S * i / wide, taps = d_.S * (i + 1) / wide - s0;
-        for (int64_t t = 0; t < taps; ++t) {
-          args.in[t] = in + strip_.tap((s0 + t) * d_.dilation_w - d_.pad_left);
-        }
-        float* const sums = parts.sums + (c * plan_.taps + r * d_.S + s0) * lanes;
-        for (int64_t j = 0; j < high_tiles; ++j) {
-          const int64_t m0 = (k1 - k0) * j / high_tiles, m = (k1 - k0) * (j + 1) / high_tiles - m0;
-          args.grad = grad + (k0 + m0) * plane + begin * d_.Q;
-          args.sums = sums + m0 * args.sums_channel;
+      args.grad = grad + (k0 + m0) * plane + begin * d_.Q;
+      const float* const in = parts.strip + (begin * d_.stride_h - up - low) * strip_.row;
+      for (int64_t c = 0; c < plan_.channels; ++c) {
+        for (int64_t i = 0; i < wide; ++i) {
+          const int64_t s0 = d_.S * i / wide, taps = d_.S * (i + 1) / wide - s0;
+          for (int64_t t = 0; t < taps; ++t) {
+            args.in[t] = in + c * strip_.channel + strip_.tap((s0 + t) * d_.dilation_w - d_.pad_left);
+          }
+          args.sums = parts.sums + m0 * args.sums_channel + (c * plan_.taps + r * d_.S + s0) * lanes;
           kernels_.weights[taps][m](args);
         }
       }
@@ -168,8 +166,11 @@ bool Runner::run(int64_t slice, int64_t group, int64_t block, float* dst, float*
 bool conv_weights_p_suits(const Conv2dDesc& d) {
   if (d.dtype != CNNEXT_FLOAT32 || d.format != Format::kNCHW || d.S == 1) return false;
   if (d.variant == ConvVariant::kTransposed) return false;
-  const int64_t lanes = ukernels().lanes;
-  return d.C / d.groups <= kMostChannels && 20 * d.Q >= 17 * (ceil_div(d.Q, lanes) * lanes);
+  // As many channels as a tile is high: the fewer registers, the more often pixels are read.
+  const ConvPUkernels& kernels = ukernels().conv_p;
+  const int64_t channels = d.C / d.groups, lanes = kernels.lanes;
+  return d.stride_w == 1 && channels <= kernels.channels && channels * d.R * d.S <= kMostTerms &&
+         20 * d.Q >= 17 * (ceil_div(d.Q, lanes) * lanes);
 }
 
 bool conv_weights_p(const Conv2dDesc& desc, Exec& exec) {

@@ -139,7 +139,8 @@ inline void conv_p_weights_step(const float* grad, int64_t channel, const float*
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
     const float* p = grad + m * channel;
-    const V g = kTail ? V::load_tail(p, tail) : V::load(p);
+    V g = kTail ? V::load_tail(p, tail) : V::load(p);
+    if (T > 1) pin(g);
 #pragma GCC unroll 4
     for (int t = 0; t < T; ++t) acc[m][t] = fma(g, x[t], acc[m][t]);
   }
