@@ -92,6 +92,7 @@ def test_kernels_that_are_not_there_are_told(tool: ModuleType) -> None:
         f"avx2: no {name} found"
         for name in (
             "conv_p_run",
+            "conv_p_weights_run",
             "conv_weights_tile",
             "dot_tile",
             "depthwise_row",
