@@ -199,3 +199,31 @@ def test_a_forced_backend_is_explained() -> None:
     with testing.backend("ref"):
         says = cx.explain("conv2d", (1, 4, 8, 8), (6, 4, 3, 3))
     assert (says.kernel, says.algorithm) == ("ref/conv2d_forward", "reference loops")
+
+
+@BOTH
+@pytest.mark.parametrize("op", ["conv2d", "conv2d_backward_data", "conv2d_backward_weights"])
+@pytest.mark.parametrize(
+    ("x", "weight", "params"),
+    [
+        ((32, 64, 56, 56), (256, 64, 1, 1), {}),
+        ((32, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
+        ((32, 256, 28, 28), (256, 256, 3, 3), {"stride": 2, "padding": 1}),
+        ((32, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
+        ((32, 256, 28, 28), (256, 8, 3, 3), {"padding": 1, "groups": 32}),
+        ((32, 96, 56, 56), (96, 1, 7, 7), {"padding": 3, "groups": 96}),
+        ((1, 3, 32, 32), (32, 3, 3, 3), {"padding": 1}),
+        ((8, 2048, 7, 7), (512, 2048, 1, 1), {}),
+    ],
+    ids=str,
+)
+def test_scratch_is_bounded(
+    op: str, layout: str, x: tuple[int, ...], weight: tuple[int, ...], params: dict[str, Any]
+) -> None:
+    """A quarter of the larger image, or what fills a core's cache, beside the packed weights; see
+    docs/PERFORMANCE.md. Slices of backward-weights keep their sums."""
+    _C.set_num_threads(2)
+    says = cx.explain(op, x, weight, **params, channels_last=layout == "nhwc")
+    image = 4 * max(np.prod(x), np.prod(says.y_shape))
+    slices = 32 * 4 * np.prod(weight) if op == "conv2d_backward_weights" else 0
+    assert says.scratch_bytes - says.packed_weight_bytes <= max(image / 4, 2 * 1.5 * 2**20) + slices
