@@ -184,9 +184,15 @@ def test_the_model_has_limits_above_zero_and_leaves_the_last_call_alone() -> Non
     before = testing.last_kernel(), _C.last_scratch_bytes()
     layer = cx.explain("conv2d", (8, 64, 28, 28), (64, 64, 3, 3), padding=1)
     assert 0 < layer.expected_gflops < 1e6
-    thin = cx.explain("conv2d", (8, 2, 512, 512), (2, 2, 1, 1))
-    assert thin.expected_gflops < layer.expected_gflops
     assert (testing.last_kernel(), _C.last_scratch_bytes()) == before
+
+
+def test_a_layer_of_few_operations_is_held_up_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "limits", lambda: roofline.Limits(100.0, 10.0))
+    thin = cx.explain("conv2d", (8, 2, 512, 512), (2, 2, 1, 1))
+    assert thin.expected_gflops == pytest.approx(10.0 * thin.flops / thin.bytes)
+    thick = cx.explain("conv2d", (8, 64, 28, 28), (64, 64, 3, 3), padding=1, algorithm="direct")
+    assert 50 < thick.expected_gflops < 100
 
 
 def test_an_empty_result_needs_no_kernel() -> None:
@@ -199,6 +205,12 @@ def test_a_forced_backend_is_explained() -> None:
     with testing.backend("ref"):
         says = cx.explain("conv2d", (1, 4, 8, 8), (6, 4, 3, 3))
     assert (says.kernel, says.algorithm) == ("ref/conv2d_forward", "reference loops")
+
+
+def test_sixteen_bits_of_a_billion_images() -> None:
+    x, weight = (10**9, 8, 2, 14), (8, 1, 1, 3)
+    says = cx.explain("conv2d_backward_weights", x, weight, groups=8, channels_last=True, dtype="float16")
+    assert says.kernel
 
 
 @BOTH

@@ -14,7 +14,7 @@ NAME = f"cpu/{FLOAT_ISA}/conv2d_p_"
 WEIGHTS_NAME = f"cpu/{FLOAT_ISA}/conv2d_weights_p_"
 SHAPES = [
     ((2, 3, 33, 32), (20, 3, 7, 7), {"stride": (2, 2), "padding": ((3, 2), (2, 3))}),
-    ((2, 5, 20, 89), (7, 5, 2, 3), {"stride": (1, 3), "padding": ((0, 1), (2, 4)), "dilation": (2, 1)}),
+    ((2, 5, 20, 89), (7, 5, 2, 3), {"stride": (1, 2), "padding": ((0, 1), (2, 4)), "dilation": (2, 1)}),
     ((1, 1, 31, 32), (6, 1, 5, 5), {"padding": 2}),
     ((2, 32, 9, 30), (44, 8, 3, 3), {"padding": 1, "groups": 4}),  # 11 output channels of a group
     ((3, 24, 17, 31), (40, 24, 1, 1), {}),  # pixels as one row
@@ -54,18 +54,22 @@ def test_planes_of_few_channels_are_read_as_they_lie(
 
 
 @pytest.mark.parametrize(
-    ("shape", "weight", "layout"),
+    ("shape", "weight", "layout", "params"),
     [
-        ((2, 3, 32, 32), (20, 3, 3, 3), "nhwc"),
-        ((2, 33, 32, 32), (20, 33, 3, 3), "nchw"),  # too many channels to stay in L1
-        ((2, 3, 32, 5), (20, 3, 3, 3), "nchw"),  # rows that leave lanes empty
+        ((2, 3, 32, 32), (20, 3, 3, 3), "nhwc", {}),
+        ((2, 33, 32, 32), (20, 33, 3, 3), "nchw", {}),  # too many channels to stay in L1
+        ((2, 3, 32, 5), (20, 3, 3, 3), "nchw", {}),  # rows that leave lanes empty
+        ((2, 16, 32, 63), (20, 16, 3, 3), "nchw", {"stride": (1, 2)}),  # columns to gather
+        ((2, 3, 129, 129), (20, 3, 1, 1), "nchw", {"stride": 4}),  # most of the strip would be read by nobody
     ],
 )
-def test_what_is_left_to_the_k_kernel(shape: tuple[int, ...], weight: tuple[int, ...], layout: str) -> None:
+def test_what_is_left_to_the_k_kernel(
+    shape: tuple[int, ...], weight: tuple[int, ...], layout: str, params: dict[str, Any]
+) -> None:
     x = normal(*shape)
     if layout == "nhwc":
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    ops.conv2d(x, normal(*weight), padding=1, algorithm="direct")
+    ops.conv2d(x, normal(*weight), padding=1, algorithm="direct", **params)
     assert "conv2d_k" in testing.last_kernel()
 
 
@@ -151,3 +155,18 @@ def test_backward_weights_keep_padding_apart_from_what_is_not_finite(value: floa
         want = ops.conv2d_backward_weights(grad, x, (20, 3, 3, 3), padding=1)
     np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
     assert np.isfinite(got).any()
+
+
+def test_scratch_follows_from_what_is_read() -> None:
+    """Not from a stride or a padding beyond all measure."""
+    s = 1_000_000
+    x, w = np.ones((1, 4, 2, 1), np.float32), np.ones((20, 4, 1, 1), np.float32)
+    y = ops.conv2d(x, w, stride=(1, s), padding=((0, 0), (7 * s, 8 * s)))
+    assert y.sum() == 160
+    assert _C.last_scratch_bytes() < 1 << 20
+    x, w = np.ones((1, 3, 1, 32), np.float32), np.ones((8, 3, 1, 3), np.float32)
+    y = ops.conv2d(x, w, padding=(0, s), dilation=(1, s))
+    assert y.sum() == 32 * 3 * 8
+    assert _C.last_scratch_bytes() < 1 << 22
+    ops.conv2d_backward_weights(np.ones_like(y), x, w.shape, padding=(0, s), dilation=(1, s))
+    assert _C.last_scratch_bytes() < 1 << 22

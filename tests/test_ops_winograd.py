@@ -62,9 +62,11 @@ def test_what_is_left_to_others(x: tuple[int, ...], w: tuple[int, ...], params: 
 
 def test_backward_weights_of_few_pixels_is_left_to_direct() -> None:
     """Its rounding error would be more than 3 times direct's."""
-    x, g = normal(8, 512, 7, 7), normal(8, 512, 7, 7)
-    ops.conv2d_backward_weights(g, x, (512, 512, 3, 3), padding=1)
-    assert testing.last_kernel() != WEIGHTS_NAME
+    for shape, padding in (((8, 64, 7, 7), 1), ((800, 32, 1, 1), 2), ((3, 80, 300, 1), ((1, 3), (3, 2)))):
+        x, w = normal(*shape), normal(32, shape[1], 3, 3)
+        y = ops.conv2d(x, w, padding=padding)
+        ops.conv2d_backward_weights(y, x, w.shape, padding=padding)
+        assert testing.last_kernel() != WEIGHTS_NAME
 
 
 @BOTH

@@ -20,7 +20,8 @@ ElementType integer_type(size_t size, int32_t dtype_of_4, int32_t dtype_of_8) {
 int bfloat16_type() {
   static int number = -1;
   if (number >= 0 || !PyDict_GetItemString(PyImport_GetModuleDict(), "ml_dtypes")) return number;
-  number = py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16")).num();
+  const py::object type = py::getattr(py::module_::import("ml_dtypes"), "bfloat16", py::none());
+  if (!type.is_none()) number = py::dtype::from_args(type).num();  // ml_dtypes may be half imported
   return number;
 }
 

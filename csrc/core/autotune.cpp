@@ -1,10 +1,13 @@
 #include "core/autotune.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -130,20 +133,48 @@ class Decisions {
   std::deque<TuneKey> order_;
 };
 
+// Held over reading and replacing a file, against other processes; waits for them. A record lock: a child of
+// fork does not inherit it. Without a place for it there is no file either.
+class FileLock {
+ public:
+  explicit FileLock(const std::string& path) : file_(open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0666)) {
+    struct flock whole{};
+    whole.l_type = F_WRLCK;
+    whole.l_whence = SEEK_SET;
+    while (file_ >= 0 && fcntl(file_, F_SETLKW, &whole) != 0 && errno == EINTR) {
+    }
+  }
+  ~FileLock() {
+    if (file_ >= 0) close(file_);
+  }
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  const int file_;
+};
+
 struct Cache {
-  std::mutex mutex;
+  std::mutex mutex;       // of decisions; held for moments only, never over a file
+  std::mutex file_mutex;  // record locks do not keep a process's own threads apart
   Decisions decisions;
   std::string header = make_header(), folder = directory(), path = folder + "/" + file_name(header);
 
   Cache() {
     if (!folder.empty()) decisions.read(path, header);
+    // A child of fork must not find them locked.
+    pthread_atfork([] { cache().file_mutex.lock(), cache().mutex.lock(); }, unlock, unlock);
+  }
+
+  static void unlock() { cache().mutex.unlock(), cache().file_mutex.unlock(); }
+
+  static Cache& cache() {
+    static Cache* const made = new Cache;  // never destroyed: calls may still come while the process ends
+    return *made;
   }
 };
 
-Cache& cache() {
-  static Cache* const made = new Cache;  // never destroyed: calls may still come while the process ends
-  return *made;
-}
+Cache& cache() { return Cache::cache(); }
 
 }  // namespace
 
@@ -164,14 +195,18 @@ int32_t find_tuned(const TuneKey& key) {
 
 void keep_tuned(const TuneKey& key, int32_t variant) {
   Cache& c = cache();
-  const std::lock_guard<std::mutex> lock(c.mutex);
-  c.decisions.put(key, variant);
+  {
+    const std::lock_guard<std::mutex> lock(c.mutex);
+    c.decisions.put(key, variant);
+  }
   if (c.folder.empty()) return;
-  // What other processes have found since stays.
+  // What others have found since stays.
+  const std::lock_guard<std::mutex> alone(c.file_mutex);
+  make_directories(c.folder);
+  const FileLock lock(c.path + ".lock");
   Decisions all;
   all.read(c.path, c.header);
   all.put(key, variant);
-  make_directories(c.folder);
   all.write(c.path, c.header);
 }
 

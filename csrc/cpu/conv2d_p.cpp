@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kStripFloats = 96 << 10;  // in L2, beside the weights
 constexpr int64_t kMinPixels = 192, kMaxPixels = 4096;
 constexpr double kTaskFlops = 5e5;
+constexpr int64_t kMostSpread = 8;  // of a filter's taps under dilation
 constexpr int64_t kMaxWantedTasks = 32;
 constexpr int64_t kStreamFloats = 2 << 20, kLine = 16;
 
@@ -223,6 +224,13 @@ void Runner::run(const Region& r, int64_t unit0, int64_t unit1, float* scratch) 
 
 bool conv_p_may(const ConvProblem& p, bool finite_weights) {
   if (p.format != Format::kNCHW || p.half || p.num_phases != 1 || p.phases[0].num_taps == 0) return false;
+  // A strip has whatever lies between the taps, and between the pixels under a stride: not much more than
+  // what is read.
+  const ConvPhase& phase = p.phases[0];
+  const int64_t high = phase.max_dh - phase.min_dh + 1, wide = phase.max_dw - phase.min_dw + 1;
+  if (p.step_h > high || p.step_w > wide) return false;
+  if (high > kMostSpread * (phase.num_taps / phase.wide_cols) || wide > kMostSpread * phase.wide_cols)
+    return false;
   return finite_weights || (p.min_dw >= 0 && p.end_dw <= p.in_w);
 }
 
@@ -231,9 +239,11 @@ bool conv_p_suits(const ConvProblem& p, bool finite_weights) {
   if (p.variant == ConvVariant::kTransposed) return false;
   if (p.variant == ConvVariant::kPlanes) return true;
   // A tile reads its channels again for every tap and every few output channels: they have to stay in L1.
-  // With more the K-kernel is faster, transpositions included; so it is where rows leave lanes empty.
-  constexpr int64_t kMostChannels = 32, kMostOfOneTap = 96;
-  if (p.in_channels > (p.num_taps == 1 ? kMostOfOneTap : kMostChannels)) return false;
+  // With more the K-kernel is faster, transpositions included; so it is where rows leave lanes empty, and
+  // where columns are gathered one by one.
+  constexpr int64_t kMostChannels = 32, kMostOfOneTap = 96, kMostUnderStride = 8;
+  const int64_t most = p.step_w > 1 ? kMostUnderStride : p.num_taps == 1 ? kMostOfOneTap : kMostChannels;
+  if (p.in_channels > most || p.step_w > 2) return false;
   const int64_t cols = Plane(p).out_w, lanes = ukernels().lanes;
   return 20 * cols >= 17 * (ceil_div(cols, lanes) * lanes);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 
 #include "core/autotune.h"
 
@@ -10,6 +11,7 @@ namespace {
 
 constexpr int kMinRounds = 3, kMaxRounds = 5;
 constexpr double kBudget = 0.1;  // seconds, after which no further round begins
+constexpr double kHopeless = 3;  // times the table's: not tried again
 constexpr double kGain = 0.95;   // of the table's time: less is noise
 
 constexpr const char* kChoices[kNumConvVariants] = {
@@ -82,8 +84,15 @@ int32_t fastest(Conv2dDesc desc, const Exec& exec, ConvRun run, uint32_t variant
       if (!(variants >> v & 1)) continue;
       desc.variant = static_cast<ConvVariant>(v);
       const auto begin = std::chrono::steady_clock::now();
-      run_apart(desc, exec, run, nullptr, &offered);
+      try {
+        run_apart(desc, exec, run, nullptr, &offered);
+      } catch (const std::bad_alloc&) {
+        if (v == 0) throw;
+        variants &= ~(1u << v);  // the call itself does without it
+        continue;
+      }
       least[v] = std::min(least[v], seconds_since(begin));
+      if (least[v] > kHopeless * least[0]) variants &= ~(1u << v);
     }
   }
   const double* best = std::min_element(least, least + kNumConvVariants);

@@ -169,6 +169,8 @@ bool conv_weights_p_suits(const Conv2dDesc& d) {
   // As many channels as a tile is high: the fewer registers, the more often pixels are read.
   const ConvPUkernels& kernels = ukernels().conv_p;
   const int64_t channels = d.C / d.groups, lanes = kernels.lanes;
+  // A strip has all rows between those that are read.
+  if (d.dilation_h > 8 || d.dilation_w > 8 || d.stride_h > (d.R - 1) * d.dilation_h + 1) return false;
   return d.stride_w == 1 && channels <= kernels.channels && channels * d.R * d.S <= kMostTerms &&
          20 * d.Q >= 17 * (ceil_div(d.Q, lanes) * lanes);
 }

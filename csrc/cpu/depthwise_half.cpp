@@ -180,7 +180,8 @@ void depthwise_half_backward_weights(const Conv2dDesc& desc, Exec& exec) {
       parts.load(desc.y, n, block, part.y);
       depthwise_backward_weights(part, scratch);
       own.ran(scratch.kernel());
-      for (int64_t i = 0; i < mine && !own.planning(); ++i) sum[i] += one[i];
+      if (own.planning()) break;  // the other images are like this one
+      for (int64_t i = 0; i < mine; ++i) sum[i] += one[i];
     }
   });
   for (int64_t s = 1; s < slices && !exec.planning(); ++s) {

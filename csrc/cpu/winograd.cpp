@@ -1,6 +1,7 @@
 // Winograd's convolution as an entry of the lists of algorithms: when it is taken, and what a handle keeps.
 #include "cpu/winograd.h"
 
+#include <algorithm>
 #include <new>
 
 #include "core/memory.h"
@@ -42,12 +43,13 @@ bool is_faster(const Shape& s) {
   return winograd * kMargin <= direct;
 }
 
-// Below 32 input channels the transforms' rounding errors do not vanish beside the sums': more than 3 times
-// the direct algorithms' error.
+// Images of one or two rows leave most taps in the padding, and below 32 input channels the transforms'
+// rounding errors do not vanish beside the sums': more than 3 times the direct algorithms' error.
 bool is_eligible(const Conv2dDesc& d, const Shape& s) {
   return winograd_ukernels() && d.dtype == CNNEXT_FLOAT32 && d.algorithm == CNNEXT_ALGO_AUTO &&
          d.variant != ConvVariant::kDirect && d.R == 3 && d.S == 3 && d.stride_h == 1 && d.stride_w == 1 &&
-         d.dilation_h == 1 && d.dilation_w == 1 && s.in_channels >= 32 && s.out_channels >= 16;
+         d.dilation_h == 1 && d.dilation_w == 1 && d.H >= 3 && d.W >= 3 && d.P >= 3 && d.Q >= 3 &&
+         s.in_channels >= 32 && s.out_channels >= 16;
 }
 
 Shape forward_shape(const Conv2dDesc& d) { return {d.C / d.groups, d.K / d.groups, d.N, d.P, d.Q}; }
@@ -72,7 +74,8 @@ bool winograd_may_backward_data(const Conv2dDesc& desc) {
 bool winograd_may_backward_weights(const Conv2dDesc& desc) {
   // Sums of few pixels have small errors, beside which the transforms' do not vanish.
   constexpr int64_t kMinPixels = 768;
-  return desc.N * desc.P * desc.Q >= kMinPixels && is_eligible(desc, forward_shape(desc));
+  return desc.N * std::min(desc.H, desc.P) * std::min(desc.W, desc.Q) >= kMinPixels &&
+         is_eligible(desc, forward_shape(desc));
 }
 
 bool winograd_supports_backward_weights(const Conv2dDesc& desc) {
