@@ -10,6 +10,9 @@ namespace cnnext {
 // Sums of so many terms are cut: few enough for small rounding errors; adding up runs does not show.
 constexpr int64_t kConvRunTerms = 320;
 
+// Outputs of so many floats are written past the caches, in whole cache lines.
+constexpr int64_t kConvStreamFloats = 2 << 20, kConvLineFloats = 16;
+
 // What becomes of taps in the padding.
 enum class ConvPadding {
   kRows,      // rows are cut into segments; columns have zeros in memory (wide taps)

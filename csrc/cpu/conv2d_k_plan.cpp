@@ -15,7 +15,6 @@ constexpr int64_t kBufferFloats = 1 << 16;
 constexpr int64_t kMinPixels = 96, kMaxPixels = 512;
 constexpr double kTaskFlops = 2e6;
 constexpr int64_t kMaxWantedTasks = 32;
-constexpr int64_t kStreamFloats = 2 << 20;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -75,20 +74,19 @@ ConvPadding choose_padding(const ConvProblem& p, const ConvForm& form, const Con
 // Outputs that no cache keeps are written past it, which spares reading them first. Each vector must be one
 // that the kernel writes once, whole and aligned.
 bool streams(const ConvProblem& p, const ConvKTasks& t, const ChannelBlocks& blocks) {
-  constexpr int64_t kLine = 16;
   const int64_t floats = p.N * p.groups * p.out_channels * p.out_h * p.out_w;
   if (p.half) {
-    constexpr int64_t kHalves = 2 * kLine;
-    if (floats < 2 * kStreamFloats || reinterpret_cast<uintptr_t>(p.half_out) % 64 != 0) return false;
+    constexpr int64_t kHalves = 2 * kConvLineFloats;
+    if (floats < 2 * kConvStreamFloats || reinterpret_cast<uintptr_t>(p.half_out) % 64 != 0) return false;
     if (p.format == Format::kNHWC) return p.groups * p.out_channels % kHalves == 0;
     return p.out_h * p.out_w % kHalves == 0 && t.rows * p.out_step_h * p.out_w % kHalves == 0;
   }
-  if (floats < kStreamFloats || reinterpret_cast<uintptr_t>(p.out) % 64 != 0) return false;
+  if (floats < kConvStreamFloats || reinterpret_cast<uintptr_t>(p.out) % 64 != 0) return false;
   if (conv_activation_is_slow(p.activation)) return false;
   if (t.buffered) {
-    return p.out_h * p.out_w % kLine == 0 && t.rows * p.out_step_h * p.out_w % kLine == 0;
+    return p.out_h * p.out_w % kConvLineFloats == 0 && t.rows * p.out_step_h * p.out_w % kConvLineFloats == 0;
   }
-  return t.whole_runs && blocks.split() == 1 && p.out_channels % kLine == 0;
+  return t.whole_runs && blocks.split() == 1 && p.out_channels % kConvLineFloats == 0;
 }
 
 }  // namespace

@@ -17,7 +17,6 @@ constexpr int64_t kMinPixels = 192, kMaxPixels = 4096;
 constexpr double kTaskFlops = 5e5;
 constexpr int64_t kMostSpread = 8;  // of a filter's taps under dilation
 constexpr int64_t kMaxWantedTasks = 32;
-constexpr int64_t kStreamFloats = 2 << 20, kLine = 16;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -72,8 +71,8 @@ Tasks plan(const ConvProblem& p, const Plane& plane, const ChannelBlocks& blocks
   t.unit_parts = ceil_div(units, t.units);
 
   t.strip_rows = std::min(plane.in_h, (t.rows - 1) * p.step_h + phase.max_dh - phase.min_dh + 1);
-  t.stream = p.N * p.groups * p.out_channels * p.out_h * p.out_w >= kStreamFloats &&
-             plane.out_w % kLine == 0 && kernels.lanes == kLine &&
+  t.stream = p.N * p.groups * p.out_channels * p.out_h * p.out_w >= kConvStreamFloats &&
+             plane.out_w % kConvLineFloats == 0 && kernels.lanes == kConvLineFloats &&
              reinterpret_cast<uintptr_t>(p.out) % 64 == 0 && !conv_activation_is_slow(p.activation) &&
              p.variant != ConvVariant::kPlainStores;
   return t;

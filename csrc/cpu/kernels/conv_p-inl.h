@@ -185,34 +185,21 @@ void conv_p_fold(int64_t vectors, const float* src, float* dst) {
   nullptr, KERNEL<V, 1, NV>, KERNEL<V, 2, NV>, KERNEL<V, 3, NV>, KERNEL<V, 4, NV>
 #define CNNEXT_CONV_P_8(KERNEL, V, NV) \
   CNNEXT_CONV_P_4(KERNEL, V, NV), KERNEL<V, 5, NV>, KERNEL<V, 6, NV>, KERNEL<V, 7, NV>, KERNEL<V, 8, NV>
-#define CNNEXT_CONV_P_ALL(WIDTH, KERNEL, V)                                   \
-  {                                                                           \
-    {}, {WIDTH(KERNEL, V, 1)}, {WIDTH(KERNEL, V, 2)}, { WIDTH(KERNEL, V, 3) } \
+#define CNNEXT_CONV_P_ALL(CHANNELS, KERNEL, V)                                         \
+  {                                                                                    \
+    {}, {CHANNELS(KERNEL, V, 1)}, {CHANNELS(KERNEL, V, 2)}, { CHANNELS(KERNEL, V, 3) } \
   }
+#define CNNEXT_CONV_P(CHANNELS, V)                                                                \
+  CNNEXT_CONV_P_ALL(CHANNELS, conv_p_run, V), CNNEXT_CONV_P_ALL(CHANNELS, conv_p_weights_run, V), \
+      conv_p_fold<V>, conv_p_fill<V>
 
 template <class V>
 constexpr ConvPUkernels conv_p_ukernels_16(const char* name, const char* weights_name) {
-  return {V::kLanes,
-          4,
-          3,
-          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_4, conv_p_run, V),
-          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_4, conv_p_weights_run, V),
-          conv_p_fold<V>,
-          conv_p_fill<V>,
-          weights_name,
-          name};
+  return {V::kLanes, 4, 3, CNNEXT_CONV_P(CNNEXT_CONV_P_4, V), weights_name, name};
 }
 template <class V>
 constexpr ConvPUkernels conv_p_ukernels_32(const char* name, const char* weights_name) {
-  return {V::kLanes,
-          8,
-          3,
-          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_8, conv_p_run, V),
-          CNNEXT_CONV_P_ALL(CNNEXT_CONV_P_8, conv_p_weights_run, V),
-          conv_p_fold<V>,
-          conv_p_fill<V>,
-          weights_name,
-          name};
+  return {V::kLanes, 8, 3, CNNEXT_CONV_P(CNNEXT_CONV_P_8, V), weights_name, name};
 }
 
 }  // namespace
