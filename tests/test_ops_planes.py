@@ -18,6 +18,8 @@ SHAPES = [
     ((1, 1, 31, 32), (6, 1, 5, 5), {"padding": 2}),
     ((2, 32, 9, 30), (44, 8, 3, 3), {"padding": 1, "groups": 4}),  # 11 output channels of a group
     ((3, 24, 17, 31), (40, 24, 1, 1), {}),  # pixels as one row
+    ((2, 40, 17, 31), (3, 40, 1, 1), {}),  # read where they lie; the last vector overlaps
+    ((2, 50, 64, 65), (6, 25, 1, 1), {"groups": 2}),
     ((1, 2, 3, 5000), (4, 2, 3, 9), {"padding": (1, 4)}),  # rows in parts
 ]  # fmt: skip
 
@@ -100,16 +102,20 @@ def test_what_is_not_finite_in_the_image_stays_under_its_taps(value: float) -> N
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", None])
 @pytest.mark.parametrize("width", [32, 61])  # whole vectors, and a last one that overlaps
-def test_the_epilogue_is_applied_once(width: int, activation: str | None) -> None:
-    x, w, bias = normal(2, 4, 11, width), normal(10, 4, 3, 3), normal(10)
-    residual = normal(2, 10, 11, width, seed=3)
-    more = {"padding": 1, "activation": activation}
+@pytest.mark.parametrize("filter_size", [1, 3])
+@pytest.mark.parametrize("with_residual", [True, False])
+def test_the_epilogue_is_applied_once(
+    width: int, activation: str | None, filter_size: int, with_residual: bool
+) -> None:
+    k, c = (10, 4) if filter_size > 1 else (3, 40)  # the latter in pieces, read where they lie
+    x, w, bias = normal(2, c, 11, width), normal(k, c, filter_size, filter_size), normal(k)
+    residual = normal(2, k, 11, width, seed=3) if with_residual else None
+    more = {"padding": filter_size // 2, "activation": activation}
     y = ops.conv2d(x, w, bias, residual=residual, **more)
     assert testing.last_kernel().startswith(NAME)
     with testing.backend("ref"):
-        want = ops.conv2d(
-            *(a.astype(np.float64) for a in (x, w, bias)), residual=residual.astype(np.float64), **more
-        )
+        wide = None if residual is None else residual.astype(np.float64)
+        want = ops.conv2d(*(a.astype(np.float64) for a in (x, w, bias)), residual=wide, **more)
     np.testing.assert_allclose(y, want, rtol=0, atol=1e-4)
 
 
@@ -119,6 +125,10 @@ WEIGHTS = [
     ((9, 1, 31, 32), (6, 1, 5, 5), {"padding": 2}),
     ((2, 8, 40, 31), (44, 2, 3, 3), {"padding": 1, "groups": 4}),
     ((1, 2, 3, 700), (4, 2, 3, 9), {"padding": (4, 4)}),  # filter rows that lie outside the image
+    # few output channels
+    ((3, 40, 20, 31), (2, 40, 1, 1), {}),
+    ((2, 36, 21, 31), (9, 12, 2, 3), {"padding": ((0, 1), (2, 1)), "dilation": (3, 2), "groups": 3}),
+    ((2, 20, 9, 32), (1, 20, 5, 3), {"padding": ((4, 1), (0, 2))}),
 ]
 
 
@@ -146,13 +156,16 @@ def test_backward_weights_along_the_pixels(
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 @pytest.mark.parametrize("of_x", [True, False])
-def test_backward_weights_keep_padding_apart_from_what_is_not_finite(value: float, of_x: bool) -> None:
-    x, grad = normal(2, 3, 20, 32), normal(2, 20, 20, 32, seed=2)
+@pytest.mark.parametrize(("k", "c"), [(20, 3), (3, 20)])
+def test_backward_weights_keep_padding_apart_from_what_is_not_finite(
+    value: float, of_x: bool, k: int, c: int
+) -> None:
+    x, grad = normal(2, c, 20, 32), normal(2, k, 20, 32, seed=2)
     (x if of_x else grad)[1, 2, 0, 31] = value
-    got = ops.conv2d_backward_weights(grad, x, (20, 3, 3, 3), padding=1)
+    got = ops.conv2d_backward_weights(grad, x, (k, c, 3, 3), padding=1)
     assert not testing.last_kernel().startswith(WEIGHTS_NAME)
     with testing.backend("ref"):
-        want = ops.conv2d_backward_weights(grad, x, (20, 3, 3, 3), padding=1)
+        want = ops.conv2d_backward_weights(grad, x, (k, c, 3, 3), padding=1)
     np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
     assert np.isfinite(got).any()
 

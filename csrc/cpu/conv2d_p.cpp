@@ -17,6 +17,9 @@ constexpr int64_t kMinPixels = 192, kMaxPixels = 4096;
 constexpr double kTaskFlops = 5e5;
 constexpr int64_t kMostSpread = 8;  // of a filter's taps under dilation
 constexpr int64_t kMaxWantedTasks = 32;
+// Planes read at once where they lie: whole multiples of a page apart, more share too few lines of a cache
+// set.
+constexpr int64_t kTermsInPlace = 6;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -24,13 +27,14 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 struct Plane {
   int64_t in_h, in_w, out_h, out_w;
   int64_t min_dw, max_dw;
+  bool one_row;
 
   explicit Plane(const ConvProblem& p) {
     const ConvPhase& phase = p.phases[0];
     min_dw = phase.min_dw, max_dw = phase.max_dw;
     in_h = p.in_h, in_w = p.in_w, out_h = p.out_h, out_w = p.out_w;
-    const bool one_row = p.num_taps == 1 && p.step_h == 1 && p.step_w == 1 && phase.min_dh == 0 &&
-                         min_dw == 0 && in_h == out_h && in_w == out_w;
+    one_row = p.num_taps == 1 && p.step_h == 1 && p.step_w == 1 && phase.min_dh == 0 && min_dw == 0 &&
+              in_h == out_h && in_w == out_w;
     if (!one_row) return;
     in_w *= in_h, out_w *= out_h;
     in_h = out_h = 1;
@@ -43,6 +47,7 @@ struct Tasks {
   int64_t rows, cols, units;
   int64_t row_parts, col_parts, unit_parts;
   int64_t strip_rows;  // input rows under a region
+  bool in_place;       // nothing is copied into strips
   bool stream;
 
   int64_t count(const ConvProblem& p) const { return p.N * row_parts * col_parts * unit_parts; }
@@ -71,10 +76,14 @@ Tasks plan(const ConvProblem& p, const Plane& plane, const ChannelBlocks& blocks
   t.unit_parts = ceil_div(units, t.units);
 
   t.strip_rows = std::min(plane.in_h, (t.rows - 1) * p.step_h + phase.max_dh - phase.min_dh + 1);
+  // Planes that are one row, each of whose pixels goes through one tile, are read where they lie: whole
+  // vectors.
+  t.in_place = plane.one_row && p.out_channels <= kernels.channels &&
+               plane.out_w - (t.col_parts - 1) * t.cols >= kernels.lanes && !p.residual;
   t.stream = p.N * p.groups * p.out_channels * p.out_h * p.out_w >= kConvStreamFloats &&
              plane.out_w % kConvLineFloats == 0 && kernels.lanes == kConvLineFloats &&
              reinterpret_cast<uintptr_t>(p.out) % 64 == 0 && !conv_activation_is_slow(p.activation) &&
-             p.variant != ConvVariant::kPlainStores;
+             p.variant != ConvVariant::kPlainStores && !t.in_place;
   return t;
 }
 
@@ -126,7 +135,7 @@ class Runner {
 
 int64_t Runner::cut(float* base, Parts* parts) const {
   ScratchParts all(base);
-  parts->strip = all.take<float>(strip_.floats());
+  parts->strip = all.take<float>(tasks_.in_place ? 0 : strip_.floats());
   parts->in = all.take<const float*>(max_vectors());
   parts->out = all.take<float*>(max_vectors());
   parts->input = all.take<int64_t>(p_.num_taps * p_.in_channels);
@@ -140,13 +149,19 @@ void Runner::run_rows(const Region& r, const ConvSegment& rows, int64_t group, i
   const int64_t cols = r.col1 - r.col0, lanes = kernels_.lanes;
   const int64_t out_plane = plane_.out_h * plane_.out_w;
 
+  const float* source = parts.strip;
+  int64_t channel_step = strip_.channel;
+  if (tasks_.in_place) {
+    channel_step = plane_.in_w;
+    source = p_.in + (r.image * p_.groups + group) * p_.in_channels * plane_.in_w + r.col0;
+  }
   // Taps follow one another as their weights do.
   int64_t terms = 0;
   const int64_t tap0 = rows.tap_begin * phase.wide_cols;
   for (int64_t i = tap0; i < rows.tap_end * phase.wide_cols; ++i) {
     const ConvTap& tap = phase.taps[i];
     const int64_t at = tap.dh * strip_.row + strip_.tap(tap.dw);
-    for (int64_t c = 0; c < p_.in_channels; ++c) parts.input[terms++] = at + c * strip_.channel;
+    for (int64_t c = 0; c < p_.in_channels; ++c) parts.input[terms++] = at + c * channel_step;
   }
   const int64_t first_row = terms ? layout_.row[phase.taps[tap0].place] : 0;
 
@@ -154,7 +169,7 @@ void Runner::run_rows(const Region& r, const ConvSegment& rows, int64_t group, i
   float* const out = p_.out + ((r.image * p_.groups + group) * p_.out_channels) * out_plane + r.col0;
   int64_t vectors = 0;
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const float* const in = parts.strip + (row * p_.step_h - r.low) * strip_.row;
+    const float* const in = source + (row * p_.step_h - r.low) * strip_.row;
     for (int64_t at = 0; at < cols; at += lanes) {
       const int64_t col = cols < lanes ? 0 : std::min(at, cols - lanes);
       parts.in[vectors] = in + col;
@@ -163,17 +178,13 @@ void Runner::run_rows(const Region& r, const ConvSegment& rows, int64_t group, i
   }
   const int64_t tiles = ceil_div(vectors, kernels_.vectors);
 
+  const int64_t pieces = tasks_.in_place ? ceil_div(terms, kTermsInPlace) : 1;
   ConvPArgs args;
-  args.input = parts.input;
-  args.terms = terms;
   // At the same terms whichever taps these rows leave out.
   args.run = kConvRunTerms;
   args.run_end = kConvRunTerms - first_row % kConvRunTerms;
   args.out_step = out_plane;
-  args.residual = p_.residual ? p_.residual - p_.out : 0;
   args.lanes = static_cast<int32_t>(std::min(lanes, cols));
-  args.flags = conv_activation_flags(p_.activation) | (p_.residual ? kConvKResidual : 0) |
-               (tasks_.stream ? kConvKStream : 0);
   args.alpha = p_.alpha;
   for (int64_t block = block0; block < block1; ++block) {
     const int64_t channels = blocks_.lanes(block), high = ceil_div(channels, kernels_.channels);
@@ -181,15 +192,25 @@ void Runner::run_rows(const Region& r, const ConvSegment& rows, int64_t group, i
     for (int64_t i = 0; i < high; ++i) {
       const int64_t m0 = channels * i / high, m = channels * (i + 1) / high - m0;
       const int64_t channel = blocks_.first(block) + m0;
-      args.weight = packed_.block(blocks_, group, block) + first_row * args.nr + m0;
-      args.bias = p_.bias ? p_.bias + group * p_.out_channels + channel : nullptr;
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t v0 = vectors * tile / tiles, count = vectors * (tile + 1) / tiles - v0;
-        for (int64_t v = 0; v < count; ++v) {
-          args.in[v] = parts.in[v0 + v];
-          args.out[v] = parts.out[v0 + v] + channel * out_plane;
+      for (int64_t piece = 0; piece < pieces; ++piece) {
+        // Later pieces of the terms add to what the pieces before them have written. A last vector overlaps
+        // the one before in the same tile, which reads all before it writes.
+        const int64_t begin = terms * piece / pieces;
+        args.input = parts.input + begin;
+        args.terms = terms * (piece + 1) / pieces - begin;
+        args.weight = packed_.block(blocks_, group, block) + (first_row + begin) * args.nr + m0;
+        args.bias = p_.bias && piece == 0 ? p_.bias + group * p_.out_channels + channel : nullptr;
+        args.residual = piece == 0 && p_.residual ? p_.residual - p_.out : 0;
+        args.flags = (piece + 1 == pieces ? conv_activation_flags(p_.activation) : 0) |
+                     (piece || p_.residual ? kConvKResidual : 0) | (tasks_.stream ? kConvKStream : 0);
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+          const int64_t v0 = vectors * tile / tiles, count = vectors * (tile + 1) / tiles - v0;
+          for (int64_t v = 0; v < count; ++v) {
+            args.in[v] = parts.in[v0 + v];
+            args.out[v] = parts.out[v0 + v] + channel * out_plane;
+          }
+          kernels_.run[count][m](args);
         }
-        kernels_.run[count][m](args);
       }
       if (!conv_activation_is_slow(p_.activation)) continue;
       for (int64_t k = channel; k < channel + m; ++k) {
@@ -207,7 +228,7 @@ void Runner::run(const Region& r, int64_t unit0, int64_t unit1, float* scratch) 
   const int64_t count = blocks_.count();
   const ConvAxis axis = row_axis(p_, p_.phases[0]);
   for (int64_t group = unit0 / count; group * count < unit1; ++group) {
-    strip_.fill(p_.in, r.image, group, r.low, r.high, r.col0, r.col1, parts.strip);
+    if (!tasks_.in_place) strip_.fill(p_.in, r.image, group, r.low, r.high, r.col0, r.col1, parts.strip);
     const int64_t begin = std::max(unit0 - group * count, int64_t{0});
     const int64_t end = std::min(unit1 - group * count, count);
     for (int64_t row = r.row0; row < r.row1;) {

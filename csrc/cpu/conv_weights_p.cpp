@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <utility>
 
 #include "cpu/plane_strip.h"
 #include "cpu/scratch_parts.h"
@@ -19,6 +20,23 @@ constexpr int64_t kWantedTasks = 16;
 constexpr double kTaskFlops = 1e6;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Whether few channels are the output's: then the images change places.
+bool is_swapped(const Conv2dDesc& d) {
+  const int64_t c = d.C / d.groups, k = d.K / d.groups;
+  return d.R * d.S == 1 ? k < c : c > ukernels().conv_p.channels;
+}
+
+// The same sums with the images' parts exchanged: its filters are the transposed ones, turned by half a turn.
+Conv2dDesc swapped(Conv2dDesc d) {
+  d.pad_top = (d.R - 1) * d.dilation_h - d.pad_top;
+  d.pad_left = (d.S - 1) * d.dilation_w - d.pad_left;
+  std::swap(d.x, d.y);
+  std::swap(d.C, d.K);
+  std::swap(d.H, d.P);
+  std::swap(d.W, d.Q);
+  return d;
+}
 
 // Tasks are units, some output channels of a group, by slices of the images' rows; a slice's regions are
 // summed in order, and so are the slices. It follows from the shape alone.
@@ -49,9 +67,10 @@ struct Plan {
 
 class Runner {
  public:
-  Runner(const Conv2dDesc& desc, const Plan& plan)
+  Runner(const Conv2dDesc& desc, const Plan& plan, bool swapped)
       : d_(desc),
         plan_(plan),
+        swapped_(swapped),
         strip_(desc.groups, plan.channels, desc.H, desc.W, desc.stride_w, -desc.pad_left,
                (desc.S - 1) * desc.dilation_w - desc.pad_left, plan.strip_rows, desc.Q) {}
 
@@ -76,9 +95,11 @@ class Runner {
   void run_region(int64_t region, int64_t group, int64_t k0, int64_t k1, bool first,
                   const Parts& parts) const;
   bool finish(int64_t k, const float* sums, float* folded, float* dst) const;
+  void put(int64_t k, const float* folded, float* dst) const;
 
   const Conv2dDesc& d_;
   const Plan& plan_;
+  const bool swapped_;
   const PlaneStrip strip_;
   const ConvPUkernels& kernels_ = ukernels().conv_p;
 };
@@ -104,7 +125,7 @@ void Runner::run_region(int64_t region, int64_t group, int64_t k0, int64_t k1, b
   args.tail = static_cast<int32_t>(d_.Q % lanes);
   args.accumulate = !first;
   args.sums_channel = plan_.terms * lanes;
-  const int64_t high_tiles = ceil_div(k1 - k0, kernels_.channels), wide = ceil_div(d_.S, kernels_.vectors);
+  const int64_t high_tiles = ceil_div(k1 - k0, kernels_.channels);
   for (int64_t j = 0; j < high_tiles; ++j) {  // whose gradients stay in L1
     const int64_t m0 = (k1 - k0) * j / high_tiles, m = (k1 - k0) * (j + 1) / high_tiles - m0;
     for (int64_t r = 0; r < d_.R; ++r) {
@@ -116,14 +137,18 @@ void Runner::run_region(int64_t region, int64_t group, int64_t k0, int64_t k1, b
       args.rows = end - begin;
       args.grad = grad + (k0 + m0) * plane + begin * d_.Q;
       const float* const in = parts.strip + (begin * d_.stride_h - up - low) * strip_.row;
-      for (int64_t c = 0; c < plan_.channels; ++c) {
+      // A filter row's taps share tiles, or where there is but one the channels do.
+      const int64_t in_a_row = plan_.taps == 1 ? plan_.channels : d_.S;
+      const int64_t wide = ceil_div(in_a_row, kernels_.vectors);
+      for (int64_t c = 0; c < plan_.terms / (d_.R * in_a_row); ++c) {
         for (int64_t i = 0; i < wide; ++i) {
-          const int64_t s0 = d_.S * i / wide, taps = d_.S * (i + 1) / wide - s0;
-          for (int64_t t = 0; t < taps; ++t) {
-            args.in[t] = in + c * strip_.channel + strip_.tap((s0 + t) * d_.dilation_w - d_.pad_left);
+          const int64_t t0 = in_a_row * i / wide, terms = in_a_row * (i + 1) / wide - t0;
+          for (int64_t t = 0; t < terms; ++t) {
+            const int64_t s = plan_.taps == 1 ? 0 : t0 + t, channel = plan_.taps == 1 ? t0 + t : c;
+            args.in[t] = in + channel * strip_.channel + strip_.tap(s * d_.dilation_w - d_.pad_left);
           }
-          args.sums = parts.sums + m0 * args.sums_channel + (c * plan_.taps + r * d_.S + s0) * lanes;
-          kernels_.weights[taps][m](args);
+          args.sums = parts.sums + m0 * args.sums_channel + (c * plan_.taps + r * d_.S + t0) * lanes;
+          kernels_.weights[terms][m](args);
         }
       }
     }
@@ -132,18 +157,27 @@ void Runner::run_region(int64_t region, int64_t group, int64_t k0, int64_t k1, b
 
 // One output channel's filter: the lanes are added up, the taps brought into the weights' order.
 bool Runner::finish(int64_t k, const float* sums, float* folded, float* dst) const {
-  const bool taps_inside = d_.w_format == Format::kNCHW;
-  float* const filter = dst + k * plan_.terms;
-  kernels_.fold(plan_.terms, sums, taps_inside ? filter : folded);
-  const float* const values = taps_inside ? filter : folded;
+  const bool in_order = !swapped_ && d_.w_format == Format::kNCHW;
+  float* const values = in_order ? dst + k * plan_.terms : folded;
+  kernels_.fold(plan_.terms, sums, values);
   float bad = 0;
   for (int64_t i = 0; i < plan_.terms; ++i) bad += values[i] * 0.f;
-  if (!taps_inside) {
-    for (int64_t c = 0; c < plan_.channels; ++c) {
-      for (int64_t t = 0; t < plan_.taps; ++t) filter[t * plan_.channels + c] = folded[c * plan_.taps + t];
+  if (!in_order) put(k, values, dst);
+  return bad == 0.f;
+}
+
+void Runner::put(int64_t k, const float* folded, float* dst) const {
+  const bool taps_inside = d_.w_format == Format::kNCHW;
+  const int64_t inputs = swapped_ ? plan_.outputs : plan_.channels;  // of the weights
+  for (int64_t c = 0; c < plan_.channels; ++c) {
+    const int64_t to = swapped_ ? k / plan_.outputs * plan_.channels + c : k;
+    const int64_t from = swapped_ ? k % plan_.outputs : c;
+    float* const filter = dst + to * inputs * plan_.taps;
+    for (int64_t t = 0; t < plan_.taps; ++t) {
+      const int64_t tap = swapped_ ? plan_.taps - 1 - t : t;
+      filter[taps_inside ? from * plan_.taps + tap : tap * inputs + from] = folded[c * plan_.taps + t];
     }
   }
-  return bad == 0.f;
 }
 
 bool Runner::run(int64_t slice, int64_t group, int64_t block, float* dst, float* scratch) const {
@@ -163,9 +197,13 @@ bool Runner::run(int64_t slice, int64_t group, int64_t block, float* dst, float*
 
 }  // namespace
 
-bool conv_weights_p_suits(const Conv2dDesc& d) {
-  if (d.dtype != CNNEXT_FLOAT32 || d.format != Format::kNCHW || d.S == 1) return false;
-  if (d.variant == ConvVariant::kTransposed) return false;
+bool conv_weights_p_suits(const Conv2dDesc& desc) {
+  if (desc.dtype != CNNEXT_FLOAT32 || desc.format != Format::kNCHW) return false;
+  if (desc.variant == ConvVariant::kTransposed) return false;
+  const bool swap = is_swapped(desc);
+  if (swap && (desc.stride_h != 1 || desc.stride_w != 1)) return false;
+  const Conv2dDesc d = swap ? swapped(desc) : desc;
+  if (swap && (d.pad_top < 0 || d.pad_left < 0)) return false;
   // As many channels as a tile is high: the fewer registers, the more often pixels are read.
   const ConvPUkernels& kernels = ukernels().conv_p;
   const int64_t channels = d.C / d.groups, lanes = kernels.lanes;
@@ -175,9 +213,11 @@ bool conv_weights_p_suits(const Conv2dDesc& d) {
          20 * d.Q >= 17 * (ceil_div(d.Q, lanes) * lanes);
 }
 
-bool conv_weights_p(const Conv2dDesc& desc, Exec& exec) {
+bool conv_weights_p(const Conv2dDesc& original, Exec& exec) {
+  const bool swap = is_swapped(original);
+  const Conv2dDesc desc = swap ? swapped(original) : original;
   const Plan plan(desc);
-  const Runner runner(desc, plan);
+  const Runner runner(desc, plan, swap);
   exec.ran(ukernels().conv_p.weights_name);
   exec.offers(ConvVariant::kTransposed);
   auto* const w = static_cast<float*>(desc.w.data);
