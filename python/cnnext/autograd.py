@@ -81,15 +81,18 @@ def _run(
             send(edge_of(variable), grad, False)
         while heap:
             node = heapq.heappop(heap)[1]
-            keys = [(node, i) for i in range(node.outputs)]
-            gs = tuple([sums.get(key, (None,))[0] for key in keys])
-            for key in keys:
-                if targets is None or key not in targets:
-                    sums.pop(key, None)
-            wanted = tuple([e is not None and (useful is None or e in useful) for e in node.edges])
-            if True not in wanted:
-                continue
-            results, values = node.vjp(gs, wanted)
+            gs = []
+            for i in range(node.outputs):
+                key = (node, i)
+                keep = targets is not None and key in targets
+                found = sums.get(key) if keep else sums.pop(key, None)
+                gs.append(None if found is None else found[0])
+            wanted = node.wanted
+            if useful is not None:
+                wanted = tuple([e is not None and e in useful for e in node.edges])
+                if True not in wanted:
+                    continue
+            results, values = node.vjp(tuple(gs), wanted)
             if not retain_graph and node.saved:
                 node.saved = FREED
             for edge, grad in zip(node.edges, results, strict=False):
@@ -134,8 +137,9 @@ def backward(
     """
     roots = _root_gradients([tensor], [gradient], "backward()")
     retain = create_graph if retain_graph is None else retain_graph
-    for (leaf, _), (grad, fresh) in _run([tensor], roots, None, retain, create_graph).items():
-        with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+    sums = _run([tensor], roots, None, retain, create_graph)
+    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+        for (leaf, _), (grad, fresh) in sums.items():
             if leaf.grad is None:
                 leaf.grad = grad if fresh else grad.clone()
             elif create_graph:

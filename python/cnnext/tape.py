@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,10 +31,7 @@ FREED: Any = object()
 class Version:
     """Counts the in-place changes of one memory, for all its views; `epoch` counts the recorded ones."""
 
-    __slots__ = ("count", "epoch")
-
-    def __init__(self) -> None:
-        self.count = self.epoch = 0
+    count = epoch = 0  # of the class: most memory never changes, and one is made with every variable
 
 
 class Variable:
@@ -53,7 +50,7 @@ class Variable:
     __hash__ = object.__hash__
 
     def _init(self, data: Any) -> None:
-        self.data = np.asarray(data) if isinstance(data, np.generic) else data
+        self.data = np.asarray(data) if isinstance(data, np.generic) else data  # ufuncs return scalars
         self.grad = self._node = self._view = None
         self._requires_grad = False
         self._index = 0
@@ -119,22 +116,19 @@ class Primitive:
         return f"<primitive {self.name}>"
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        arrays, tracked = [], False
-        for a in args:
-            if isinstance(a, Variable):
-                tracked = tracked or a._requires_grad
-                a = a.data
-            arrays.append(a)
+        arrays = [a.data if isinstance(a, Variable) else a for a in args]
         result = self.fn(*arrays, **params)
         many = isinstance(result, tuple)
         outputs = tuple([wrap(r) for r in result]) if many else (wrap(result),)
         if self.view and isinstance(args[0], Variable) and np.may_share_memory(result, arrays[0]):
             outputs[0]._share_version(args[0])
-        if tracked and _mode.enabled:
-            self._record(args, params, outputs)
+        if _mode.enabled:
+            needs = tuple([isinstance(a, Variable) and a._requires_grad for a in args])
+            if True in needs:
+                self._record(args, arrays, needs, params, outputs)
         return outputs if many else outputs[0]
 
-    def _plan(self, needs: tuple[bool, ...]) -> tuple:
+    def _plan(self, needs: tuple[bool, ...]) -> _Plan:
         """For which arguments there is a gradient to compute, and which arguments and outputs that needs."""
         if self.joint is not None:
             wanted, used = needs, [self.joint]
@@ -144,66 +138,62 @@ class Primitive:
             )
             used = [rule for rule, w in zip(self.rules, wanted, strict=False) if w]
         names = {name for rule in used for name in rule.names}
-        saved_args = [i for i, name in enumerate(self.arguments) if name in names and i < len(needs)]
+        saved_args = [(name, i) for i, name in enumerate(self.arguments) if name in names and i < len(needs)]
         saved_outs = [(name, int(name[3:] or 0)) for name in sorted(names) if _is_output(name)]
-        plan = self._plans[needs] = (wanted, saved_args, saved_outs)
+        plan = self._plans[needs] = _Plan(wanted, saved_args, saved_outs)
         return plan
 
-    def _record(self, args: tuple, params: dict, outputs: tuple) -> None:
-        needs = tuple([isinstance(a, Variable) and a._requires_grad for a in args])
+    def _record(
+        self, args: tuple, arrays: list, needs: tuple[bool, ...], params: dict, outputs: tuple
+    ) -> None:
         wanted, saved_args, saved_outs = self._plans.get(needs) or self._plan(needs)
         if True not in wanted:
             return
-        edges, shapes, dtypes = [], [], []
-        for a, w in zip(args, wanted, strict=True):
-            if w and a._view is not None and a._view != a._version.epoch:
+        edges: list[Any] = [None] * len(args)
+        dtypes: list[Any] = [None] * len(args)
+        for i, w in enumerate(wanted):
+            if not w:
+                continue
+            a = args[i]
+            if a._view is not None and a._view != a._version.epoch:
                 raise RuntimeError(
                     f"{self.name}: this view was made before its base was changed in place: its history is "
                     "out of date; make the view again after the change"
                 )
-            edges.append(edge_of(a) if w else None)
-            shapes.append(getattr(a, "shape", ()))
-            dtypes.append(a.data.dtype if w else None)
+            edges[i] = edge_of(a)
+            dtypes[i] = arrays[i].dtype
         node = Node()
         node.primitive, node.params, node.order, node.outputs = self, params, next(_order), len(outputs)
-        node.edges, node.shapes, node.dtypes = tuple(edges), tuple(shapes), tuple(dtypes)
+        node.edges, node.dtypes, node.wanted = edges, dtypes, wanted
+        node.shapes = tuple([getattr(a, "shape", ()) for a in arrays])
         for i, out in enumerate(outputs):
-            if i not in self.nondiff and out.data.dtype.kind not in "biu":
+            if i not in self.nondiff and out.data.dtype.kind in "fc":
                 out._node, out._index, out._requires_grad = node, i, True
         # Outputs are saved without their node: node -> output -> node would be a cycle that only gc frees.
-        node.saved = [_Saved(self.arguments[i], args[i], args[i], None) for i in saved_args]
-        node.saved += [_Saved(name, outputs[i].data, outputs[i], i) for name, i in saved_outs]
+        node.saved = [_save(name, args[i], args[i], None) for name, i in saved_args]
+        node.saved += [_save(name, outputs[i].data, outputs[i], i) for name, i in saved_outs]
+
+
+class _Plan(NamedTuple):
+    """What a call keeps where given arguments are on the tape: names and numbers of arguments and outputs."""
+
+    wanted: tuple[bool, ...]
+    args: list[tuple[str, int]]
+    outs: list[tuple[str, int]]
 
 
 def _is_output(name: str) -> bool:
     return name.startswith("out") and (len(name) == 3 or name[3:].isdigit())
 
 
-class _Saved:
-    """A value kept for the backward pass, with the version it had."""
+# A value kept for the backward pass: its name, itself, its version and the count that this had, and for an
+# output its number.
+_Saved = tuple[str, Any, "Version | None", int, "int | None"]
 
-    __slots__ = ("count", "name", "output", "value", "version")
 
-    def __init__(self, name: str, value: Any, source: Any, output: int | None) -> None:
-        self.name, self.value, self.output = name, value, output
-        self.version = source._version if isinstance(source, Variable) else None
-        self.count = self.version.count if self.version is not None else 0
-
-    def unpack(self, node: Node) -> Any:
-        if self.version is not None and self.version.count != self.count:
-            shape = list(np.shape(self.value.data if isinstance(self.value, Variable) else self.value))
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an inplace "
-                f"operation: {self.name!r} of {node.primitive.name}, shape {shape}, is at version "
-                f"{self.version.count}; expected version {self.count} instead"
-            )
-        if self.output is None:
-            return self.value
-        variable = wrap(self.value)
-        variable._version = self.version
-        if self.output not in node.primitive.nondiff and variable.data.dtype.kind not in "biu":
-            variable._node, variable._index, variable._requires_grad = node, self.output, True
-        return variable
+def _save(name: str, value: Any, source: Any, output: int | None) -> _Saved:
+    version = source._version if isinstance(source, Variable) else None
+    return name, value, version, 0 if version is None else version.count, output
 
 
 class Node:
@@ -219,10 +209,28 @@ class Node:
         "primitive",
         "saved",
         "shapes",
+        "wanted",
     )
 
     def __repr__(self) -> str:
         return f"<{self.primitive.name} node>"
+
+    def _unpack(self, saved: _Saved) -> Any:
+        name, value, version, count, output = saved
+        if version is not None and version.count != count:
+            shape = list(np.shape(value.data if isinstance(value, Variable) else value))
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace "
+                f"operation: {name!r} of {self.primitive.name}, shape {shape}, is at version "
+                f"{version.count}; expected version {count} instead"
+            )
+        if output is None:
+            return value
+        variable = wrap(value)
+        variable._version = version
+        if output not in self.primitive.nondiff and value.dtype.kind in "fc":
+            variable._node, variable._index, variable._requires_grad = self, output, True
+        return variable
 
     def vjp(self, gs: tuple, wanted: tuple[bool, ...]) -> tuple[list, dict[str, Any]]:
         """Gradients of the wanted arguments, and the values that the rules were given."""
@@ -232,8 +240,10 @@ class Node:
                 "been freed. Pass retain_graph=True to the first backward() or grad()"
             )
         primitive = self.primitive
-        values = {s.name: s.unpack(self) for s in self.saved}
-        values.update(self.params, g=gs[0], gs=gs, shapes=self.shapes, params=self.params, wanted=wanted)
+        values = {saved[0]: self._unpack(saved) for saved in self.saved}
+        values |= self.params
+        values["g"], values["gs"] = gs[0], gs
+        values["shapes"], values["params"], values["wanted"] = self.shapes, self.params, wanted
         if primitive.joint is not None:
             grads = list(primitive.joint(values))
         else:
