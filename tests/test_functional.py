@@ -118,6 +118,11 @@ CASES = {
         lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
         random_arrays((3, 3, 2), (3,), (3,)),
     ),
+    "layer_norm": (
+        lambda x, w, b: F.layer_norm(x, (3,), w, b, 0.1),
+        random_arrays((2, 4, 3), (3,), (3,)),
+    ),
+    "layer_norm plain 2-d": (lambda x: F.layer_norm(x, [2, 3]), random_arrays((3, 2, 3))),
     "cross_entropy": (lambda x: F.cross_entropy(x, LABELS), random_arrays((3, 4))),
     "cross_entropy 1-d": (lambda x: F.cross_entropy(x, np.array(1)), random_arrays((4,))),
     "cross_entropy everything": (
@@ -416,6 +421,19 @@ def test_functions_take_arrays_and_labels_of_any_integer_dtype():
     import cnnext.nn.functional as again
 
     assert again.conv2d is F.conv2d
+
+
+def test_layer_norm_rules():
+    x = np.array([[3.0], [np.inf]], np.float32)
+    np.testing.assert_array_equal(F.layer_norm(x, 1).numpy(), [[0], [np.nan]])  # as torch
+    assert F.layer_norm(cx.zeros(0, 4), 4).shape == (0, 4)
+    for call, message in [
+        (lambda: F.layer_norm(cx.ones(2, 3), 2), r"normalized_shape=\(2,\) must be the last sizes of x"),
+        (lambda: F.layer_norm(cx.ones(3), (2, 3)), r"normalized_shape=\(2, 3\) must be"),
+        (lambda: F.layer_norm(cx.ones(2, 3), 3, cx.ones(1)), r"weight has shape \[1\], not"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_batch_norm_counts_as_a_change_of_its_running_statistics():

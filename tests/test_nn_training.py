@@ -24,6 +24,9 @@ from cnnext import nn
         ("xavier_normal_", {"gain": 2.0}, 2 * np.sqrt(2 / 4500)),
         ("normal_", {"mean": 0.0, "std": 0.7}, 0.7),
         ("uniform_", {"a": -1.0, "b": 1.0}, 1 / np.sqrt(3)),
+        ("trunc_normal_", {"std": 0.02}, 0.02),
+        ("trunc_normal_", {"std": 1.0, "a": -2.0, "b": 2.0}, 0.879626),
+        ("trunc_normal_", {"std": 1.0, "a": -0.5, "b": 0.5}, 0.283890),
     ],
 )
 def test_initialisers(name, kwargs, expected_std):
@@ -34,6 +37,8 @@ def test_initialisers(name, kwargs, expected_std):
     values = w.detach().numpy().astype(np.float64)
     assert abs(values.std() / expected_std - 1) < 0.01
     assert abs(values.mean()) < 0.01 * expected_std
+    if name == "trunc_normal_":
+        assert np.abs(values).max() <= kwargs.get("b", 2)
     if "uniform" in name:
         bound = expected_std * np.sqrt(3)
         assert np.abs(values).max() <= bound * (1 + 1e-6)
@@ -54,6 +59,9 @@ def test_constant_initialisers_and_errors():
         (lambda: nn.init.kaiming_normal_(w, mode="fan"), "mode='fan' must be"),
         (lambda: nn.init.kaiming_normal_(w, nonlinearity="swish"), "nonlinearity='swish' must be"),
         (lambda: nn.init.normal_(w, std=-1), "std=-1 must not be negative"),
+        (lambda: nn.init.trunc_normal_(w, std=0), "std=0 must be positive"),
+        (lambda: nn.init.trunc_normal_(w, a=3, b=2), "a=3 below b=2"),
+        (lambda: nn.init.trunc_normal_(w, mean=9), "mean=9 must be at most two standard deviations"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()

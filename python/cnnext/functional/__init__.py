@@ -7,7 +7,7 @@ primitives, too. Arrays are taken where tensors are.
 from .activation import gelu, leaky_relu, log_softmax, relu, relu6, sigmoid, silu, softmax, tanh
 from .conv import conv2d, conv_transpose2d, linear
 from .loss import cross_entropy, mse_loss, nll_loss
-from .norm import batch_norm, dropout
+from .norm import batch_norm, dropout, layer_norm
 from .padding import flatten, pad
 from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, max_unpool2d
 
@@ -21,6 +21,7 @@ __all__ = [
     "dropout",
     "flatten",
     "gelu",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",

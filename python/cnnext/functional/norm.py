@@ -1,7 +1,8 @@
-"""Batch normalisation and dropout."""
+"""Batch normalisation, layer normalisation and dropout."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,37 @@ def batch_norm(
             if isinstance(statistic, Variable):
                 statistic._version.count += 1
     return y
+
+
+def layer_norm(
+    x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions (torch.nn.functional.layer_norm).
+
+    normalized_shape: the sizes of those dimensions; weight and bias have that shape.
+    """
+    x = as_tensor(x)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or x.shape[max(x.ndim - len(shape), 0) :] != shape:
+        raise ValueError(
+            f"layer_norm: normalized_shape={shape} must be the last sizes of x, of shape {list(x.shape)}"
+        )
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.shape != shape:
+            raise ValueError(
+                f"layer_norm: {name} has shape {list(value.shape)}, not normalized_shape={shape}"
+            )
+    features = math.prod(shape)
+    if features == 1 or x.numel() == 0:
+        y = x - x  # one value is its own mean; batch norm refuses it
+    else:
+        # The batch norm of one image whose channels are the rows.
+        rows = x.reshape(1, x.numel() // features, features)
+        y = _batch_norm(rows, None, None, None, None, training=True, momentum=0.0, eps=eps)[0].reshape(
+            x.shape
+        )
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
 @primitive

@@ -23,7 +23,7 @@ from .layers import (
 )
 from .loss import CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module, Parameter
-from .norm import BatchNorm1d, BatchNorm2d
+from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
 
 __all__ = [
     "GELU",
@@ -37,6 +37,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Identity",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",

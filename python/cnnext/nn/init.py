@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,7 @@ def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: np.random.Generator | None = None
 ) -> Tensor:
     """Uniform in [a, b)."""
-    values = (generator or _shared_generator()).random(tensor.shape, _draw_dtype(tensor))
-    return _fill(tensor, values * values.dtype.type(b - a) + values.dtype.type(a))
+    return _scaled(tensor, (generator or _shared_generator()).random, b - a, a)
 
 
 def normal_(
@@ -78,8 +78,52 @@ def normal_(
     """Normal with this mean and standard deviation."""
     if std < 0:
         raise ValueError(f"std={std} must not be negative")
-    values = np.asarray((generator or _shared_generator()).standard_normal(tensor.shape, _draw_dtype(tensor)))
-    return _fill(tensor, values * values.dtype.type(std) + values.dtype.type(mean))
+    return _scaled(tensor, (generator or _shared_generator()).standard_normal, std, mean)
+
+
+def _scaled(tensor: Tensor, draw: Callable[..., Any], scale: float, offset: float) -> Tensor:
+    """Drawn values times scale plus offset; drawn in the tensor's own memory where that is possible."""
+    if not isinstance(tensor, Variable):
+        raise TypeError(f"expected a Tensor, got {type(tensor).__name__}")
+    array, dtype = tensor.data, _draw_dtype(tensor)
+    fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.flags.c_contiguous and array.ndim
+    values = draw(dtype=dtype, out=array) if fits else np.asarray(draw(tensor.shape, dtype))
+    np.multiply(values, dtype(scale), out=values)
+    np.add(values, dtype(offset), out=values)
+    if not fits:
+        return _fill(tensor, values)
+    tensor._version.count += 1
+    return tensor
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: np.random.Generator | None = None,
+) -> Tensor:
+    """Normal, of the values within [a, b] alone: what falls outside is drawn again."""
+    if not std > 0 or not a < b:
+        raise ValueError(f"std={std} must be positive and a={a} below b={b}")
+    if not a - 2 * std <= mean <= b + 2 * std:
+        raise ValueError(f"mean={mean} must be at most two standard deviations ({std}) outside of [{a}, {b}]")
+    rng = generator or _shared_generator()
+    values = np.empty(math.prod(tensor.shape), _draw_dtype(tensor))
+    left = np.arange(values.size)
+    while left.size:
+        if b - a > 2 * std:
+            drawn = rng.normal(mean, std, left.size)
+            good = (drawn >= a) & (drawn <= b)
+        else:  # a narrow piece of the bell: uniform values, each kept as often as the bell is high there
+            drawn = rng.uniform(a, b, left.size)
+            top = min(max(mean, a), b)
+            height = np.exp(((top - mean) ** 2 - (drawn - mean) ** 2) / (2 * std * std))
+            good = rng.random(left.size) < height
+        values[left[good]] = drawn[good]
+        left = left[~good]
+    return _fill(tensor, values.reshape(tensor.shape))
 
 
 def _draw_dtype(tensor: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Batch normalisation layers."""
+"""Normalisation layers."""
 
 from __future__ import annotations
 
@@ -98,3 +98,49 @@ class BatchNorm2d(_BatchNorm):
     """Batch normalisation of (N, C, H, W) (torch.nn.BatchNorm2d)."""
 
     _ranks = (4,)
+
+
+class LayerNorm(Module):
+    """Normalisation over the last dimensions, each sample by itself (torch.nn.LayerNorm)."""
+
+    def __init__(
+        self,
+        normalized_shape: Any,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+        self.normalized_shape = tuple(positive("normalized_shape", n) for n in sizes)
+        if not sizes:
+            raise ValueError("normalized_shape=() must hold at least one size")
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        dtype = factory(device, dtype)
+
+        def affine(wanted: bool) -> Parameter | None:
+            return Parameter(np.empty(self.normalized_shape, dtype)) if wanted else None
+
+        self.register_parameter("weight", affine(elementwise_affine))
+        self.register_parameter("bias", affine(elementwise_affine and bias))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        if self.weight is not None:
+            ones_(self.weight)
+        if self.bias is not None:
+            zeros_(self.bias)
+
+    def forward(self, x: Any) -> Any:
+        """(..., *normalized_shape), same shape out."""
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """As torch prints it."""
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )
