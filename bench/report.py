@@ -8,6 +8,8 @@ import os
 import platform
 from typing import Any
 
+from cnnext.tables import aligned
+
 from bench.measure import Plan, Result
 from bench.peak import Limits
 
@@ -160,19 +162,6 @@ def _cells(result: Result, against: str, percent: float | None) -> list[str]:
     ]
 
 
-def _aligned(rows: list[list[str]], numeric: set[str]) -> list[str]:
-    """Columns under the headings of the first row, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if heading in numeric else cell.ljust(width)
-            for cell, width, heading in zip(row, widths, rows[0], strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
-
-
 def table(results: list[Result], limits: Limits | None, isa: str) -> str:
     """One row a measurement; rows of one case stand together, cnnext's first."""
     found = ratios(results)
@@ -187,9 +176,9 @@ def table(results: list[Result], limits: Limits | None, isa: str) -> str:
             is_best = several and closest[_entry_key(entry)] == entry["peer"]
             against = f"{'best peer: ' if is_best else ''}{entry['ratio']:.2f}x"
         rows.append(_cells(result, against, percent_of_peak(result, limits, isa)))
-    aligned = _aligned(rows, _NUMERIC)
-    lines, previous = aligned[:2], None
-    for result, line in zip(results, aligned[2:], strict=True):
+    lines_of_rows = aligned(rows, _NUMERIC)
+    lines, previous = lines_of_rows[:2], None
+    for result, line in zip(results, lines_of_rows[2:], strict=True):
         if previous is not None and case_key(result)[:2] != previous:
             lines.append("")
         previous = case_key(result)[:2]
@@ -216,7 +205,7 @@ def summary(means: list[dict[str, Any]]) -> str:
         values = [f"{cell['geomean']:.2f} ({cell['least']:.2f})" if cell else "" for cell in cells]
         rows.append([*key, str(max(entry["layers"] for entry in entries.values())), *values])
     return "\n".join(
-        ["times faster, geometric mean over the layers (least):", *_aligned(rows, set(headings[3:]))]
+        ["times faster, geometric mean over the layers (least):", *aligned(rows, set(headings[3:]))]
     )
 
 

@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from . import models as models
     from . import train as train
     from . import viz as viz
+    from .profiler import profile
     from .serialization import load, save
+    from .summarize import summary
 
 __version__: str = _version()
 
@@ -65,7 +67,12 @@ channels_last, contiguous_format = "channels_last", "contiguous_format"
 
 # Imported on first use, so that `import cnnext` for its ops alone stays quick.
 _MODULES = ("data", "functional", "interop", "models", "nn", "optim", "train", "viz")
-_FROM = {"save": "serialization", "load": "serialization"}
+_FROM = {
+    "save": "serialization",
+    "load": "serialization",
+    "profile": "profiler",
+    "summary": "summarize",
+}
 
 __all__ = [
     "Explanation",
@@ -101,6 +108,7 @@ __all__ = [
     "ones_like",
     "ops",
     "optim",
+    "profile",
     "rand",
     "randint",
     "randn",
@@ -110,6 +118,7 @@ __all__ = [
     "set_flush_denormal",
     "set_num_threads",
     "stack",
+    "summary",
     "tensor",
     "uint8",
     "where",

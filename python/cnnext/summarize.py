@@ -1,0 +1,125 @@
+"""cnnext.summary: a model's layers, the shapes that go through them, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .grad_mode import no_grad
+from .nn import Module
+from .profiler import profile
+from .tables import aligned
+from .tensor import Tensor
+
+
+@dataclass
+class Row:
+    """One module, without what lies below it."""
+
+    path: str
+    type: str
+    params: int
+    fused: str  #: what runs in one with it, by the module's own account (its attribute _fused)
+    output_shape: tuple[int, ...] | None = None  #: of the first call; None where it was not called
+    calls: int = 0
+    macs: int = 0
+
+
+@dataclass
+class Summary:
+    """What cnnext.summary found; str() is the table."""
+
+    rows: list[Row] = field(default_factory=list)
+    input_shape: tuple[int, ...] = ()
+    total_params: int = 0
+    trainable_params: int = 0
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-adds of one forward pass."""
+        return sum(row.macs for row in self.rows)
+
+    def __str__(self) -> str:
+        headings = ["layer", "output shape", "params", "MACs"]
+        fused = any(row.fused for row in self.rows)
+        table = [[*headings, "fused"] if fused else headings]
+        for row in self.rows:
+            depth = row.path.count(".") + 1 if row.path else 0
+            name = row.path.rsplit(".", 1)[-1]
+            shape = "" if row.output_shape is None else str(row.output_shape)
+            cells = [
+                "  " * depth + (f"{name}: {row.type}" if name else row.type),
+                shape + (f" x{row.calls}" if row.calls > 1 else ""),
+                f"{row.params:,}" if row.params else "",
+                f"{row.macs:,}" if row.macs else "",
+            ]
+            table.append([*cells, row.fused] if fused else cells)
+        total = (
+            f"input {self.input_shape}; {self.total_params:,} parameters, {self.trainable_params:,} of them "
+            f"trainable; {self.total_macs:,} MACs"
+        )
+        return "\n".join([*aligned(table, {"params", "MACs"}), total])
+
+
+def summary(model: Module, input_shape: Sequence[int]) -> Summary:
+    """Each layer's output shape, parameters and multiply-adds, for an input of that shape, batch included.
+
+    Runs the model once, on zeros, in evaluation mode and without gradients; it is as it was afterwards.
+    print(cx.summary(model, (1, 3, 224, 224))) shows the table.
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"model must be a Module, got {type(model).__name__}")
+    shape = tuple(input_shape)
+    if not shape or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in shape):
+        raise ValueError(f"input_shape={input_shape!r} must be positive ints, the batch first")
+    dtype = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
+    modules = list(model.named_modules())
+    result = Summary(
+        [
+            Row(
+                path,
+                type(module).__name__,
+                sum(p.numel() for p in module.parameters(recurse=False)),
+                getattr(module, "_fused", "") or "",
+            )
+            for path, module in modules
+        ],
+        shape,
+        sum(p.numel() for p in model.parameters()),
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+    modes = [module.training for _, module in modules]
+    with ExitStack() as stack:
+        profiled = stack.enter_context(profile())
+        open_calls = [0]  # for each call that runs, the flops of those within it
+        for (_, module), row in zip(modules, result.rows, strict=True):
+            stack.callback(module.__dict__.pop, "forward")
+            module.__dict__["forward"] = _watched(module.forward, row, profiled, open_calls)
+        for (_, module), mode in zip(modules, modes, strict=True):
+            stack.callback(module.__dict__.__setitem__, "training", mode)
+        model.eval()
+        with no_grad():
+            model(Tensor(np.zeros(shape, dtype)))
+    return result
+
+
+def _watched(forward: Any, row: Row, profiled: profile, open_calls: list[int]) -> Any:
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        first = len(profiled.events)
+        open_calls.append(0)
+        y = forward(*args, **kwargs)
+        within = open_calls.pop()
+        flops = sum(event.flops for event in profiled.events[first:])
+        open_calls[-1] += flops
+        row.macs += (flops - within) // 2
+        row.calls += 1
+        if row.output_shape is None:
+            out = y[0] if isinstance(y, (tuple, list)) else y
+            row.output_shape = tuple(getattr(out, "shape", ()))
+        return y
+
+    return watched
