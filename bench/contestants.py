@@ -55,9 +55,9 @@ class Spec:
 
 
 class Process:
-    """One worker process: bench/worker.py."""
+    """One worker process: bench/worker.py, or another module that serves commands."""
 
-    def __init__(self, spec: Spec, threads: int) -> None:
+    def __init__(self, spec: Spec, threads: int, worker: str = "bench.worker") -> None:
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CNNEXT_NUM_THREADS"):
@@ -69,7 +69,7 @@ class Process:
         self.spec = spec
         self.prepared: tuple[Layer, str] | None = None
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", spec.library, str(threads)],
+            [sys.executable, "-m", worker, spec.library, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -53,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
         "--shapes", default="kernels_md", help=f"files or stored names, with commas: {', '.join(stored())}"
     )
     p.add_argument(
+        "--steps",
+        nargs="?",
+        const="all",
+        help="whole steps of networks instead of layers: all, or words of their names, with commas",
+    )
+    p.add_argument(
         "--filter", default="", help="only layers whose name contains one of these words, with commas"
     )
     p.add_argument("--passes", default=",".join(PASSES), help="fwd,bwd_data,bwd_weights")

@@ -13,12 +13,13 @@ from typing import Any
 if __package__ in (None, ""):  # python bench/run.py
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench import plots, report
+from bench import plots, report, run_steps
 from bench.contestants import Contestant, ContestantError, Field, Process, Spec
 from bench.measure import Plan, Result, WrongResult, run_case
 from bench.options import LAYOUTS, PASSES, UsageError, choices, layers_from, parser, specs_from
 from bench.peak import Limits, PeakError
 from bench.shapes import Layer, ShapeError
+from bench.steps import steps_from
 
 
 def find_oracle(field: Field, check: bool, threads: int) -> tuple[Contestant | None, Process | None]:
@@ -76,12 +77,15 @@ def write(
 
 
 def run(args: argparse.Namespace) -> None:
-    layers = layers_from(args)
+    steps = [] if args.steps is None else steps_from(args.steps)
+    layers = [] if steps else layers_from(args)
     passes, layouts = choices(args.passes, "passes", PASSES), choices(args.layouts, "layouts", LAYOUTS)
     if not passes or not layouts:
         raise UsageError("--passes and --layouts must not be empty")
     if not 0 <= args.rest_ms <= 60000:
         raise UsageError(f"--rest-ms is {args.rest_ms}; it must be from 0 to 60000")
+    if steps:
+        run_steps.check_options(args)
     out = args.out or Path("runs") / f"bench-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is there and is not a folder")
@@ -92,6 +96,9 @@ def run(args: argparse.Namespace) -> None:
             f"other programs are running (load {os.getloadavg()[0]:.1f}): times will be noisy",
             file=sys.stderr,
         )
+    if steps:
+        run_steps.run(steps, specs, layouts, args.threads, plan, out)
+        return
     limits = None if args.no_peak else Limits(args.threads)
     with Field(specs, args.threads) as field:
         abouts = [{"label": c.spec.label, **c.process.about} for c in field.contestants]

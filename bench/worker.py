@@ -9,9 +9,11 @@ files.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,28 +71,34 @@ class Server:
         return {}
 
     def time(self, repeats: int, rest_ms: float) -> dict[str, Any]:
-        """Rest (another library's threads may still spin), one untimed call, then the timed ones."""
         assert self.call is not None
-        call, clock = self.call, time.perf_counter_ns
-        time.sleep(rest_ms / 1e3)
+        return {"times_ms": timed(self.call, repeats, rest_ms)}
+
+
+def timed(call: Call, repeats: int, rest_ms: float, limit_s: float = math.inf) -> list[float]:
+    """Milliseconds of each call, until the limit: after a rest, as another library's threads may still spin,
+    and an untimed call."""
+    clock = time.perf_counter_ns
+    time.sleep(rest_ms / 1e3)
+    call()
+    times: list[float] = []
+    while len(times) < repeats and sum(times) < limit_s * 1e3:
+        start = clock()
         call()
-        times = []
-        for _ in range(repeats):
-            start = clock()
-            call()
-            times.append((clock() - start) / 1e6)
-        return {"times_ms": times}
+        times.append((clock() - start) / 1e6)
+    return times
 
 
-def serve(library_name: str, threads: int) -> None:
+def serve(make_server: Callable[[], Any]) -> None:
+    """Answers commands until stdin ends: each names a method of the server and its arguments."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
-    server: Server | None = None
+    server: Any = None
     for line in sys.stdin:
         command = json.loads(line)
         try:
             if server is None:
-                server = Server(make(library_name, threads))
+                server = make_server()
             answer = getattr(server, command.pop("do"))(**command)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
@@ -99,4 +107,4 @@ def serve(library_name: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(lambda: Server(make(sys.argv[1], int(sys.argv[2]))))

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import libraries, measure, report, shapes  # noqa: E402
+from bench import libraries, measure, report, run_steps, shapes, steps  # noqa: E402
 from bench.run import main  # noqa: E402
 
 TINY = """
@@ -135,6 +135,54 @@ def test_a_peer_that_is_not_installed_is_left_out(
     assert {row["contestant"] for row in found["results"]} == {"cnnext"}
 
 
+@pytest.mark.parametrize("peers", ["none", "torch"])
+def test_whole_steps(peers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if peers == "torch" and importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    arguments = ["--steps", "lenet5-train-8", "--out", tmp_path, "--peers", peers]
+    assert main(quick(*arguments)) == 0
+    found = json.loads((tmp_path / "steps.json").read_text())
+    rows = found["results"]
+    who = ["cnnext"] if peers == "none" else ["cnnext", "torch kept"]
+    assert [(r["contestant"], r["layout"]) for r in rows] == [(w, o) for w in who for o in ("nchw", "nhwc")]
+    for row in rows:
+        assert (row["step"], row["batch"], row["training"]) == ("lenet5-train-8", 8, True)
+        assert row["error"] <= run_steps.TOLERANCE
+        assert len(row["times_ms"]) == 2
+        assert row["peak_mb"] > row["before_mb"] > 1
+    assert [(e["contestant"], e["peer"]) for e in found["ratios"]] == [("cnnext", w) for w in who[1:]]
+    assert all(e["time"] > 0 and e["memory"] > 0 for e in found["ratios"])
+    table = (tmp_path / "steps.txt").read_text()
+    assert table in capsys.readouterr().out
+    assert ("geometric mean of 1" in table) == (peers == "torch")
+
+
+def test_ratios_of_steps_take_each_ones_fastest_layout() -> None:
+    def row(contestant: str, layout: str, ms: float, mb: float) -> dict[str, object]:
+        name = {"step": "s", "training": False, "contestant": contestant, "library": contestant.split()[0]}
+        return name | {"layout": layout, "median_ms": ms, "least_ms": ms, "peak_mb": mb, "before_mb": 1}
+
+    rows = [row("cnnext", "nchw", 3, 50), row("cnnext", "nhwc", 2, 60), row("torch kept", "nchw", 8, 90)]
+    (entry,) = run_steps.ratios([*rows, row("torch kept", "nhwc", 5, 120)])
+    assert (entry["layout"], entry["peer_layout"]) == ("nhwc", "nhwc")
+    assert (entry["time"], entry["memory"]) == (2.5, 2.0)
+
+
+def test_torch_runs_the_same_networks() -> None:
+    pytest.importorskip("torch")
+    from cnnext import models
+
+    from bench.step_worker import torch_models
+
+    theirs = torch_models()
+    assert theirs.names() == models.names()
+    assert {step.model for step in steps.STEPS.values()} <= set(models.names())
+    for name in ("lenet5", "resnet18_cifar", "mobilenet_v2", "convnext_tiny", "segnet"):
+        ours = models.create(name).state_dict()
+        state = theirs.create(name).state_dict()
+        assert [(k, tuple(v.shape)) for k, v in state.items()] == [(k, v.shape) for k, v in ours.items()]
+
+
 def test_the_best_peer_and_the_means() -> None:
     def ratio(name: str, contestant: str, peer: str, value: float) -> dict[str, object]:
         case = {"kind": "conv", "name": name, "pass": "fwd", "layout": "nchw"}
@@ -185,6 +233,9 @@ def test_as_a_script(tmp_path: Path) -> None:
         (["--malloc", "mine"], "--malloc has 'mine'"),
         (["--filter", "no_such_layer"], "no layer is left"),
         (["--rest-ms", "-1"], "--rest-ms is -1"),
+        (["--steps", "nothing"], "--steps 'nothing' is part of no name; they are lenet5-train-64,"),
+        (["--steps", "--peers", "jax"], "--peers is 'jax'; with --steps it must be torch or none"),
+        (["--steps", "--algorithms", "direct"], "--algorithms is 'direct'; with --steps it must be auto"),
         (["--isa", "avx9000"], 'CNNEXT_CPU_ISA is "avx9000"; it must be one of scalar'),
     ],
 )

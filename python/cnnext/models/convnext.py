@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from .. import Tensor, nn, rand
+from .. import Tensor, full, nn, rand
 from ..nn import init
 
 __all__ = ["CNBlock", "ConvNeXt", "LayerNorm2d", "Permute", "StochasticDepth", "convnext_tiny"]
@@ -46,8 +44,8 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        kept = rand(x.shape[0], *(1,) * (x.ndim - 1)).numpy() >= self.p
-        return x * (kept / (1 - self.p)).astype(x.dtype)
+        kept = rand(x.shape[0], *(1,) * (x.ndim - 1)) >= self.p
+        return x * (kept.to(x.dtype) / (1 - self.p))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -70,7 +68,7 @@ class CNBlock(nn.Module):
             nn.Linear(4 * channels, channels),
             Permute([0, 3, 1, 2]),
         )
-        self.layer_scale = nn.Parameter(np.full((channels, 1, 1), layer_scale, np.float32))
+        self.layer_scale = nn.Parameter(full((channels, 1, 1), layer_scale))
         self.stochastic_depth = StochasticDepth(drop)
 
     def forward(self, x: Tensor) -> Tensor:
