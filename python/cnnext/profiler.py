@@ -159,8 +159,7 @@ class profile:
     def _kept(self, node: Node | None) -> int:
         """Bytes that a node saves; not parameters, which are there anyway, and no memory twice."""
         total = 0
-        for saved in node.saved if node is not None and isinstance(node.saved, list) else ():
-            value = saved.value
+        for _, value, *_ in node.saved if node is not None and isinstance(node.saved, list) else ():
             if isinstance(value, Variable):
                 if value._requires_grad and value._node is None:
                     continue
