@@ -89,6 +89,18 @@ WINOGRADS = [
     ("groups", (1, 96, 12, 14), 112, 1, 2),
 ]  # fmt: skip
 
+#: The same of 5x5 filters
+WINOGRADS_5X5 = [
+    ("whole vectors", (2, 64, 13, 17), 64, 2, 1),
+    ("no whole vectors", (1, 70, 15, 10), 67, ((0, 2), (3, 1)), 1),
+    ("several parts and blocks", (1, 130, 9, 14), 145, ((1, 0), (0, 4)), 1),
+    ("no padding", (2, 33, 11, 16), 48, 0, 1),
+    ("many images", (9, 40, 7, 6), 40, ((2, 1), (1, 2)), 1),
+    ("wider than a group", (1, 32, 6, 123), 32, ((2, 1), (0, 1)), 1),
+    ("few tiles, many filters", (1, 194, 8, 11), 200, ((1, 1), (2, 0)), 1),
+    ("groups", (1, 96, 12, 14), 112, 2, 2),
+]
+
 #: note, x, K, padding, groups: backward-weights by Winograd, which wants more pixels
 WINOGRAD_WEIGHTS = [
     ("plain", (4, 64, 14, 15), 72, 1, 1),
@@ -110,16 +122,18 @@ def winograd_cases() -> list[Case]:
             Case("conv2d_backward_weights", f"winograd, {note}", {"grad_y": y, "x": x}, params, "winograd",
                  terms=y[0] * y[2] * y[3])
         )  # fmt: skip
-    for note, x, K, padding, groups in WINOGRADS:
-        params = {"padding": padding, "groups": groups}
-        w = (K, x[1] // groups, 3, 3)
-        y = (x[0], K, *conv_output(x[2:], (3, 3), 1, padding, 1))
-        forward = {"x": x, "weight": w, "bias": (K,)}
-        cases += [
-            Case("conv2d", f"winograd, {note}", forward, params, "winograd", terms=w[1] * 9 + 1),
-            Case("conv2d_backward_data", f"winograd, {note}", {"grad_y": y, "weight": w},
-                 {"input_shape": x, **params}, "winograd", terms=K // groups * 9),
-        ]  # fmt: skip
+    for R, shapes in ((3, WINOGRADS), (5, WINOGRADS_5X5)):
+        for note, x, K, padding, groups in shapes:
+            params = {"padding": padding, "groups": groups}
+            w = (K, x[1] // groups, R, R)
+            y = (x[0], K, *conv_output(x[2:], (R, R), 1, padding, 1))
+            forward = {"x": x, "weight": w, "bias": (K,)}
+            note = f"winograd, {R}x{R}, {note}"
+            cases += [
+                Case("conv2d", note, forward, params, "winograd", terms=w[1] * R * R + 1),
+                Case("conv2d_backward_data", note, {"grad_y": y, "weight": w},
+                     {"input_shape": x, **params}, "winograd", terms=K // groups * R * R),
+            ]  # fmt: skip
     arrays = {"x": (2, 64, 10, 13), "weight": (72, 64, 3, 3), "bias": (72,)}
     residual = {**arrays, "residual": (2, 72, 10, 13)}
     for kind in ("relu", "relu6", "leaky_relu", "silu", None):

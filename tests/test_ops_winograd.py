@@ -15,6 +15,8 @@ from test_ops_cpu import LAYOUTS, laid_out
 pytestmark = pytest.mark.skipif(_C.isa() == "scalar", reason="without vectors of 8, direct is faster")
 
 NAME = f"cpu/{FLOAT_ISA}/conv2d_winograd_4x4"
+NAME_5X5 = f"cpu/{FLOAT_ISA}/conv2d_winograd_2x2"
+NAMES = {3: NAME, 5: NAME_5X5}
 WEIGHTS_NAME = f"cpu/{FLOAT_ISA}/conv2d_weights_winograd_4x4"
 BOTH = pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 PADDING = ((1, 2), (0, 1))
@@ -24,9 +26,9 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def forward(x: np.ndarray, w: np.ndarray, **more: Any) -> np.ndarray:
+def forward(x: np.ndarray, w: Any, **more: Any) -> np.ndarray:
     y = ops.conv2d(x, w, padding=PADDING, **more)
-    assert testing.last_kernel() == NAME
+    assert testing.last_kernel() == NAMES[w.shape[2]]
     return y
 
 
@@ -35,7 +37,9 @@ def forward(x: np.ndarray, w: np.ndarray, **more: Any) -> np.ndarray:
 def test_auto_takes_it_and_direct_does_not(case: Case, layout: str) -> None:
     arrays = laid_out(case.make(), layout)
     case.run(arrays)
-    assert testing.last_kernel() == (WEIGHTS_NAME if case.op == "conv2d_backward_weights" else NAME)
+    large = "5x5" in case.note
+    name = WEIGHTS_NAME if case.op == "conv2d_backward_weights" else NAME_5X5 if large else NAME
+    assert testing.last_kernel() == name
     case.run(arrays, algorithm="direct")
     assert "winograd" not in testing.last_kernel()
 
@@ -47,6 +51,9 @@ def test_auto_takes_it_and_direct_does_not(case: Case, layout: str) -> None:
         ((1, 64, 30, 30), (64, 64, 3, 3), {"dilation": (2, 1)}),
         ((1, 64, 30, 30), (64, 64, 3, 2), {}),
         ((1, 64, 30, 30), (64, 64, 5, 3), {}),
+        ((1, 64, 30, 30), (64, 64, 7, 7), {}),
+        ((1, 64, 30, 30), (64, 64, 5, 5), {"stride": 2}),
+        ((1, 64, 4, 30), (64, 64, 5, 5), {"padding": 2}),  # fewer rows than the filter has
         ((1, 3, 30, 30), (64, 3, 3, 3), {}),
         ((1, 31, 30, 30), (64, 31, 3, 3), {}),  # its rounding error would be too large
         ((1, 64, 3, 3), (64, 64, 3, 3), {}),  # one output: nothing to gain
@@ -55,9 +62,9 @@ def test_auto_takes_it_and_direct_does_not(case: Case, layout: str) -> None:
 )
 def test_what_is_left_to_others(x: tuple[int, ...], w: tuple[int, ...], params: dict[str, Any]) -> None:
     y = ops.conv2d(normal(*x), normal(*w), **params)
-    assert testing.last_kernel() != NAME
+    assert "winograd" not in testing.last_kernel()
     ops.conv2d_backward_weights(normal(*y.shape), normal(*x), w, **params)
-    assert testing.last_kernel() != WEIGHTS_NAME
+    assert "winograd" not in testing.last_kernel()
 
 
 def test_backward_weights_of_few_pixels_is_left_to_direct() -> None:
@@ -70,15 +77,18 @@ def test_backward_weights_of_few_pixels_is_left_to_direct() -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("shape", [(2, 72, 30, 23), (2, 200, 7, 9)], ids=["by group", "by panel"])
-def test_the_same_bits_for_any_number_of_threads_and_batch(shape: tuple[int, ...], layout: str) -> None:
-    x, w = LAYOUTS[layout](normal(*shape)), normal(208, shape[1], 3, 3)
+def test_the_same_bits_for_any_number_of_threads_and_batch(
+    shape: tuple[int, ...], size: int, layout: str
+) -> None:
+    x, w = LAYOUTS[layout](normal(*shape)), normal(208, shape[1], size, size)
     g = LAYOUTS[layout](normal(shape[0], 208, *shape[2:]))
     results = []
     for threads in (1, 2, 3, 8):
         _C.set_num_threads(threads)
-        grad = ops.conv2d_backward_data(g, w, x.shape, padding=1)
-        assert testing.last_kernel() == NAME
+        grad = ops.conv2d_backward_data(g, w, x.shape, padding=size // 2)
+        assert testing.last_kernel() == NAMES[size]
         results.append((forward(x, w).tobytes(), grad.tobytes()))
     assert len(set(results)) == 1
     image = LAYOUTS[layout](x[1:])
@@ -101,11 +111,12 @@ def test_backward_weights_have_the_same_bits_for_any_number_of_threads(
 
 
 @BOTH
+@pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("shape", [(2, 72, 30, 23), (1, 200, 7, 9)], ids=["by group", "by panel"])
-def test_a_handle_keeps_the_filters(shape: tuple[int, ...], layout: str) -> None:
-    x, w, bias = LAYOUTS[layout](normal(*shape)), normal(208, shape[1], 3, 3), normal(208)
+def test_a_handle_keeps_the_filters(shape: tuple[int, ...], size: int, layout: str) -> None:
+    x, w, bias = LAYOUTS[layout](normal(*shape)), normal(208, shape[1], size, size), normal(208)
     packed = ops.pack_weight(w, padding=PADDING, input_shape=shape, channels_last=layout == "nhwc")
-    assert packed.nbytes >= w.nbytes * 5  # 36 elements for 9 taps, and the weights themselves
+    assert packed.nbytes >= w.nbytes + w.nbytes // size**2 * 36  # elements, and the weights themselves
     expected = forward(x, w, bias=bias, activation="relu")
     for _ in range(2):
         np.testing.assert_array_equal(forward(x, packed, bias=bias, activation="relu"), expected)
@@ -115,7 +126,7 @@ def test_a_handle_keeps_the_filters(shape: tuple[int, ...], layout: str) -> None
     # Another image, another algorithm: the handle still serves.
     small = LAYOUTS[layout](normal(1, shape[1], 3, 4))
     y = ops.conv2d(small, packed, padding=PADDING)
-    assert testing.last_kernel() != NAME
+    assert "winograd" not in testing.last_kernel()
     np.testing.assert_array_equal(y, ops.conv2d(small, w, padding=PADDING))
     y = ops.conv2d(x, packed, padding=PADDING, algorithm="direct")
     np.testing.assert_array_equal(y, ops.conv2d(x, w, padding=PADDING, algorithm="direct"))
@@ -130,16 +141,18 @@ def test_a_handle_for_no_known_image_serves_too(layout: str) -> None:
 
 @BOTH
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_in_its_tiles(value: float, layout: str) -> None:
-    """A pixel reaches the 4x4 tiles of output that read it, and no other."""
-    x, w = normal(2, 64, 19, 23), normal(64, 64, 3, 3)
+@pytest.mark.parametrize("size", [3, 5])
+def test_what_is_not_finite_stays_in_its_tiles(value: float, size: int, layout: str) -> None:
+    """A pixel reaches the tiles of output that read it, and no other."""
+    x, w = normal(2, 64, 19, 23), normal(64, 64, size, size)
     clean = forward(LAYOUTS[layout](x), w)
+    out = 7 - size
     for h, column in ((0, 0), (9, 8), (18, 22), (4, 15)):
         dirty = x.copy()
         dirty[1, 5, h, column] = value
         y = forward(LAYOUTS[layout](dirty), w)
-        rows = [r for r in range(clean.shape[2]) if 0 <= h + 1 - r // 4 * 4 < 6]
-        columns = [c for c in range(clean.shape[3]) if 0 <= column - c // 4 * 4 < 6]
+        rows = [r for r in range(clean.shape[2]) if 0 <= h + 1 - r // out * out < 6]
+        columns = [c for c in range(clean.shape[3]) if 0 <= column - c // out * out < 6]
         others = np.ones(y.shape, bool)
         others[np.ix_([1], range(64), rows, columns)] = False
         np.testing.assert_array_equal(y[others], clean[others])

@@ -25,21 +25,26 @@ const float* kept_filters(const Conv2dDesc& desc) {
 struct Shape {
   int64_t in_channels, out_channels;  // of a group
   int64_t N, rows, cols;              // of the output
+  int64_t filter;                     // high and wide
 };
 
 // The work of both ways, in vector operations times lanes; the factors were fitted to measured times. A
 // handle changes nothing, so that results do not depend on it: half of the direct algorithm's packing is
 // counted.
 bool is_faster(const Shape& s) {
-  constexpr double kPacking = 45, kFilter = 240, kInput = 350, kOutput = 250, kMargin = 1.1;
+  constexpr double kInput = 350, kMargin = 1.1;
+  const bool large = s.filter == 5;
+  const double taps = static_cast<double>(s.filter * s.filter), packing = 5 * taps;
+  const double filter = large ? 360 : 240, output = large ? 180 : 250;
+  const int64_t out = large ? 2 : 4;
   const auto whole = [](int64_t channels) { return static_cast<double>((channels + 15) / 16 * 16); };
   const double pairs = static_cast<double>(s.in_channels) * whole(s.out_channels);
-  const double tiles = static_cast<double>(s.N) * static_cast<double>((s.rows + 3) / 4) *
-                       static_cast<double>((s.cols + 3) / 4);
+  const double tiles = static_cast<double>(s.N) * static_cast<double>((s.rows + out - 1) / out) *
+                       static_cast<double>((s.cols + out - 1) / out);
   const double pixels = static_cast<double>(s.N) * static_cast<double>(s.rows * s.cols);
-  const double direct = pairs * (9 * pixels + kPacking);
-  const double winograd = pairs * (36 * tiles + kFilter) +
-                          tiles * (kInput * whole(s.in_channels) + kOutput * whole(s.out_channels));
+  const double direct = pairs * (taps * pixels + packing);
+  const double winograd = pairs * (36 * tiles + filter) +
+                          tiles * (kInput * whole(s.in_channels) + output * whole(s.out_channels));
   return winograd * kMargin <= direct;
 }
 
@@ -47,13 +52,15 @@ bool is_faster(const Shape& s) {
 // rounding errors do not vanish beside the sums': more than 3 times the direct algorithms' error.
 bool is_eligible(const Conv2dDesc& d, const Shape& s) {
   return winograd_ukernels() && d.dtype == CNNEXT_FLOAT32 && d.algorithm == CNNEXT_ALGO_AUTO &&
-         d.variant != ConvVariant::kDirect && d.R == 3 && d.S == 3 && d.stride_h == 1 && d.stride_w == 1 &&
-         d.dilation_h == 1 && d.dilation_w == 1 && d.H >= 3 && d.W >= 3 && d.P >= 3 && d.Q >= 3 &&
+         d.variant != ConvVariant::kDirect && (d.R == 3 || d.R == 5) && d.S == d.R && d.stride_h == 1 &&
+         d.stride_w == 1 && d.dilation_h == 1 && d.dilation_w == 1 && std::min({d.H, d.W, d.P, d.Q}) >= d.R &&
          s.in_channels >= 32 && s.out_channels >= 16;
 }
 
-Shape forward_shape(const Conv2dDesc& d) { return {d.C / d.groups, d.K / d.groups, d.N, d.P, d.Q}; }
-Shape backward_data_shape(const Conv2dDesc& d) { return {d.K / d.groups, d.C / d.groups, d.N, d.H, d.W}; }
+Shape forward_shape(const Conv2dDesc& d) { return {d.C / d.groups, d.K / d.groups, d.N, d.P, d.Q, d.R}; }
+Shape backward_data_shape(const Conv2dDesc& d) {
+  return {d.K / d.groups, d.C / d.groups, d.N, d.H, d.W, d.R};
+}
 
 bool takes(const Conv2dDesc& desc, const Shape& shape) {
   return is_eligible(desc, shape) && (desc.variant == ConvVariant::kWinograd || is_faster(shape));
@@ -72,9 +79,10 @@ bool winograd_may_backward_data(const Conv2dDesc& desc) {
 }
 
 bool winograd_may_backward_weights(const Conv2dDesc& desc) {
-  // Sums of few pixels have small errors, beside which the transforms' do not vanish.
+  // Sums of few pixels have small errors, beside which the transforms' do not vanish; nor do those of 5x5 at
+  // all (2.5 to 3.7 times the direct algorithm's error).
   constexpr int64_t kMinPixels = 768;
-  return desc.N * std::min(desc.H, desc.P) * std::min(desc.W, desc.Q) >= kMinPixels &&
+  return desc.R == 3 && desc.N * std::min(desc.H, desc.P) * std::min(desc.W, desc.Q) >= kMinPixels &&
          is_eligible(desc, forward_shape(desc));
 }
 

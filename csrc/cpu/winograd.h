@@ -1,6 +1,6 @@
-// Winograd's convolution F(4x4, 3x3) for 3x3 filters without stride and dilation: 36 products where the
-// direct algorithms take 144, for transforms of input, filter and output. Its rounding error is about 2.5
-// times theirs, so that only algorithm "auto" takes it.
+// Winograd's convolutions for filters without stride and dilation: F(4x4, 3x3), 36 products where the direct
+// algorithms take 144, and F(2x2, 5x5), 36 where they take 100, for transforms of input, filter and output.
+// Their rounding error is about 2.5 times the direct one's, so that only algorithm "auto" takes them.
 #pragma once
 
 #include "core/desc.h"

@@ -50,7 +50,7 @@ class Driver {
       : p_(problem), blocks_(blocks), plan_(plan), kept_(kept), steps_(problem, blocks, plan) {}
 
   bool all_filters(float* dst, Exec& exec) const {
-    Strands strands(exec, p_.groups * blocks_.count() * plan_.parts, WinogradSteps::filter_scratch());
+    Strands strands(exec, p_.groups * blocks_.count() * plan_.parts, steps_.filter_scratch());
     return all_filters(dst, strands);
   }
   bool by_group(Exec& exec) const;
@@ -83,8 +83,8 @@ int64_t Driver::cut(float* base, Parts* parts) const {
   parts->products = all.take<float>(plan_.product_floats());
   const int64_t slab = kWinogradElements * (plan_.part * plan_.panel_lanes + 16 * plan_.panel_blocks);
   parts->filters = all.take<float>(plan_.by_panel && !kept_ ? slab : 0);
-  parts->rest = all.take<float>(
-      std::max({steps_.input_scratch(), steps_.output_scratch(), WinogradSteps::filter_scratch()}));
+  parts->rest =
+      all.take<float>(std::max({steps_.input_scratch(), steps_.output_scratch(), steps_.filter_scratch()}));
   return all.floats();
 }
 
@@ -223,7 +223,7 @@ bool run_winograd(const ConvProblem& p, const float* kept, Exec& exec) {
   const WinogradBlocks blocks(p.out_channels, winograd_block_vectors(p, by_panel, kept));
   const WinogradPlan plan = plan_winograd(p, blocks, by_panel);
   const Driver driver(p, blocks, plan, kept);
-  exec.ran(winograd_ukernels()->name);
+  exec.ran(winograd_form(p).name);
   if (plan.group_tiles() > 1) exec.offers(ConvVariant::kSmallRegions);
   if (plan.groups() > 1) exec.offers(ConvVariant::kLargeRegions);
   return by_panel ? driver.by_panel(exec) : driver.by_group(exec);

@@ -39,6 +39,7 @@ constexpr int64_t kMaxPanelBlocks = 16, kMaxGroupTiles = 64;
 // by part just before it needs them: they stay in the core's cache and never reach memory. Either way a
 // handle may have the filters ready.
 struct WinogradPlan {
+  int64_t out;                   // of a tile, high and wide
   bool by_panel;                 // the second way
   int64_t tile_rows, tile_cols;  // of an image
   int64_t group_rows, group_cols, row_parts, col_parts;
@@ -55,6 +56,8 @@ struct WinogradPlan {
   int64_t product_floats() const { return group_tiles() * kWinogradElements * panel_lanes; }
 };
 
+// Of filters of 5x5 or 3x3.
+const WinogradForm& winograd_form(const ConvProblem& problem);
 bool winograd_by_panel(const ConvProblem& problem);
 // In vectors. A handle's blocks do not depend on the images.
 int64_t winograd_block_vectors(const ConvProblem& problem, bool by_panel, bool kept);
@@ -98,14 +101,18 @@ struct TileGroup {
 class WinogradSteps {
  public:
   WinogradSteps(const ConvProblem& problem, const WinogradBlocks& blocks, const WinogradPlan& plan)
-      : p_(problem), blocks_(blocks), plan_(plan), kernels_(*winograd_ukernels()) {}
+      : p_(problem),
+        blocks_(blocks),
+        plan_(plan),
+        form_(winograd_form(problem)),
+        kernels_(*winograd_ukernels()) {}
 
   TileGroup group(int64_t index) const;
 
   // Scratch of one task, in floats, for each of the steps.
   int64_t input_scratch() const;
   int64_t output_scratch() const;
-  static int64_t filter_scratch();
+  int64_t filter_scratch() const;
 
   // Elements of a part's input channels [c0, c1) of a group's tiles.
   void transform_input(const TileGroup& tiles, int64_t group, int64_t c0, int64_t c1, float* elements,
@@ -137,6 +144,7 @@ class WinogradSteps {
   const ConvProblem& p_;
   const WinogradBlocks& blocks_;
   const WinogradPlan& plan_;
+  const WinogradForm& form_;
   const WinogradUkernels& kernels_;
 };
 

@@ -37,8 +37,13 @@ void set_groups(int64_t all_rows, int64_t tiles, WinogradPlan* t) {
 
 }  // namespace
 
+const WinogradForm& winograd_form(const ConvProblem& p) {
+  return p.num_taps == 25 ? winograd_ukernels()->of_5x5 : winograd_ukernels()->of_3x3;
+}
+
 bool winograd_by_panel(const ConvProblem& p) {
-  const int64_t tiles = p.N * ceil_div(p.out_h, 4) * ceil_div(p.out_w, 4);
+  const int64_t out = winograd_form(p).out;
+  const int64_t tiles = p.N * ceil_div(p.out_h, out) * ceil_div(p.out_w, out);
   return tiles * 1024 <= p.in_channels * p.out_channels;
 }
 
@@ -61,9 +66,10 @@ WinogradBlocks::WinogradBlocks(int64_t channels, int64_t max_vectors) : channels
 
 WinogradPlan plan_winograd(const ConvProblem& p, const WinogradBlocks& blocks, bool by_panel) {
   WinogradPlan t{};
+  t.out = winograd_form(p).out;
   t.by_panel = by_panel;
-  t.tile_rows = ceil_div(p.out_h, kWinogradOut);
-  t.tile_cols = ceil_div(p.out_w, kWinogradOut);
+  t.tile_rows = ceil_div(p.out_h, t.out);
+  t.tile_cols = ceil_div(p.out_w, t.out);
   const int64_t all_rows = p.N * t.tile_rows, all_tiles = all_rows * t.tile_cols;
 
   t.parts = ceil_div(p.in_channels, kPart);
@@ -94,8 +100,9 @@ WinogradPlan plan_winograd(const ConvProblem& p, const WinogradBlocks& blocks, b
 WinogradWeightsPlan plan_winograd_weights(const ConvProblem& p) {
   WinogradWeightsPlan t{};
   WinogradPlan& tiles = t.tiles;
-  tiles.tile_rows = ceil_div(p.out_h, kWinogradOut);
-  tiles.tile_cols = ceil_div(p.out_w, kWinogradOut);
+  tiles.out = winograd_form(p).out;
+  tiles.tile_rows = ceil_div(p.out_h, tiles.out);
+  tiles.tile_cols = ceil_div(p.out_w, tiles.out);
   set_groups(p.N * tiles.tile_rows, kGradTiles, &tiles);
 
   const auto cut = [](int64_t channels, int64_t* block, int64_t* blocks) {

@@ -7,7 +7,7 @@
 namespace cnnext {
 namespace {
 
-constexpr int64_t kIn = kWinogradIn, kOut = kWinogradOut, kElements = kWinogradElements;
+constexpr int64_t kIn = kWinogradIn, kElements = kWinogradElements;
 constexpr int64_t kRunChannels =
     2 * kConvKRunStep;                   // so short, the rounding error stays near 2 times direct's
 constexpr int64_t kStrip = 16;           // channels of planes that are transposed together: a cache line
@@ -16,9 +16,9 @@ constexpr int64_t kFilterLanes = 16;
 
 // Filters lie in long rows far apart, which the processor does not foresee.
 void prefetch_filters(const ConvPackArgs& a) {
-  const bool by_lane = a.channel_stride == 9;
+  const bool by_lane = a.channel_stride == a.taps;
   const int64_t runs = by_lane ? a.lanes : a.channels, step = by_lane ? a.lane_stride : a.channel_stride;
-  const int64_t floats = 9 * (by_lane ? a.channels : a.lanes);
+  const int64_t floats = a.taps * (by_lane ? a.channels : a.lanes);
   for (int64_t run = 0; run < runs; ++run) {
     for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(a.src + run * step + i);
   }
@@ -34,15 +34,15 @@ TileGroup WinogradSteps::group(int64_t index) const {
 }
 
 int64_t WinogradSteps::input_scratch() const {
-  if (p_.format == Format::kNCHW) return kIn * (kOut * plan_.group_cols + 2) * kStrip;
+  if (p_.format == Format::kNCHW) return kIn * (plan_.out * plan_.group_cols + kIn - plan_.out) * kStrip;
   return 2 * kElements + p_.in_channels;  // a pointer takes two floats' room
 }
 
 int64_t WinogradSteps::output_scratch() const {
-  return p_.format == Format::kNCHW ? kOut * kOut * plan_.group_cols * kStrip : 0;
+  return p_.format == Format::kNCHW ? plan_.out * plan_.out * plan_.group_cols * kStrip : 0;
 }
 
-int64_t WinogradSteps::filter_scratch() { return 9 * kFilterChannels * kFilterLanes; }
+int64_t WinogradSteps::filter_scratch() const { return form_.taps * kFilterChannels * kFilterLanes; }
 
 void WinogradSteps::transform_input(const TileGroup& tiles, int64_t group, int64_t c0, int64_t c1,
                                     float* elements, float* scratch) const {
@@ -65,7 +65,7 @@ void WinogradSteps::input_tiles(const TileGroup& row, int64_t group, int64_t c0,
                                 const float** pixels, const float* zeros) const {
   const int64_t col_floats = p_.groups * p_.in_channels, row_floats = p_.in_w * col_floats;
   const int64_t image = row.row0 / plan_.tile_rows;
-  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * kOut + p_.phases[0].min_dh;
+  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * plan_.out + p_.phases[0].min_dh;
   const float* const in = p_.in + image * p_.in_h * row_floats + group * p_.in_channels;
   const bool rows_inside = h0 >= 0 && h0 + kIn <= p_.in_h;
   WinogradInputArgs args{};
@@ -74,7 +74,7 @@ void WinogradSteps::input_tiles(const TileGroup& row, int64_t group, int64_t c0,
   args.channels = c1 - c0;
   args.plane = plan_.plane;
   for (int64_t t = row.col0; t < row.col1; ++t) {
-    const int64_t w0 = t * kOut + p_.phases[0].min_dw;
+    const int64_t w0 = t * plan_.out + p_.phases[0].min_dw;
     args.dst = elements + (t - row.col0) * plan_.pitch;
     if (rows_inside && w0 >= 0 && w0 + kIn <= p_.in_w) {
       args.pixels = nullptr;
@@ -97,9 +97,9 @@ void WinogradSteps::input_planes(const TileGroup& row, int64_t group, int64_t c0
                                  float* strip) const {
   const int64_t plane = p_.in_h * p_.in_w;
   const int64_t image = row.row0 / plan_.tile_rows;
-  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * kOut + p_.phases[0].min_dh;
-  const int64_t w0 = row.col0 * kOut + p_.phases[0].min_dw;
-  const int64_t cols = row.cols() * kOut + 2;
+  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * plan_.out + p_.phases[0].min_dh;
+  const int64_t w0 = row.col0 * plan_.out + p_.phases[0].min_dw;
+  const int64_t cols = row.cols() * plan_.out + kIn - plan_.out;
   const int64_t left = std::clamp<int64_t>(-w0, 0, cols);
   const int64_t used = std::clamp<int64_t>(p_.in_w - w0, left, cols) - left;
   const float* const in = p_.in + (image * p_.groups + group) * p_.in_channels * plane;
@@ -124,7 +124,7 @@ void WinogradSteps::input_planes(const TileGroup& row, int64_t group, int64_t c0
                                       used, pixel(i, left), kStrip});
     }
     for (int64_t t = 0; t < row.cols(); ++t) {
-      args.src = pixel(0, t * kOut);
+      args.src = pixel(0, t * plan_.out);
       args.dst = elements + t * plan_.pitch + c - c0;
       kernels_.input(args);
     }
@@ -135,13 +135,13 @@ bool WinogradSteps::transform_filters(int64_t group, int64_t block, int64_t c0, 
                                       int64_t plane, float* scratch) const {
   const int64_t nr = blocks_.nr(block);
   const int64_t lanes = nr % kFilterLanes == 0 ? kFilterLanes : nr;
-  int64_t tap_dst[9];
+  int64_t tap_dst[25];
   ConvPackArgs pack{};
   pack.lane_stride = p_.lane_stride;
   pack.channel_stride = p_.channel_stride;
   pack.tap_stride = p_.tap_stride;
   pack.nr = lanes;
-  pack.taps = 9;
+  pack.taps = form_.taps;
   pack.dst = scratch;
   pack.tap_dst = tap_dst;
   WinogradWeightArgs args{};
@@ -166,9 +166,9 @@ bool WinogradSteps::transform_filters(int64_t group, int64_t block, int64_t c0, 
       prefetch_filters(pack);
     }
     select(item);
-    for (int64_t t = 0; t < 9; ++t) tap_dst[t] = p_.tap_place[t] * args.channels * lanes;
+    for (int64_t t = 0; t < form_.taps; ++t) tap_dst[t] = p_.tap_place[t] * args.channels * lanes;
     ukernels().conv_pack.pack(pack);
-    finite = kernels_.weights(args) && finite;
+    finite = form_.weights(args) && finite;
   }
   return finite;
 }
@@ -229,7 +229,7 @@ void WinogradSteps::transform_output(const TileGroup& tiles, int64_t group, int6
 void WinogradSteps::output_tiles(const TileGroup& row, int64_t channel, int64_t lanes,
                                  const float* products) const {
   const int64_t image = row.row0 / plan_.tile_rows;
-  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * kOut;
+  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * plan_.out;
   const int64_t col_floats = p_.groups * p_.out_channels;
   const bool slow = conv_activation_is_slow(p_.activation);
   WinogradOutputArgs args{};
@@ -237,17 +237,17 @@ void WinogradSteps::output_tiles(const TileGroup& row, int64_t channel, int64_t 
   args.lanes = lanes;
   args.row = p_.out_w * col_floats;
   args.col = col_floats;
-  args.rows = static_cast<int32_t>(std::min(kOut, p_.out_h - h0));
+  args.rows = static_cast<int32_t>(std::min(plan_.out, p_.out_h - h0));
   args.bias = p_.bias ? p_.bias + channel : nullptr;
   args.residual = p_.residual ? p_.residual - p_.out : 0;
   args.flags = conv_activation_flags(p_.activation) | (p_.residual ? kConvKResidual : 0);
   args.alpha = p_.alpha;
   for (int64_t t = row.col0; t < row.col1; ++t, products += kElements * plan_.panel_lanes) {
-    const int64_t w0 = t * kOut;
+    const int64_t w0 = t * plan_.out;
     args.src = products;
     args.dst = p_.out + ((image * p_.out_h + h0) * p_.out_w + w0) * col_floats + channel;
-    args.cols = static_cast<int32_t>(std::min(kOut, p_.out_w - w0));
-    kernels_.output(args);
+    args.cols = static_cast<int32_t>(std::min(plan_.out, p_.out_w - w0));
+    form_.output(args);
     if (!slow) continue;
     for (int64_t i = 0; i < args.rows; ++i) {
       for (int64_t j = 0; j < args.cols; ++j) {
@@ -261,9 +261,10 @@ void WinogradSteps::output_tiles(const TileGroup& row, int64_t channel, int64_t 
 void WinogradSteps::output_planes(const TileGroup& row, int64_t channel, int64_t lanes, const float* products,
                                   float* buffer) const {
   const int64_t image = row.row0 / plan_.tile_rows;
-  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * kOut, w0 = row.col0 * kOut;
+  const int64_t h0 = (row.row0 - image * plan_.tile_rows) * plan_.out, w0 = row.col0 * plan_.out;
   const int64_t plane = p_.out_h * p_.out_w;
-  const int64_t rows = std::min(kOut, p_.out_h - h0), cols = std::min(row.cols() * kOut, p_.out_w - w0);
+  const int64_t rows = std::min(plan_.out, p_.out_h - h0),
+                cols = std::min(row.cols() * plan_.out, p_.out_w - w0);
   WinogradOutputArgs args{};
   args.plane = plan_.panel_lanes;
   args.row = cols * kStrip;
@@ -282,9 +283,9 @@ void WinogradSteps::output_planes(const TileGroup& row, int64_t channel, int64_t
     args.bias = p_.bias ? p_.bias + channel + l : nullptr;
     for (int64_t t = 0; t < row.cols(); ++t) {
       args.src = products + t * kElements * plan_.panel_lanes + l;
-      args.dst = buffer + t * kOut * kStrip;
-      args.cols = static_cast<int32_t>(std::min(kOut, cols - t * kOut));
-      kernels_.output(args);
+      args.dst = buffer + t * plan_.out * kStrip;
+      args.cols = static_cast<int32_t>(std::min(plan_.out, cols - t * plan_.out));
+      form_.output(args);
     }
     for (int64_t i = 0; i < runs; ++i) {
       const int64_t offset =

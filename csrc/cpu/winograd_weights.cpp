@@ -13,7 +13,7 @@
 namespace cnnext {
 namespace {
 
-constexpr int64_t kOut = kWinogradOut, kElements = kWinogradElements, kTaps = 9;
+constexpr int64_t kOut = 4, kElements = kWinogradElements, kTaps = 9;
 constexpr int64_t kStrip = 16;             // channels of planes that are transposed together
 constexpr int64_t kAddFloats = 32 * 1024;  // of a task that adds slices
 

@@ -220,8 +220,8 @@ Case plain(int64_t C, int64_t H, int64_t W, int64_t K, int64_t R, int64_t S, Ord
           false};
 }
 
-Case wide_3x3(int64_t C, int64_t H, int64_t W, int64_t K, Order order) {
-  Case c = plain(C, H, W, K, 3, 3, order);
+Case wide(int64_t R, int64_t C, int64_t H, int64_t W, int64_t K, Order order) {
+  Case c = plain(C, H, W, K, R, R, order);
   c.N = 2;
   c.algorithm = CNNEXT_ALGO_AUTO;
   return c;
@@ -286,17 +286,36 @@ void depthwise_tails() {
 // 3x3 filters under "auto", with channels enough for Winograd: tails of its vectors, blocks and tiles.
 void winograd_tails() {
   for (Order order : kOrders) {
-    for (int64_t K : {32, 33, 47, 64, 65, 72, 97}) check_case(wide_3x3(33, 9, 14, K, order));
-    for (int64_t C : {34, 40, 47, 64, 65, 97}) check_case(wide_3x3(C, 8, 11, 40, order));
-    for (int64_t W : {3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 18, 19}) check_case(wide_3x3(32, 8, W, 36, order));
-    for (int64_t H : {3, 4, 5, 6, 7, 9, 13}) check_case(wide_3x3(36, H, 12, 32, order));
-    check_case(wide_3x3(200, 7, 9, 193, order));
-    Case grouped = wide_3x3(66, 8, 9, 70, order);
+    for (int64_t K : {32, 33, 47, 64, 65, 72, 97}) check_case(wide(3, 33, 9, 14, K, order));
+    for (int64_t C : {34, 40, 47, 64, 65, 97}) check_case(wide(3, C, 8, 11, 40, order));
+    for (int64_t W : {3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 18, 19}) check_case(wide(3, 32, 8, W, 36, order));
+    for (int64_t H : {3, 4, 5, 6, 7, 9, 13}) check_case(wide(3, 36, H, 12, 32, order));
+    check_case(wide(3, 200, 7, 9, 193, order));
+    Case grouped = wide(3, 66, 8, 9, 70, order);
     grouped.groups = 2;
     check_case(grouped);
     for (int64_t pad = 0; pad < 4; ++pad) {
-      Case c = wide_3x3(35, 10, 9, 34, order);
+      Case c = wide(3, 35, 10, 9, 34, order);
       for (int64_t side = 0; side < 4; ++side) c.padding[side] = (pad + side) % 4;
+      c.weight_order = order;
+      c.residual = true;
+      c.activation = pad % 2 ? CNNEXT_ACT_GELU : CNNEXT_ACT_RELU;
+      check_case(c);
+    }
+  }
+}
+
+// The same of 5x5 filters.
+void winograd_tails_5x5() {
+  for (Order order : kOrders) {
+    for (int64_t K : {32, 33, 47, 65, 97}) check_case(wide(5, 33, 9, 14, K, order));
+    for (int64_t C : {34, 47, 64, 97}) check_case(wide(5, C, 8, 11, 40, order));
+    for (int64_t W : {5, 6, 7, 8, 9, 15, 16, 17}) check_case(wide(5, 32, 8, W, 36, order));
+    for (int64_t H : {5, 6, 7, 13}) check_case(wide(5, 36, H, 12, 32, order));
+    check_case(wide(5, 200, 7, 9, 193, order));
+    for (int64_t pad = 0; pad < 6; ++pad) {
+      Case c = wide(5, 35, 10, 9, 34, order);
+      for (int64_t side = 0; side < 4; ++side) c.padding[side] = (pad + side) % 6;
       c.weight_order = order;
       c.residual = true;
       c.activation = pad % 2 ? CNNEXT_ACT_GELU : CNNEXT_ACT_RELU;
@@ -309,7 +328,7 @@ void winograd_tails() {
 void winograd_weights_tails() {
   for (Order order : kOrders) {
     const auto check = [&](int64_t C, int64_t H, int64_t W, int64_t K) {
-      Case c = wide_3x3(C, H, W, K, order);
+      Case c = wide(3, C, H, W, K, order);
       c.N = 768 / (H * W) + 3;
       c.weight_order = K % 2 ? Order::kNHWC : Order::kNCHW;
       check_case(c);
@@ -381,6 +400,7 @@ int main() {
   RUN(pixel_tails);
   RUN(depthwise_tails);
   RUN(winograd_tails);
+  RUN(winograd_tails_5x5);
   RUN(winograd_weights_tails);
   RUN(large_outputs);
   RUN(many_random_cases);

@@ -15,8 +15,8 @@ using Vec = Vec8;
 
 namespace cnnext {
 namespace {
-constexpr WinogradUkernels kKernels =
-    winograd_ukernels("cpu/avx2/conv2d_winograd_4x4", "cpu/avx2/conv2d_weights_winograd_4x4");
+constexpr WinogradUkernels kKernels = winograd_ukernels(
+    "cpu/avx2/conv2d_winograd_4x4", "cpu/avx2/conv2d_winograd_2x2", "cpu/avx2/conv2d_weights_winograd_4x4");
 }  // namespace
 
 const WinogradUkernels* winograd_ukernels_avx2() { return &kKernels; }

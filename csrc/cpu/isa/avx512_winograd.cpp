@@ -16,7 +16,8 @@ using Vec = Vec16;
 namespace cnnext {
 namespace {
 constexpr WinogradUkernels kKernels =
-    winograd_ukernels("cpu/avx512/conv2d_winograd_4x4", "cpu/avx512/conv2d_weights_winograd_4x4");
+    winograd_ukernels("cpu/avx512/conv2d_winograd_4x4", "cpu/avx512/conv2d_winograd_2x2",
+                      "cpu/avx512/conv2d_weights_winograd_4x4");
 }  // namespace
 
 const WinogradUkernels* winograd_ukernels_avx512() { return &kKernels; }

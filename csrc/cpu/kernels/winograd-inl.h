@@ -24,31 +24,41 @@ inline void winograd_input_1d(const V (&d)[6], V (&t)[6]) {
   t[5] = fma(product, d[1], fma(sum, d[3], d[5]));
 }
 
-// o = A^T m.
-template <class V>
-inline void winograd_output_1d(const V (&m)[6], V (&o)[4]) {
+// o = A^T m, for tiles of 4 or 2.
+template <class V, int O>
+inline void winograd_output_1d(const V (&m)[6], V (&o)[O]) {
   const V sum_a = m[1] + m[2], dif_a = m[1] - m[2], sum_b = m[3] + m[4], dif_b = m[3] - m[4];
   o[0] = (m[0] + sum_a) + sum_b;
   o[1] = fma(V::set1(kA), dif_a, V::set1(kB) * dif_b);
-  o[2] = fma(V::set1(kA2), sum_a, V::set1(kB2) * sum_b);
-  o[3] = fma(V::set1(kA * kA2), dif_a, fma(V::set1(kB * kB2), dif_b, m[5]));
+  if constexpr (O == 4) {
+    o[2] = fma(V::set1(kA2), sum_a, V::set1(kB2) * sum_b);
+    o[3] = fma(V::set1(kA * kA2), dif_a, fma(V::set1(kB * kB2), dif_b, m[5]));
+  } else {
+    o[1] = o[1] + m[5];
+  }
 }
 
 // A filter's factor of each point: 1 / the product of its differences from the others.
 constexpr float kFactor0 = 1 / (kA2 * kB2), kFactorA = 1 / (2 * kA2 * (kA2 - kB2)),
                 kFactorB = 1 / (2 * kB2 * (kB2 - kA2));
 
-// u = G g.
-template <class V>
-inline void winograd_weights_1d(const V (&g)[3], V (&u)[6]) {
-  const V even_a = fma(V::set1(kA2), g[2], g[0]), even_b = fma(V::set1(kB2), g[2], g[0]);
+// u = G g, for filters of 3 or 5: polynomials at the points.
+template <class V, int R>
+inline void winograd_weights_1d(const V (&g)[R], V (&u)[6]) {
+  const V a2 = V::set1(kA2), b2 = V::set1(kB2);
+  V g2_a = g[2], g2_b = g[2], odd_a = g[1], odd_b = g[1];
+  if constexpr (R == 5) {
+    g2_a = fma(a2, g[4], g2_a), g2_b = fma(b2, g[4], g2_b);
+    odd_a = fma(a2, g[3], odd_a), odd_b = fma(b2, g[3], odd_b);
+  }
+  const V even_a = fma(a2, g2_a, g[0]), even_b = fma(b2, g2_b, g[0]);
   const V a = V::set1(kFactorA), b = V::set1(kFactorB);
   u[0] = g[0] * V::set1(kFactor0);
-  u[1] = fma(V::set1(kA), g[1], even_a) * a;
-  u[2] = fma(V::set1(-kA), g[1], even_a) * a;
-  u[3] = fma(V::set1(kB), g[1], even_b) * b;
-  u[4] = fma(V::set1(-kB), g[1], even_b) * b;
-  u[5] = g[2];
+  u[1] = fma(V::set1(kA), odd_a, even_a) * a;
+  u[2] = fma(V::set1(-kA), odd_a, even_a) * a;
+  u[3] = fma(V::set1(kB), odd_b, even_b) * b;
+  u[4] = fma(V::set1(-kB), odd_b, even_b) * b;
+  u[5] = g[R - 1];
 }
 
 template <class V, bool kList, bool kFull>
@@ -90,39 +100,39 @@ void winograd_input(const WinogradInputArgs& a) {
   winograd_input_tile<Vec, false>(a);
 }
 
-template <class V, bool kFull>
+template <class V, int O, bool kFull>
 inline void winograd_output_vector(const WinogradOutputArgs& a, int64_t l, int lanes) {
-  V t[4][6];
+  V t[O][6];
 #pragma GCC unroll 6
   for (int j = 0; j < 6; ++j) {
-    V m[6], column[4];
+    V m[6], column[O];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; ++i) m[i] = V::load(a.src + (6 * i + j) * a.plane + l);
     winograd_output_1d(m, column);
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) t[i][j] = column[i];
+    for (int i = 0; i < O; ++i) t[i][j] = column[i];
   }
   V bias = V::zero();
   if (a.bias) bias = kFull ? V::load(a.bias + l) : V::load_tail(a.bias + l, lanes);
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < O; ++i) {
     if (i >= a.rows) return;
-    V y[1][4];
+    V y[1][O];
     winograd_output_1d(t[i], y[0]);
     float* const dst = a.dst + i * a.row + l;
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) y[0][j] = y[0][j] + bias;
+    for (int j = 0; j < O; ++j) y[0][j] = y[0][j] + bias;
     if (a.flags & kConvKResidual) {
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
+      for (int j = 0; j < O; ++j) {
         if (j >= a.cols) break;
         const float* p = dst + j * a.col + a.residual;
         y[0][j] = y[0][j] + (kFull ? V::load(p) : V::load_tail(p, lanes));
       }
     }
-    if (a.flags) conv_k_activate<V, 1, 4>(y, a.flags, a.alpha);
+    if (a.flags) conv_k_activate<V, 1, O>(y, a.flags, a.alpha);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
+    for (int j = 0; j < O; ++j) {
       if (j >= a.cols) break;
       if (kFull)
         y[0][j].store(dst + j * a.col);
@@ -132,12 +142,15 @@ inline void winograd_output_vector(const WinogradOutputArgs& a, int64_t l, int l
   }
 }
 
+template <int O>
 void winograd_output(const WinogradOutputArgs& a) {
   int64_t l = 0;
-  for (; l + Vec::kLanes <= a.lanes; l += Vec::kLanes) winograd_output_vector<Vec, true>(a, l, Vec::kLanes);
-  if (l < a.lanes) winograd_output_vector<Vec, false>(a, l, static_cast<int>(a.lanes - l));
+  for (; l + Vec::kLanes <= a.lanes; l += Vec::kLanes)
+    winograd_output_vector<Vec, O, true>(a, l, Vec::kLanes);
+  if (l < a.lanes) winograd_output_vector<Vec, O, false>(a, l, static_cast<int>(a.lanes - l));
 }
 
+template <int R>
 bool winograd_weights(const WinogradWeightArgs& a) {
   using V = Vec;
   // Infinite (or NaN) once a weight is, or is so large that its elements might be.
@@ -147,13 +160,13 @@ bool winograd_weights(const WinogradWeightArgs& a) {
   for (int64_t c = 0; c < a.channels; ++c) {
     for (int64_t l = 0; l < a.lanes; l += V::kLanes) {
       const float* src = a.src + c * a.lanes + l;
-      V t[6][3];
-#pragma GCC unroll 3
-      for (int s = 0; s < 3; ++s) {
-        V g[3], column[6];
-#pragma GCC unroll 3
-        for (int r = 0; r < 3; ++r) {
-          g[r] = V::load(src + (3 * r + s) * tap);
+      V t[6][R];
+#pragma GCC unroll 5
+      for (int s = 0; s < R; ++s) {
+        V g[R], column[6];
+#pragma GCC unroll 5
+        for (int r = 0; r < R; ++r) {
+          g[r] = V::load(src + (R * r + s) * tap);
           sum = fma(g[r], large, sum);
         }
         winograd_weights_1d(g, column);

@@ -1,5 +1,5 @@
-// The transforms of Winograd's convolution F(4x4, 3x3): a 6x6 tile of input and a 3x3 filter become 36
-// elements each, whose products become a 4x4 tile of output. Vectors run over channels throughout.
+// The transforms of Winograd's convolutions F(4x4, 3x3) and F(2x2, 5x5): a 6x6 tile of input and a filter
+// become 36 elements each, whose products become a tile of output. Vectors run over channels throughout.
 //
 // The points are 0, +-5/8, +-3/2 and infinity. Of all pairs of short binary fractions they leave the least
 // rounding error, 0.7 times that of 0, +-1, 2, -1/2, and less than half of that of 0, +-1, +-2.
@@ -9,7 +9,7 @@
 
 namespace cnnext {
 
-enum : int32_t { kWinogradIn = 6, kWinogradOut = 4, kWinogradElements = 36 };
+enum : int32_t { kWinogradIn = 6, kWinogradElements = 36 };
 
 // One tile of input, some channels of it: element e goes to dst + e * plane.
 struct WinogradInputArgs {
@@ -36,8 +36,8 @@ struct WinogradOutputArgs {
   float alpha;
 };
 
-// Backward-weights is F(3x3, 4x4) at the same points: the same transform of the input, the adjoint of the
-// output's for the gradient, the adjoint of the filter's for the result.
+// Backward-weights of 3x3 is F(3x3, 4x4) at the same points: the same transform of the input, the
+// adjoint of the output's for the gradient, the adjoint of the filter's for the result.
 
 // One tile of the output's gradient, some channels of it, as elements: rows x cols pixels count, the others
 // are 0.
@@ -67,14 +67,20 @@ struct WinogradWeightArgs {
   int64_t plane, row;
 };
 
-struct WinogradUkernels {
-  int32_t lanes;
-  void (*input)(const WinogradInputArgs& args);
+// What depends on the filter's size.
+struct WinogradForm {
+  int32_t out, taps;  // a tile is out x out, a filter has that many taps
   void (*output)(const WinogradOutputArgs& args);
   bool (*weights)(const WinogradWeightArgs& args);  // true where every element is finite
+  const char* name;                                 // "cpu/avx512/conv2d_winograd_4x4"
+};
+
+struct WinogradUkernels {
+  int32_t lanes;
+  WinogradForm of_3x3, of_5x5;
+  void (*input)(const WinogradInputArgs& args);
   void (*grad)(const WinogradGradArgs& args);
   void (*filter_grad)(const WinogradFilterGradArgs& args);
-  const char* name;          // "cpu/avx512/conv2d_winograd_4x4"
   const char* weights_name;  // "cpu/avx512/conv2d_weights_winograd_4x4"
 };
 

@@ -104,9 +104,15 @@ void winograd_filter_grad(const WinogradFilterGradArgs& a) {
   if (l < a.lanes) winograd_filter_grad_vector<Vec, false>(a, l, static_cast<int>(a.lanes - l));
 }
 
-constexpr WinogradUkernels winograd_ukernels(const char* name, const char* weights_name) {
-  return {Vec::kLanes,          winograd_input, winograd_output, winograd_weights, winograd_grad,
-          winograd_filter_grad, name,           weights_name};
+constexpr WinogradUkernels winograd_ukernels(const char* name_3x3, const char* name_5x5,
+                                             const char* weights_name) {
+  return {Vec::kLanes,
+          {4, 9, winograd_output<4>, winograd_weights<3>, name_3x3},
+          {2, 25, winograd_output<2>, winograd_weights<5>, name_5x5},
+          winograd_input,
+          winograd_grad,
+          winograd_filter_grad,
+          weights_name};
 }
 
 }  // namespace
