@@ -38,14 +38,14 @@ def _lead_to(targets: set, start: Sequence[tuple], stop: bool) -> set:
 def _is_fresh(grad: Variable, grads: list, values: dict[str, Any]) -> bool:
     """Is this gradient's memory in nobody else's hands, so that a leaf may keep it without a copy?"""
     data = grad.data
-    if (
-        isinstance(data.base, type(data))
-        or sum(other is not None and other.data is data for other in grads) > 1
-    ):
+    if isinstance(data.base, type(data)):
         return False
-    return not any(
-        getattr(value, "data", None) is data or value is data for value in (*values.values(), *values["gs"])
-    )
+    if len([other for other in grads if other is not None and other.data is data]) > 1:
+        return False
+    for value in (*values.values(), *values["gs"]):  # a plain loop: this runs once for every parameter
+        if value is data or (isinstance(value, Variable) and value.data is data):
+            return False
+    return True
 
 
 def _run(

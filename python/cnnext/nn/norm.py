@@ -72,9 +72,11 @@ class _BatchNorm(Module):
             raise ValueError(f"{type(self).__name__}: expected {expected} input, got {x.ndim}D")
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+            tracked = self.num_batches_tracked
+            tracked.data += 1  # not add_: an integer has no history, and this is on every step's way
+            tracked._version.count += 1
             if self.momentum is None:
-                momentum = 1.0 / self.num_batches_tracked.item()
+                momentum = 1.0 / tracked.item()
         training = self.training or self.running_mean is None
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps
