@@ -122,21 +122,22 @@ def table(rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
 def run(
     steps: list[Step], specs: list[Spec], layouts: list[str], threads: int, plan: Plan, out: Path
 ) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for number, step in enumerate(steps, 1):
         print(f"[{number}/{len(steps)}] {step.name}", file=sys.stderr)
         rows += measure(step, specs, layouts, threads, plan)
-    found = ratios(rows)
-    text = table(rows, found)
+        found = ratios(rows)
+        text = table(rows, found)
+        content = {
+            "schema": SCHEMA,
+            "machine": report.machine(),
+            "settings": {"threads": threads, "blocks": plan.blocks, "repeats": plan.repeats},
+            "results": rows,
+            "ratios": found,
+        }
+        # After every step: a run may take long, and what is there should not be lost.
+        (out / "steps.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (out / "steps.txt").write_text(text + "\n", encoding="utf-8")
     print(text)
-    out.mkdir(parents=True, exist_ok=True)
-    content = {
-        "schema": SCHEMA,
-        "machine": report.machine(),
-        "settings": {"threads": threads, "blocks": plan.blocks, "repeats": plan.repeats},
-        "results": rows,
-        "ratios": found,
-    }
-    (out / "steps.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (out / "steps.txt").write_text(text + "\n", encoding="utf-8")
     print(f"wrote steps.json, steps.txt to {out}")

@@ -14,17 +14,17 @@ from cnnext.nn import init
 # name: (parameters, arrays in the state_dict, image size, function of torch_nets and its arguments); the
 # first two as torchvision has them
 NETS: dict[str, tuple[int, int, int, str, tuple]] = {
-    "resnet18": (11_689_512, 122, 64, "resnet", ((2, 2, 2, 2), False)),
-    "resnet50": (25_557_032, 320, 64, "resnet", ((3, 4, 6, 3), True)),
+    "resnet18": (11_689_512, 122, 32, "resnet", ((2, 2, 2, 2), False)),
+    "resnet50": (25_557_032, 320, 32, "resnet", ((3, 4, 6, 3), True)),
     "resnet18_cifar": (11_173_962, 122, 32, "resnet", ((2, 2, 2, 2), False, True)),
     "vgg11": (132_863_336, 22, 32, "vgg", ("11222", False)),
     "vgg11_bn": (132_868_840, 62, 32, "vgg", ("11222", True)),
     "vgg16": (138_357_544, 32, 32, "vgg", ("22333", False)),
     "vgg16_bn": (138_365_992, 97, 32, "vgg", ("22333", True)),
     "vgg_cifar": (4_509_450, 44, 32, "vgg", ("1122", True, True)),
-    "mobilenet_v2": (3_504_872, 314, 64, "mobilenet_v2", ()),
+    "mobilenet_v2": (3_504_872, 314, 32, "mobilenet_v2", ()),
     "mobilenet_v2_cifar": (2_236_682, 314, 32, "mobilenet_v2", (True,)),
-    "convnext_tiny": (28_589_128, 182, 64, "convnext", ()),
+    "convnext_tiny": (28_589_128, 182, 32, "convnext", ()),
     "segnet": (29_449_932, 177, 45, "segnet", ()),
 }
 
