@@ -9,7 +9,7 @@ from collections import Counter
 import cnnext as cx
 import numpy as np
 import pytest
-from cnnext import _C, nn, tape
+from cnnext import _C, costs, nn, tape
 from cnnext.nn import functional as F
 
 
@@ -101,6 +101,19 @@ def test_all_passes_of_a_convolution_count_alike(groups):
             function(x, weight, groups=groups).sum().backward()
         flops = [e.flops for e in p.events if "conv" in e.name]
         assert flops == [2 * 2 * 4 * 6 // groups * 6 * pixels] * 3
+
+
+@pytest.mark.parametrize("padding", [0, 1, (2, 0), ((1, 2), (0, 3)), "same", "valid"])
+@pytest.mark.parametrize("stride", [1, (2, 3)])
+def test_a_convolution_inside_another_operation_counts_as_it_does_alone(stride, padding):
+    x, w = np.ones((2, 4, 9, 11), np.float32), np.ones((6, 2, 3, 2), np.float32)
+    geometry = (stride, padding, (2, 1), 2)
+    alone = costs.macs("conv2d", (x, w), cx.ops.conv2d(x, w, None, *geometry))
+    pooled = (2, None, 0)
+    assert costs.macs("conv2d_relu_max_pool2d", (x, w, None, *geometry, *pooled, True), None) == alone
+    for needs in [(True, True, True), (False, True, True), (False, False, True)]:
+        args = (x, x, x, w, *geometry, *pooled, *needs)
+        assert costs.macs("conv2d_relu_max_pool2d_backward", args, None) == sum(needs[:2]) * alone
 
 
 def test_chrome_trace(tmp_path):

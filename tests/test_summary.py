@@ -56,6 +56,15 @@ def test_the_model_is_left_as_it_was():
     assert not any("forward" in m.__dict__ for m in model.modules())
 
 
+def test_a_layers_own_forward_stays():
+    layer = nn.ReLU()
+    layer.forward = double = lambda x: x + x
+    model = nn.Sequential(nn.Linear(3, 3), layer)
+    assert [r.calls for r in cx.summary(model, (2, 3)).rows] == [1, 1, 1]
+    assert model[1].forward is double
+    np.testing.assert_array_equal(layer(cx.ones(1)).numpy(), [2])
+
+
 class Twice(nn.Module):
     """Shares one layer, leaves one out, and has one that speaks for another."""
 

@@ -68,7 +68,8 @@ class Summary:
 def summary(model: Module, input_shape: Sequence[int]) -> Summary:
     """Each layer's output shape, parameters and multiply-adds, for an input of that shape, batch included.
 
-    Runs the model once, on zeros, in evaluation mode and without gradients; it is as it was afterwards.
+    Runs the model once, on zeros, in evaluation mode and without gradients, each layer by itself; it is as it
+    was afterwards.
     print(cx.summary(model, (1, 3, 224, 224))) shows the table.
     """
     if not isinstance(model, Module):
@@ -97,8 +98,11 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
         profiled = stack.enter_context(profile())
         open_calls = [0]  # for each call that runs, the flops of those within it
         for (_, module), row in zip(modules, result.rows, strict=True):
+            own = {"forward": module.__dict__["forward"]} if "forward" in module.__dict__ else {}
+            watched = _watched(module.forward, row, profiled, open_calls)
+            stack.callback(module.__dict__.update, own)
             stack.callback(module.__dict__.pop, "forward")
-            module.__dict__["forward"] = _watched(module.forward, row, profiled, open_calls)
+            module.__dict__["forward"] = watched
         for (_, module), mode in zip(modules, modes, strict=True):
             stack.callback(module.__dict__.__setitem__, "training", mode)
         model.eval()
