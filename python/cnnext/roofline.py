@@ -23,6 +23,7 @@ from . import _C
 #: The direct algorithm's operations are counted (so that Winograd is above 1), or a pool's comparisons.
 FAMILIES: dict[str, tuple[str, float]] = {
     "ref/": ("reference loops", 0.01),
+    "conv2d_winograd_2x2": ("winograd", 1.8),
     "conv2d_winograd": ("winograd", 2.2),
     "conv2d_weights_winograd": ("winograd", 1.8),
     "avx512_bf16/conv2d_k": ("direct", 1.7),
