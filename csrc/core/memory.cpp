@@ -2,8 +2,9 @@
 //
 // Small blocks (up to 64 KiB) wait in one short last-in-first-out list a class, behind a spin lock each.
 // Large blocks wait in lists behind one mutex and in one queue by age: the oldest go back to the system when
-// the cache is over its limit. A block of a class serves that class only, so that no more than an eighth is
-// wasted.
+// the cache is over its limit. A new block is at most an eighth larger than what was asked for; a large one
+// that waits also serves smaller requests whose own class has none, down to half of it, so that layers
+// whose sizes shrink do not each keep memory of their own.
 #include "core/memory.h"
 
 #include <atomic>
@@ -49,6 +50,7 @@ constexpr uint64_t kMaxLimit = uint64_t{4} << 30;
 // ---- size classes: multiples of 64 up to 512, then eight to a doubling ----
 constexpr int kNumSmall = 8 + 8 * 7;     // up to 64 KiB
 constexpr int kNumClasses = 8 + 8 * 38;  // up to 2^47
+constexpr int kLentClasses = 9;  // a waiting large block serves so many, from its own down: one doubling
 
 int class_of(size_t bytes) {
   if (bytes <= 512) return bytes == 0 ? 0 : static_cast<int>((bytes - 1) / 64);
@@ -65,8 +67,8 @@ size_t class_capacity(int index) {
 
 // ---- headers ----
 struct alignas(kAlign) Header {
-  uint64_t mark;  // kLive or kCached, mixed with the address
-  int32_t size_class;
+  uint64_t mark;                    // kLive or kCached, mixed with the address
+  int32_t size_class, asked_class;  // its own, and that of what it holds
   size_t capacity;
   Header *class_next, *class_prev;  // small blocks use class_next alone
   Header *age_next, *age_prev;
@@ -275,7 +277,8 @@ Header* take_cached(int size_class) {
   } else {
     std::lock_guard<std::mutex> held(large_mutex);
     ++large_allocations;
-    h = large_heads[size_class];
+    const int end = size_class + kLentClasses < kNumClasses ? size_class + kLentClasses : kNumClasses;
+    for (int i = size_class; i < end && !h; ++i) h = large_heads[i];
     if (!h) return nullptr;
     ++large_hits;
     large_remove(h);
@@ -305,7 +308,7 @@ bool free_small(Header* h) {
   {
     std::lock_guard<SpinLock> held(c.lock);
     if (h->mark != mark_of(h, kLive)) return false;
-    in_use.fetch_sub(h->capacity, std::memory_order_relaxed);
+    in_use.fetch_sub(class_capacity(h->asked_class), std::memory_order_relaxed);
     if (c.bytes + h->capacity <= small_list_limit()) {
       h->mark = mark_of(h, kCached);
       h->class_next = c.head;
@@ -324,7 +327,7 @@ bool free_large(Header* h) {
   {
     std::lock_guard<std::mutex> held(large_mutex);
     if (h->mark != mark_of(h, kLive)) return false;
-    in_use.fetch_sub(h->capacity, std::memory_order_relaxed);
+    in_use.fetch_sub(class_capacity(h->asked_class), std::memory_order_relaxed);
     h->mark = mark_of(h, kCached);
     large_push(h);
     evicted = large_evict(large_limit());
@@ -349,7 +352,8 @@ void* pool_alloc(size_t bytes) noexcept {
   Header* h = take_cached(size_class);
   if (!h) h = make_block(bytes, size_class);
   if (!h) return nullptr;
-  count_in(h->capacity);
+  h->asked_class = size_class;
+  count_in(class_capacity(size_class));
   void* const block = payload(h);
   poison(h);
   return block;

@@ -81,6 +81,27 @@ void at_most_an_eighth_is_wasted() {
   cnnext_empty_cache();
 }
 
+void a_waiting_block_serves_down_to_half_of_it() {
+  if (!kCaches) return;
+  constexpr size_t kLarge = size_t{8} << 20;
+  cnnext_empty_cache();
+  void* const large = cnnext_alloc(kLarge);
+  cnnext_free(large);
+  const uint64_t in_use = stats().in_use_bytes;
+  void* const half = cnnext_alloc(kLarge / 2);
+  CHECK_EQ(half, large);
+  CHECK_EQ(stats().in_use_bytes, in_use + kLarge / 2);
+  void* const another = cnnext_alloc(kLarge);  // the first is taken
+  CHECK(another != large);
+  cnnext_free(half);
+  CHECK_EQ(stats().in_use_bytes, in_use + kLarge);
+  void* const less = cnnext_alloc(kLarge / 2 - kLarge / 16);
+  CHECK(less != large);
+  cnnext_free(less);
+  cnnext_free(another);
+  cnnext_empty_cache();
+}
+
 void statistics_add_up() {
   cnnext_empty_cache();
   const cnnext_memory_stats before = stats();
@@ -312,6 +333,7 @@ int main(int argc, char** argv) {
   RUN(null_is_ignored);
   RUN(blocks_are_reused);
   RUN(at_most_an_eighth_is_wasted);
+  RUN(a_waiting_block_serves_down_to_half_of_it);
   RUN(statistics_add_up);
   RUN(impossible_sizes_give_null);
   RUN(memory_may_run_out);
