@@ -16,18 +16,6 @@ namespace {
 constexpr int64_t kTaskOutputs = 16384;  // outputs of a task, times the taps in use
 constexpr int64_t kChunkCodes = 2048;    // codes kept in L1 between the kernel and their final form
 
-// The outputs of a row whose taps all lie in the image.
-TapRange interior_columns(const Pool2dDesc& d) {
-  TapRange inside{0, d.Q};
-  for (const int64_t s : {int64_t{0}, d.S - 1}) {
-    const TapRange r = positions_inside(s * d.dilation_w - d.pad_left, d.stride_w, d.W, d.Q);
-    inside.begin = std::max(inside.begin, r.begin);
-    inside.end = std::min(inside.end, r.end);
-  }
-  inside.end = std::max(inside.begin, inside.end);
-  return inside;
-}
-
 // What both layouts need of a descriptor.
 struct Problem {
   const Pool2dDesc& d;

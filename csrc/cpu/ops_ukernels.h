@@ -6,6 +6,7 @@
 #include "cpu/kernels/channel.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/max_pool.h"
+#include "cpu/kernels/max_pool_grad.h"
 #include "cpu/kernels/softmax.h"
 
 namespace cnnext {
@@ -18,6 +19,7 @@ struct OpsUkernelTable {
   ChannelUkernels channel;
   SoftmaxUkernels softmax;
   AvgPoolUkernels avg_pool;
+  MaxPoolGradUkernels max_pool_grad;
 };
 
 // nullptr where this build has no such kernels (another processor family).

@@ -23,6 +23,18 @@ inline const WindowTaps* window_table(const PoolAxis& axis, Exec& exec) {
   return table;
 }
 
+// The outputs of a row whose taps all lie in the image.
+inline TapRange interior_columns(const Pool2dDesc& d) {
+  TapRange inside{0, d.Q};
+  for (const int64_t s : {int64_t{0}, d.S - 1}) {
+    const TapRange r = positions_inside(s * d.dilation_w - d.pad_left, d.stride_w, d.W, d.Q);
+    inside.begin = std::max(inside.begin, r.begin);
+    inside.end = std::min(inside.end, r.end);
+  }
+  inside.end = std::max(inside.begin, inside.end);
+  return inside;
+}
+
 // One window along an axis that covers an element, and by which of its taps.
 struct PoolCover {
   int64_t window, tap;

@@ -11,6 +11,7 @@ using Vec = Vec4;
 #include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
+#include "cpu/kernels/max_pool_grad-inl.h"
 #include "cpu/kernels/softmax-inl.h"
 #include "cpu/ops_ukernels.h"
 
@@ -18,7 +19,7 @@ namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
     "scalar",         Vec::kLanes,      kMaxPoolUkernels, kElementwiseUkernels,
-    kChannelUkernels, kSoftmaxUkernels, kAvgPoolUkernels};
+    kChannelUkernels, kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_scalar() { return &kTable; }

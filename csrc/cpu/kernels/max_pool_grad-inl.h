@@ -1,0 +1,218 @@
+// See max_pool_grad.h. The including file has chosen Vec.
+#pragma once
+
+#include "cpu/kernels/max_pool_grad.h"
+#include "cpu/simd/ivec.h"
+#include "cpu/simd/taps.h"
+
+namespace cnnext {
+namespace {
+
+// sum[u] = the terms' sum at vector u from `at` on; a tail's missing lanes hold no tap.
+template <int U, bool kTail>
+inline void gather_terms(const PoolTerm* terms, int64_t num_terms, int64_t at, int n, Vec (&sum)[U]) {
+  for (Vec& s : sum) s = Vec::zero();
+  for (int64_t t = 0; t < num_terms; ++t) {
+    const Taps tap = Taps::set1(terms[t].tap);
+    const uint8_t* taps = terms[t].taps + at;
+    const float* grad = terms[t].grad + at;
+    for (int u = 0; u < U; ++u) {
+      const int64_t i = u * Vec::kLanes;
+      const auto here = eq(kTail ? Taps::load_tail(taps + i, n) : Taps::load(taps + i), tap);
+      sum[u] = add_where(here, sum[u], kTail ? Vec::load_tail(grad + i, n) : Vec::load(grad + i));
+    }
+  }
+}
+
+template <int U>
+inline void gather_pixels(const MaxPoolGradPixels& a, int64_t at, float* out) {
+  Vec sum[U];
+  gather_terms<U, false>(a.terms, a.num_terms, at, 0, sum);
+  for (int u = 0; u < U; ++u) sum[u].store(out + u * Vec::kLanes);
+}
+
+void max_pool_grad_pixels(const MaxPoolGradPixels& a) {
+  constexpr int L = Vec::kLanes;
+  for (int64_t i = 0; i < a.pixels; ++i) {
+    float* out = a.grad_x + i * a.out_step;
+    const int64_t at = i * a.channels;
+    int64_t c = 0;
+    for (; c + 4 * L <= a.channels; c += 4 * L) gather_pixels<4>(a, at + c, out + c);
+    for (; c + L <= a.channels; c += L) gather_pixels<1>(a, at + c, out + c);
+    if (c < a.channels) {
+      const int n = static_cast<int>(a.channels - c);
+      Vec sum[1];
+      gather_terms<1, true>(a.terms, a.num_terms, at + c, n, sum);
+      sum[0].store_tail(out + c, n);
+    }
+  }
+}
+
+inline void store_up_to(Vec v, float* p, int64_t n) {
+  if (n >= Vec::kLanes)
+    v.store(p);
+  else if (n > 0)
+    v.store_tail(p, static_cast<int>(n));
+}
+
+// U vectors of each phase; whole ones but where U is 1.
+template <int U>
+inline void gather_row(const MaxPoolGradRow& a, int64_t i) {
+  constexpr int L = Vec::kLanes;
+  Vec even[U];
+  gather_terms<U, false>(a.terms[0], a.num_terms[0], a.at + i, 0, even);
+  if (a.stride == 1) {
+    for (int u = 0; u < U; ++u) {
+      if (U > 1)
+        even[u].store(a.grad_x + i + u * L);
+      else
+        store_up_to(even[u], a.grad_x + i, a.width - i);
+    }
+    return;
+  }
+  Vec odd[U];
+  gather_terms<U, false>(a.terms[1], a.num_terms[1], a.at + i, 0, odd);
+  for (int u = 0; u < U; ++u) {
+    Vec lower, upper;
+    interleave(even[u], odd[u], &lower, &upper);
+    float* out = a.grad_x + 2 * (i + u * L);
+    if (U > 1) {
+      lower.store(out);
+      upper.store(out + L);
+    } else {
+      store_up_to(lower, out, a.width - 2 * i);
+      store_up_to(upper, out + L, a.width - 2 * i - L);
+    }
+  }
+}
+
+void max_pool_grad_row(const MaxPoolGradRow& a) {
+  constexpr int L = Vec::kLanes;
+  int64_t i = 0;
+  for (; i + 4 * L <= a.width / a.stride; i += 4 * L) gather_row<4>(a, i);
+  for (; i * a.stride < a.width; i += L) gather_row<1>(a, i);
+}
+
+void max_pool_grad_strip(const MaxPoolGradStrip& a) {
+  constexpr int L = Vec::kLanes;
+  const float* grad = a.grad;
+  const uint8_t* taps = a.taps;
+  for (int64_t row = 0; row < a.rows; ++row, grad += a.columns, taps += a.columns) {
+    float* grad_out = a.grad_out + row * a.pitch;
+    uint8_t* taps_out = a.taps_out + row * a.pitch;
+    int64_t q = 0;
+    for (; q + L <= a.columns; q += L) {
+      Vec::load(grad + q).store(grad_out + q);
+      Taps::load(taps + q).store(taps_out + q);
+    }
+    if (q < a.columns) {
+      const int n = static_cast<int>(a.columns - q);
+      Vec::load_tail(grad + q, n).store(grad_out + q);
+      Taps::load_tail(taps + q, n).store(taps_out + q);
+      q += L;
+    }
+    for (; q < a.pitch; q += L) Taps::set1(kNoTapByte).store(taps_out + q);
+  }
+}
+
+// n gradients, spread over the first `width` of 2 n columns from grad_x on, in each of the window's rows.
+template <bool kTail>
+inline void grad_tile_vector(const MaxPoolGradTiles& a, int64_t at, int n, float* grad_x, int64_t width,
+                             int64_t height) {
+  const Vec grad = kTail ? Vec::load_tail(a.grad + at, n) : Vec::load(a.grad + at);
+  const Taps taps = kTail ? Taps::load_tail(a.taps + at, n) : Taps::load(a.taps + at);
+  for (int64_t r = 0; r < a.stride_h && r < height; ++r, grad_x += a.width) {
+    Vec even = Vec::zero(), odd = even;
+    if (r < a.R) {
+      const uint8_t tap = static_cast<uint8_t>(r * a.S);
+      even = add_where(eq(taps, Taps::set1(tap)), even, grad);
+      if (a.S > 1) odd = add_where(eq(taps, Taps::set1(tap + 1)), odd, grad);
+    }
+    Vec lower, upper;
+    interleave(even, odd, &lower, &upper);
+    store_up_to(lower, grad_x, width);
+    store_up_to(upper, grad_x + Vec::kLanes, width - Vec::kLanes);
+  }
+}
+
+void max_pool_grad_tiles(const MaxPoolGradTiles& a) {
+  constexpr int L = Vec::kLanes;
+  float* rows = a.grad_x;
+  for (int64_t p = 0; p < a.rows; ++p, rows += a.stride_h * a.width) {
+    const int64_t height = a.height - p * a.stride_h;
+    for (int64_t q = 0; q < a.columns; q += L) {
+      const int64_t at = p * a.columns + q, width = a.width - 2 * q;
+      const int n = a.columns - q < L ? static_cast<int>(a.columns - q) : L;
+      if (n == L)
+        grad_tile_vector<false>(a, at, n, rows + 2 * q, width, height);
+      else
+        grad_tile_vector<true>(a, at, n, rows + 2 * q, width < 2 * n ? width : 2 * n, height);
+    }
+    for (int64_t r = 0; r < a.stride_h && r < height; ++r) {
+      for (int64_t w = 2 * a.columns; w < a.width; ++w) rows[r * a.width + w] = 0.f;
+    }
+  }
+  float* const end = a.grad_x + a.height * a.width;
+  for (; rows < end; ++rows) *rows = 0.f;
+}
+
+// ---- taps ----
+
+// By blocks on the stack, loops that compilers vectorise. An offset in the plane is split into rows and
+// columns by comparisons: windows have few of both.
+void taps_of_planes(const PlaneTaps& a) {
+  constexpr int kBlock = 64;
+  int32_t offset[kBlock], row[kBlock], column[kBlock];
+  const int32_t line = static_cast<int32_t>(a.width * a.dilation_h), step = static_cast<int32_t>(a.dilation_w);
+  const int32_t S = static_cast<int32_t>(a.S), rows = static_cast<int32_t>(a.R);
+  for (int64_t begin = 0; begin < a.count; begin += kBlock) {
+    const int count = a.count - begin < kBlock ? static_cast<int>(a.count - begin) : kBlock;
+    const int64_t* planes = a.planes + begin;
+    const int64_t corner = a.corner + begin * a.step;
+    const int32_t across = static_cast<int32_t>(a.step);
+    for (int i = 0; i < count; ++i) {
+      const int64_t wide = planes[i] - corner;
+      const int32_t narrow = static_cast<int32_t>(wide);
+      offset[i] = narrow == wide ? narrow : INT32_MIN;
+    }
+    for (int i = 0; i < count; ++i) {
+      offset[i] = offset[i] < i * across ? -1 : offset[i] - i * across;
+      row[i] = column[i] = 0;
+    }
+    for (int32_t r = 1; r < rows; ++r) {
+      for (int i = 0; i < count; ++i) row[i] += offset[i] >= r * line;
+    }
+    for (int i = 0; i < count; ++i) offset[i] -= row[i] * line;
+    for (int32_t s = 1; s < S; ++s) {
+      for (int i = 0; i < count; ++i) column[i] += offset[i] >= s * step;
+    }
+    for (int i = 0; i < count; ++i) {
+      const int32_t tap = offset[i] == column[i] * step ? row[i] * S + column[i] : kBadTapByte;
+      a.taps[begin + i] = static_cast<uint8_t>(planes[i] == -1 ? kNoTapByte : tap);
+    }
+  }
+}
+
+template <class Mask>
+inline bool check_taps_by(const TapCheck& a, const Mask& mask) {
+  uint32_t good = 1;
+  for (int64_t i = 0; i < a.count; ++i) {
+    const uint32_t tap = a.taps[i];
+    good &= ((mask(i) >> (tap & 31)) & (tap < 32)) | (tap == kNoTapByte);
+  }
+  return good & 1;
+}
+
+bool check_taps(const TapCheck& a) {
+  const uint32_t mask = a.mask;
+  const uint32_t* masks = a.masks;
+  if (masks) return check_taps_by(a, [=](int64_t i) { return masks[i] & mask; });
+  return check_taps_by(a, [=](int64_t) { return mask; });
+}
+
+constexpr MaxPoolGradUkernels kMaxPoolGradUkernels = {max_pool_grad_pixels, max_pool_grad_row,
+                                                      max_pool_grad_tiles,  max_pool_grad_strip,
+                                                      taps_of_planes,       check_taps};
+
+}  // namespace
+}  // namespace cnnext
