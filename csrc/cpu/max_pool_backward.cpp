@@ -25,14 +25,16 @@ TapRules::TapRules(const Pool2dDesc& desc, Exec& exec)
   for (int64_t p = 0; p < d.P; ++p) row_masks_[p] = bits(rows_[p].begin, rows_[p].end, 0, d.S);
   for (int64_t q = 0; q < d.Q; ++q) column_masks_[q] = bits(0, d.R, columns_[q].begin, columns_[q].end);
   if (!small_) return;
-  for (int64_t i = d.P * d.Q - 1; i >= 0; --i) column_masks_[i] = column_masks_[i % d.Q] & row_masks_[i / d.Q];
+  for (int64_t i = d.P * d.Q - 1; i >= 0; --i)
+    column_masks_[i] = column_masks_[i % d.Q] & row_masks_[i / d.Q];
 }
 
 bool TapRules::good(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t r = taps[i] / d.S, s = taps[i] % d.S;
     if (taps[i] == kNoTapByte) continue;
-    if (r < rows_[p].begin || r >= rows_[p].end || s < columns_[q].begin || s >= columns_[q].end) return false;
+    if (r < rows_[p].begin || r >= rows_[p].end || s < columns_[q].begin || s >= columns_[q].end)
+      return false;
   }
   return true;
 }
@@ -76,21 +78,35 @@ bool has_empty_rows(const Pool2dDesc& d) {
   return false;
 }
 
+// Gathering asks as many windows for each element as a window has taps; these limits are measured.
+constexpr int64_t kMostPlaneTaps = 16, kMostPixelTaps = 36;
+
+bool gathers_pixels(const Pool2dDesc& d) {
+  return d.format == Format::kNHWC && d.R * d.S <= kMostPixelTaps && TapSource::takes(d) &&
+         !has_empty_rows(d);
+}
+bool gathers_planes(const Pool2dDesc& d) {
+  return d.format == Format::kNCHW && d.index_kind == CNNEXT_INDEX_WINDOW && d.R * d.S <= kMostPlaneTaps &&
+         d.stride_h == 1 && d.stride_w == 1;
+}
+
 }  // namespace
 
 Ran cpu_max_pool2d_backward(const Pool2dDesc& d, Exec& exec) {
-  if (d.dtype != CNNEXT_FLOAT32 || d.H * d.W >= INT32_MAX || !TapSource::takes(d)) return Ran::kUnsupported;
+  if (d.dtype != CNNEXT_FLOAT32 || d.H * d.W >= INT32_MAX || d.R * d.S >= INT32_MAX) return Ran::kUnsupported;
   bool good;
-  if (max_pool_is_tiled(d)) {
-    good = max_pool_tiles_backward(d, exec);
-    exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_grad_tiles"));
-  } else if (d.format == Format::kNHWC) {
-    if (has_empty_rows(d)) return Ran::kUnsupported;
+  if (gathers_pixels(d)) {
     good = max_pool_pixels_backward(d, exec);
     exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_grad_pixels"));
-  } else {
+  } else if (max_pool_is_tiled(d)) {
+    good = max_pool_tiles_backward(d, exec);
+    exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_grad_tiles"));
+  } else if (gathers_planes(d)) {
     good = max_pool_planes_backward(d, exec);
     exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_grad_planes"));
+  } else {
+    good = max_pool_scatter_backward(d, exec);
+    exec.ran(CNNEXT_KERNEL_NAME("max_pool2d_grad_scatter"));
   }
   return good ? Ran::kDone : ref_max_pool2d_backward(d, exec);
 }

@@ -1,6 +1,7 @@
 // Max-pool's backward. Gathering: each element of grad_x sums the windows whose argmax it is, in row-major
 // order, so that it is written once, by its owner. Scattering, where windows have many taps: each window's
-// gradient is added to its element, in the same order, by the plane's owner. The engines, and what they share.
+// gradient is added to its element, in the same order, by the plane's owner. The engines, and what they
+// share.
 //
 // Codes come from outside: each is checked before or while it is used. Where one names no element of its
 // window, ref takes the call: it tells which, or (plane indices, which may name any element) computes it.
@@ -13,7 +14,7 @@
 
 namespace cnnext {
 
-// The argmax as taps: as stored, or from plane indices.
+// Channels-last: the argmax as taps, as stored or from plane indices.
 class TapSource {
  public:
   explicit TapSource(const Pool2dDesc& desc) : d(desc), stored_(desc.index_kind == CNNEXT_INDEX_WINDOW) {}
@@ -24,35 +25,21 @@ class TapSource {
   }
   bool stored() const { return stored_; }
 
-  // Of `rows` rows of windows from p on, which may reach into the next planes. Scratch for them is used where
-  // the taps are not stored.
-  const uint8_t* plane_rows(int64_t plane, int64_t p, int64_t rows, uint8_t* scratch) const {
-    const int64_t at = (plane * d.P + p) * d.Q;
-    if (stored_) return static_cast<const uint8_t*>(d.indices.data) + at;
-    for (int64_t i = 0; i < rows; ++i) {
-      convert(at + i * d.Q, d.Q, corner((p + i) % d.P, 0), d.stride_w, scratch + i * d.Q);
-    }
-    return scratch;
-  }
-  // Channels-last.
+  // Of a row of windows. Scratch for it is used where the taps are not stored.
   const uint8_t* pixel_row(int64_t n, int64_t p, uint8_t* scratch) const {
     const int64_t at = (n * d.P + p) * d.Q * d.C;
     if (stored_) return static_cast<const uint8_t*>(d.indices.data) + at;
-    for (int64_t q = 0; q < d.Q; ++q) convert(at + q * d.C, d.C, corner(p, q), 0, scratch + q * d.C);
+    for (int64_t q = 0; q < d.Q; ++q) {
+      // The corner may lie in the padding.
+      const int64_t corner = (p * d.stride_h - d.pad_top) * d.W + q * d.stride_w - d.pad_left;
+      ops_ukernels().max_pool_grad.taps_of_planes({static_cast<const int64_t*>(d.indices.data) + at + q * d.C,
+                                                   d.C, corner, 0, d.W, d.R, d.S, d.dilation_h, d.dilation_w,
+                                                   scratch + q * d.C});
+    }
     return scratch;
   }
 
  private:
-  // The plane index of a window's corner, which may lie in the padding.
-  int64_t corner(int64_t p, int64_t q) const {
-    return (p * d.stride_h - d.pad_top) * d.W + q * d.stride_w - d.pad_left;
-  }
-  void convert(int64_t at, int64_t count, int64_t first, int64_t step, uint8_t* taps) const {
-    const auto* planes = static_cast<const int64_t*>(d.indices.data) + at;
-    ops_ukernels().max_pool_grad.taps_of_planes(
-        {planes, count, first, step, d.W, d.R, d.S, d.dilation_h, d.dilation_w, taps});
-  }
-
   const Pool2dDesc& d;
   bool stored_;
 };
@@ -78,9 +65,10 @@ class TapRules {
 
 // Each gives whether all codes were good; grad_x is unfinished otherwise.
 bool max_pool_pixels_backward(const Pool2dDesc& desc, Exec& exec);  // channels-last
-bool max_pool_planes_backward(const Pool2dDesc& desc, Exec& exec);
+bool max_pool_planes_backward(const Pool2dDesc& desc, Exec& exec);  // stride 1
 // Planes whose windows lie side by side, two columns apart: 2x2 with stride 2 and its like.
 bool max_pool_is_tiled(const Pool2dDesc& desc);
 bool max_pool_tiles_backward(const Pool2dDesc& desc, Exec& exec);
+bool max_pool_scatter_backward(const Pool2dDesc& desc, Exec& exec);
 
 }  // namespace cnnext

@@ -14,8 +14,8 @@ struct Problem {
   const Pool2dDesc& d;
   TapSource source;
   TapRules rules;
-  CoverTable rows, columns;   // by h and by w
-  int64_t ring;               // windows' rows that one image row can meet: so many are held at a time
+  CoverTable rows, columns;  // by h and by w
+  int64_t ring;              // windows' rows that one image row can meet: so many are held at a time
 
   Problem(const Pool2dDesc& desc, Exec& exec)
       : d(desc),

@@ -1,6 +1,6 @@
-// Max-pool's forward kernels. Codes are 32-bit: whatever number the caller gave each tap, plus a part that depends on
-// the output alone. Ties go to the first tap of the list, NaN wins over every number and the last NaN over
-// others.
+// Max-pool's forward kernels. Codes are 32-bit: whatever number the caller gave each tap, plus a part that
+// depends on the output alone. Ties go to the first tap of the list, NaN wins over every number and the last
+// NaN over others.
 #pragma once
 
 #include <stdint.h>

@@ -55,42 +55,23 @@ inline void store_up_to(Vec v, float* p, int64_t n) {
     v.store_tail(p, static_cast<int>(n));
 }
 
-// U vectors of each phase; whole ones but where U is 1.
 template <int U>
 inline void gather_row(const MaxPoolGradRow& a, int64_t i) {
-  constexpr int L = Vec::kLanes;
-  Vec even[U];
-  gather_terms<U, false>(a.terms[0], a.num_terms[0], a.at + i, 0, even);
-  if (a.stride == 1) {
-    for (int u = 0; u < U; ++u) {
-      if (U > 1)
-        even[u].store(a.grad_x + i + u * L);
-      else
-        store_up_to(even[u], a.grad_x + i, a.width - i);
-    }
-    return;
-  }
-  Vec odd[U];
-  gather_terms<U, false>(a.terms[1], a.num_terms[1], a.at + i, 0, odd);
+  Vec sum[U];
+  gather_terms<U, false>(a.terms, a.num_terms, i, 0, sum);
   for (int u = 0; u < U; ++u) {
-    Vec lower, upper;
-    interleave(even[u], odd[u], &lower, &upper);
-    float* out = a.grad_x + 2 * (i + u * L);
-    if (U > 1) {
-      lower.store(out);
-      upper.store(out + L);
-    } else {
-      store_up_to(lower, out, a.width - 2 * i);
-      store_up_to(upper, out + L, a.width - 2 * i - L);
-    }
+    if (U > 1)
+      sum[u].store(a.grad_x + i + u * Vec::kLanes);
+    else
+      store_up_to(sum[u], a.grad_x + i, a.width - i);
   }
 }
 
 void max_pool_grad_row(const MaxPoolGradRow& a) {
   constexpr int L = Vec::kLanes;
   int64_t i = 0;
-  for (; i + 4 * L <= a.width / a.stride; i += 4 * L) gather_row<4>(a, i);
-  for (; i * a.stride < a.width; i += L) gather_row<1>(a, i);
+  for (; i + 4 * L <= a.width; i += 4 * L) gather_row<4>(a, i);
+  for (; i < a.width; i += L) gather_row<1>(a, i);
 }
 
 void max_pool_grad_strip(const MaxPoolGradStrip& a) {
@@ -158,38 +139,58 @@ void max_pool_grad_tiles(const MaxPoolGradTiles& a) {
 
 // ---- taps ----
 
-// By blocks on the stack, loops that compilers vectorise. An offset in the plane is split into rows and
-// columns by comparisons: windows have few of both.
-void taps_of_planes(const PlaneTaps& a) {
-  constexpr int kBlock = 64;
-  int32_t offset[kBlock], row[kBlock], column[kBlock];
-  const int32_t line = static_cast<int32_t>(a.width * a.dilation_h), step = static_cast<int32_t>(a.dilation_w);
+// Windows `first` and so on of a block, in loops of constant length, which compilers vectorise. An offset in
+// the plane is split into rows and columns by comparisons: windows have few of both.
+constexpr int kTapBlock = 32;
+
+inline void taps_of_block(const PlaneTaps& a, const int64_t* planes, int64_t corner, uint8_t* taps) {
+  const int32_t line = static_cast<int32_t>(a.width * a.dilation_h),
+                step = static_cast<int32_t>(a.dilation_w);
   const int32_t S = static_cast<int32_t>(a.S), rows = static_cast<int32_t>(a.R);
-  for (int64_t begin = 0; begin < a.count; begin += kBlock) {
-    const int count = a.count - begin < kBlock ? static_cast<int>(a.count - begin) : kBlock;
-    const int64_t* planes = a.planes + begin;
-    const int64_t corner = a.corner + begin * a.step;
-    const int32_t across = static_cast<int32_t>(a.step);
-    for (int i = 0; i < count; ++i) {
-      const int64_t wide = planes[i] - corner;
-      const int32_t narrow = static_cast<int32_t>(wide);
-      offset[i] = narrow == wide ? narrow : INT32_MIN;
-    }
-    for (int i = 0; i < count; ++i) {
-      offset[i] = offset[i] < i * across ? -1 : offset[i] - i * across;
-      row[i] = column[i] = 0;
-    }
-    for (int32_t r = 1; r < rows; ++r) {
-      for (int i = 0; i < count; ++i) row[i] += offset[i] >= r * line;
-    }
-    for (int i = 0; i < count; ++i) offset[i] -= row[i] * line;
-    for (int32_t s = 1; s < S; ++s) {
-      for (int i = 0; i < count; ++i) column[i] += offset[i] >= s * step;
-    }
-    for (int i = 0; i < count; ++i) {
-      const int32_t tap = offset[i] == column[i] * step ? row[i] * S + column[i] : kBadTapByte;
-      a.taps[begin + i] = static_cast<uint8_t>(planes[i] == -1 ? kNoTapByte : tap);
-    }
+  const int32_t across = static_cast<int32_t>(a.step);
+  int32_t offset[kTapBlock], row[kTapBlock], column[kTapBlock];
+  for (int i = 0; i < kTapBlock; ++i) {
+    const int64_t wide = planes[i] - corner;
+    offset[i] = static_cast<int32_t>(static_cast<uint64_t>(wide) < INT32_MAX ? wide : -1);
+  }
+  for (int i = 0; i < kTapBlock; ++i) {
+    offset[i] = offset[i] >= i * across ? offset[i] - i * across : -1;
+    row[i] = column[i] = 0;
+  }
+  for (int32_t r = 1; r < rows; ++r) {
+    for (int i = 0; i < kTapBlock; ++i) row[i] += offset[i] >= r * line;
+  }
+  for (int i = 0; i < kTapBlock; ++i) offset[i] -= row[i] * line;
+  for (int32_t s = 1; s < S; ++s) {
+    for (int i = 0; i < kTapBlock; ++i) column[i] += offset[i] >= s * step;
+  }
+  for (int i = 0; i < kTapBlock; ++i) {
+    const int32_t tap = offset[i] == column[i] * step ? row[i] * S + column[i] : kBadTapByte;
+    taps[i] = static_cast<uint8_t>(planes[i] == -1 ? kNoTapByte : tap);
+  }
+}
+
+void taps_of_planes(const PlaneTaps& a) {
+  int64_t begin = 0;
+  for (; begin + kTapBlock <= a.count; begin += kTapBlock) {
+    taps_of_block(a, a.planes + begin, a.corner + begin * a.step, a.taps + begin);
+  }
+  if (begin == a.count) return;
+  int64_t planes[kTapBlock];
+  uint8_t taps[kTapBlock];
+  for (int i = 0; i < kTapBlock; ++i) planes[i] = begin + i < a.count ? a.planes[begin + i] : -1;
+  taps_of_block(a, planes, a.corner + begin * a.step, taps);
+  for (int64_t i = begin; i < a.count; ++i) a.taps[i] = taps[i - begin];
+}
+
+void places_of_taps(const TapPlaces& a) {
+  const int32_t corner = static_cast<int32_t>(a.corner);
+  const int32_t S = static_cast<int32_t>(a.S), by_S = 65536 / S + 1;  // exact: taps are below 256
+  const int32_t line = static_cast<int32_t>(a.line), step = static_cast<int32_t>(a.step);
+  for (int64_t i = 0; i < a.count; ++i) {
+    const int32_t tap = a.taps[i], r = tap * by_S >> 16;
+    const int32_t place = corner + a.corners[i] + r * line + (tap - r * S) * step;
+    a.places[i] = tap == kNoTapByte ? -1 : place;
   }
 }
 
@@ -210,9 +211,9 @@ bool check_taps(const TapCheck& a) {
   return check_taps_by(a, [=](int64_t) { return mask; });
 }
 
-constexpr MaxPoolGradUkernels kMaxPoolGradUkernels = {max_pool_grad_pixels, max_pool_grad_row,
-                                                      max_pool_grad_tiles,  max_pool_grad_strip,
-                                                      taps_of_planes,       check_taps};
+constexpr MaxPoolGradUkernels kMaxPoolGradUkernels = {
+    max_pool_grad_pixels, max_pool_grad_row, max_pool_grad_tiles, max_pool_grad_strip,
+    taps_of_planes,       places_of_taps,    check_taps};
 
 }  // namespace
 }  // namespace cnnext

@@ -27,12 +27,10 @@ struct MaxPoolGradPixels {
   int64_t out_step;  // floats from one pixel to the next
 };
 
-// Planes: grad_x[i * stride + k] is the sum of terms[k] at `at` + i; stride is 1 or 2. The terms are read
-// in whole vectors.
+// Planes: grad_x[i] is the sum of the terms at i, which are read in whole vectors.
 struct MaxPoolGradRow {
-  const PoolTerm* terms[2];
-  int64_t num_terms[2];
-  int64_t at, stride, width;
+  const PoolTerm* terms;
+  int64_t num_terms, width;
   float* grad_x;
 };
 
@@ -63,6 +61,16 @@ struct PlaneTaps {
   uint8_t* taps;  // kBadTapByte for what is in no window
 };
 
+// The places in the plane that the taps of windows with corners `corner` + corners[i] name; -1 where there is
+// no tap. line, step: from one row of taps and from one column to the next.
+struct TapPlaces {
+  const uint8_t* taps;
+  int64_t count, corner;
+  const int32_t* corners;
+  int64_t S, line, step;
+  int32_t* places;
+};
+
 // Window i may name tap t < 32 where bit t of mask & masks[i] is set; null masks are all ones.
 struct TapCheck {
   const uint8_t* taps;
@@ -77,6 +85,7 @@ struct MaxPoolGradUkernels {
   void (*tiles)(const MaxPoolGradTiles&);
   void (*strip)(const MaxPoolGradStrip&);
   void (*taps_of_planes)(const PlaneTaps&);
+  void (*places_of_taps)(const TapPlaces&);
   bool (*check)(const TapCheck&);  // whether all are good
 };
 

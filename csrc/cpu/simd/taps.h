@@ -1,4 +1,5 @@
-// Taps: as many one-byte tap numbers as the native Vec has lanes, compared with one tap to Vec's masks; all ones is no tap. Include it after ivec.h.
+// Taps: as many one-byte tap numbers as the native Vec has lanes, compared with one tap to Vec's masks; all
+// ones is no tap. Include it after ivec.h.
 #pragma once
 
 #include <stdint.h>
