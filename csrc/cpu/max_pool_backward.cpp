@@ -12,6 +12,8 @@ TapRules::TapRules(const Pool2dDesc& desc, Exec& exec)
       interior_(interior_columns(desc)),
       by_mask_(d.R * d.S <= 32),
       small_(d.P * d.Q <= 4096) {
+  row_of_tap_ = exec.scratch_array<uint8_t>(UINT8_MAX + 1);
+  for (int64_t tap = 0; tap <= UINT8_MAX; ++tap) row_of_tap_[tap] = static_cast<uint8_t>(tap / d.S);
   if (!by_mask_) return;
   row_masks_ = exec.scratch_array<uint32_t>(d.P);
   column_masks_ = exec.scratch_array<uint32_t>(small_ ? d.P * d.Q : d.Q);
@@ -30,13 +32,14 @@ TapRules::TapRules(const Pool2dDesc& desc, Exec& exec)
 }
 
 bool TapRules::good(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const {
+  const WindowTaps &rows = rows_[p], &columns = columns_[q];
+  bool all = true;
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t r = taps[i] / d.S, s = taps[i] % d.S;
-    if (taps[i] == kNoTapByte) continue;
-    if (r < rows_[p].begin || r >= rows_[p].end || s < columns_[q].begin || s >= columns_[q].end)
-      return false;
+    const int64_t r = row_of_tap_[taps[i]], s = taps[i] - r * d.S;
+    all &=
+        taps[i] == kNoTapByte || (r >= rows.begin && r < rows.end && s >= columns.begin && s < columns.end);
   }
-  return true;
+  return all;
 }
 
 bool TapRules::plane_rows(const uint8_t* taps, int64_t p, int64_t rows) const {

@@ -52,14 +52,15 @@ class TapRules {
   // Of `rows` rows of windows from p on, as rows of planes or of pixels.
   bool plane_rows(const uint8_t* taps, int64_t p, int64_t rows) const;
   bool pixel_row(const uint8_t* taps, int64_t p) const;
-
- private:
+  // Of one window.
   bool good(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const;
 
+ private:
   const Pool2dDesc& d;
   const WindowTaps *rows_, *columns_;  // by p and by q
   TapRange interior_;                  // the windows of a row whose columns are all in the image
   bool by_mask_, small_;
+  uint8_t* row_of_tap_;
   uint32_t *row_masks_, *column_masks_;  // by p and by q; of small planes by window
 };
 

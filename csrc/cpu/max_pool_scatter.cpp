@@ -11,7 +11,7 @@ namespace cnnext {
 namespace {
 
 constexpr int64_t kTaskInputs = 32768;  // elements of grad_x in a task
-constexpr int64_t kTaskChannels = 32;   // channels-last
+constexpr int64_t kTaskChannels = 64;   // channels-last
 constexpr int kTogether = 4;            // planes, whose sums wait for one another's stores less than one's
 constexpr int64_t kPlaces = 4096;       // windows of a plane at a time, or a row of them
 
@@ -126,18 +126,31 @@ bool add_planes(const Problem& problem, int64_t plane, int64_t planes, int32_t* 
 
 // ---- channels-last ----
 
-// Channels [c, c + count) of image n.
+// Channels [c, c + count) of image n, at most kTaskChannels. False where a code is bad.
 bool add_channels(const Problem& problem, int64_t n, int64_t c, int64_t count) {
   const Pool2dDesc& d = problem.d;
   float* x = x_of(d) + n * d.H * d.W * d.C + c;
   for (int64_t i = 0; i < d.H * d.W; ++i) std::fill_n(x + i * d.C, count, 0.f);
+  const int32_t same_corner[kTaskChannels] = {};
+  int32_t places[kTaskChannels];
   for (int64_t p = 0; p < d.P; ++p) {
     for (int64_t q = 0; q < d.Q; ++q) {
       const int64_t at = ((n * d.P + p) * d.Q + q) * d.C + c;
+      if (problem.bytes) {
+        const uint8_t* taps = static_cast<const uint8_t*>(d.indices.data) + at;
+        const int64_t corner = problem.rows[p].start * d.W + problem.columns[q].start;
+        if (!problem.rules.good(taps, count, p, q)) return false;
+        ops_ukernels().max_pool_grad.places_of_taps(
+            {taps, count, corner, same_corner, d.S, d.dilation_h * d.W, d.dilation_w, places});
+      } else {
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t place = problem.place(problem.code(at + i), p, q);
+          if (place == kBadIndex) return false;
+          places[i] = static_cast<int32_t>(place);
+        }
+      }
       for (int64_t i = 0; i < count; ++i) {
-        const int64_t place = problem.place(problem.code(at + i), p, q);
-        if (place == kBadIndex) return false;
-        if (place != kNoTap) x[place * d.C + i] += grad_of(d)[at + i];
+        if (places[i] >= 0) x[places[i] * d.C + i] += grad_of(d)[at + i];
       }
     }
   }

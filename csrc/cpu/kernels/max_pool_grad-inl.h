@@ -183,22 +183,48 @@ void taps_of_planes(const PlaneTaps& a) {
   for (int64_t i = begin; i < a.count; ++i) a.taps[i] = taps[i - begin];
 }
 
+// run(i) over blocks from i on; the last one overlaps the one before. Fewer than a block: few(count).
+template <class Run, class Few>
+inline void for_tap_blocks(int64_t count, const Run& run, const Few& few) {
+  if (count < kTapBlock) return few(static_cast<int>(count));
+  int64_t i = 0;
+  for (; i + kTapBlock <= count; i += kTapBlock) run(i);
+  if (i < count) run(count - kTapBlock);
+}
+template <class T>
+inline void copy_few(const T* from, int count, T fill, T* to) {
+  for (int i = 0; i < kTapBlock; ++i) to[i] = fill;
+  for (int i = 0; i < count; ++i) to[i] = from[i];
+}
+
 void places_of_taps(const TapPlaces& a) {
   const int32_t corner = static_cast<int32_t>(a.corner);
   const int32_t S = static_cast<int32_t>(a.S), by_S = 65536 / S + 1;  // exact: taps are below 256
   const int32_t line = static_cast<int32_t>(a.line), step = static_cast<int32_t>(a.step);
-  for (int64_t i = 0; i < a.count; ++i) {
-    const int32_t tap = a.taps[i], r = tap * by_S >> 16;
-    const int32_t place = corner + a.corners[i] + r * line + (tap - r * S) * step;
-    a.places[i] = tap == kNoTapByte ? -1 : place;
-  }
+  const auto block = [=](const uint8_t* taps, const int32_t* corners, int32_t* places) {
+    for (int i = 0; i < kTapBlock; ++i) {
+      const int32_t tap = taps[i], r = tap * by_S >> 16;
+      const int32_t place = corner + corners[i] + r * line + (tap - r * S) * step;
+      places[i] = tap == kNoTapByte ? -1 : place;
+    }
+  };
+  for_tap_blocks(
+      a.count, [&](int64_t i) { block(a.taps + i, a.corners + i, a.places + i); },
+      [&](int count) {
+        uint8_t taps[kTapBlock];
+        int32_t corners[kTapBlock], places[kTapBlock];
+        copy_few(a.taps, count, kNoTapByte, taps);
+        copy_few(a.corners, count, 0, corners);
+        block(taps, corners, places);
+        for (int i = 0; i < count; ++i) a.places[i] = places[i];
+      });
 }
 
 template <class Mask>
-inline bool check_taps_by(const TapCheck& a, const Mask& mask) {
+inline bool check_block(const uint8_t* taps, const Mask& mask) {
   uint32_t good = 1;
-  for (int64_t i = 0; i < a.count; ++i) {
-    const uint32_t tap = a.taps[i];
+  for (int i = 0; i < kTapBlock; ++i) {
+    const uint32_t tap = taps[i];
     good &= ((mask(i) >> (tap & 31)) & (tap < 32)) | (tap == kNoTapByte);
   }
   return good & 1;
@@ -206,9 +232,24 @@ inline bool check_taps_by(const TapCheck& a, const Mask& mask) {
 
 bool check_taps(const TapCheck& a) {
   const uint32_t mask = a.mask;
-  const uint32_t* masks = a.masks;
-  if (masks) return check_taps_by(a, [=](int64_t i) { return masks[i] & mask; });
-  return check_taps_by(a, [=](int64_t) { return mask; });
+  bool good = true;
+  for_tap_blocks(
+      a.count,
+      [&](int64_t i) {
+        if (const uint32_t* masks = a.masks ? a.masks + i : nullptr)
+          good &= check_block(a.taps + i, [=](int k) { return masks[k] & mask; });
+        else
+          good &= check_block(a.taps + i, [=](int) { return mask; });
+      },
+      [&](int count) {
+        uint8_t taps[kTapBlock];
+        uint32_t masks[kTapBlock];
+        copy_few(a.taps, count, kNoTapByte, taps);
+        for (int i = 0; i < kTapBlock; ++i) masks[i] = mask;
+        for (int i = 0; i < count && a.masks; ++i) masks[i] &= a.masks[i];
+        good = check_block(taps, [&](int k) { return masks[k]; });
+      });
+  return good;
 }
 
 constexpr MaxPoolGradUkernels kMaxPoolGradUkernels = {
