@@ -217,16 +217,12 @@ HALF_OPS = [
     "max_pool2d_forward",
 ]
 STILL_ON_REF = {
-    "float32": [
-        "convert_indices",
-        "max_pool2d_gather",
-        "max_unpool2d",
-    ],
+    "float32": [],
     "float64": [name for name in _C.op_names() if name != "copy"],
     "float16": HALF_OPS,
     "bfloat16": HALF_OPS,
-    "uint8": ["max_pool2d_forward"],
-    "int8": ["max_pool2d_forward"],
+    "uint8": [],
+    "int8": [],
 }
 
 

@@ -12,6 +12,9 @@ void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob);
 
 Ran cpu_max_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_max_pool2d_gather(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_max_unpool2d(const Pool2dDesc& desc, Exec& exec);
+Ran cpu_convert_indices(const ConvertIndicesDesc& desc, Exec& exec);
 Ran cpu_activation_forward(const ElementwiseDesc& desc, Exec& exec);
 Ran cpu_activation_backward(const ElementwiseDesc& desc, Exec& exec);
 Ran cpu_add(const ElementwiseDesc& desc, Exec& exec);

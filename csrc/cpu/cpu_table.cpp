@@ -19,6 +19,9 @@ OpTable make_table() {
   t.pack_weight = cpu_pack_weight;
   t.max_pool2d_forward = cpu_max_pool2d_forward;
   t.max_pool2d_backward = cpu_max_pool2d_backward;
+  t.max_pool2d_gather = cpu_max_pool2d_gather;
+  t.max_unpool2d = cpu_max_unpool2d;
+  t.convert_indices = cpu_convert_indices;
   t.activation_forward = cpu_activation_forward;
   t.activation_backward = cpu_activation_backward;
   t.add = cpu_add;
@@ -51,6 +54,8 @@ bool takes_dtype(const char* op, int32_t dtype) {
   for (const char* half_op : {"conv2d_forward", "conv2d_backward_data", "conv2d_backward_weights"}) {
     if (is_half(dtype) && std::strcmp(op, half_op) == 0) return true;
   }
+  const bool is_byte = dtype == CNNEXT_UINT8 || dtype == CNNEXT_INT8;
+  if (is_byte && std::strcmp(op, "max_pool2d_forward") == 0) return true;
 #define CNNEXT_OP_FIELD(name, Desc) \
   if (std::strcmp(op, #name) == 0) return table().name && dtype == CNNEXT_FLOAT32;
   CNNEXT_OPS(CNNEXT_OP_FIELD)

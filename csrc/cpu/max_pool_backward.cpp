@@ -56,15 +56,17 @@ bool TapRules::plane_rows(const uint8_t* taps, int64_t p, int64_t rows) const {
   return all;
 }
 
+bool TapRules::pixel(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const {
+  if (!by_mask_) return good(taps, count, p, q);
+  const uint32_t mask = row_masks_[p] & column_masks_[small_ ? p * d.Q + q : q];
+  return ops_ukernels().max_pool_grad.check({taps, count, nullptr, mask});
+}
+
 bool TapRules::pixel_row(const uint8_t* taps, int64_t p) const {
   bool all = true;
   for (int64_t q = 0; q < d.Q;) {
     const int64_t end = q == interior_.begin && q < interior_.end ? interior_.end : q + 1;
-    const uint8_t* from = taps + q * d.C;
-    const int64_t count = (end - q) * d.C;
-    all &= by_mask_ ? ops_ukernels().max_pool_grad.check(
-                          {from, count, nullptr, row_masks_[p] & column_masks_[small_ ? p * d.Q + q : q]})
-                    : good(from, count, p, q);
+    all &= pixel(taps + q * d.C, (end - q) * d.C, p, q);
     q = end;
   }
   return all;

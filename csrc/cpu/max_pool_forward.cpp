@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cpu/cpu.h"
+#include "cpu/max_pool_bytes.h"
 #include "cpu/ops_ukernels.h"
 #include "cpu/pool_tables.h"
 #include "cpu/scratch_parts.h"
@@ -338,6 +339,7 @@ void run_planes(const Problem& problem, Exec& exec) {
 }  // namespace
 
 Ran cpu_max_pool2d_forward(const Pool2dDesc& d, Exec& exec) {
+  if (d.dtype == CNNEXT_UINT8 || d.dtype == CNNEXT_INT8) return max_pool_bytes_forward(d, exec);
   // Codes are computed in 32 bits.
   if (d.dtype != CNNEXT_FLOAT32 || d.H * d.W > INT32_MAX || d.R * d.S > INT32_MAX) return Ran::kUnsupported;
   const Problem problem(d, exec);

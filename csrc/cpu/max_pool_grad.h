@@ -14,7 +14,7 @@
 
 namespace cnnext {
 
-// Channels-last: the argmax as taps, as stored or from plane indices.
+// The argmax as taps, as stored or from plane indices.
 class TapSource {
  public:
   explicit TapSource(const Pool2dDesc& desc) : d(desc), stored_(desc.index_kind == CNNEXT_INDEX_WINDOW) {}
@@ -25,21 +25,29 @@ class TapSource {
   }
   bool stored() const { return stored_; }
 
-  // Of a row of windows. Scratch for it is used where the taps are not stored.
+  // Of a row of windows, channels-last. Scratch for it is used where the taps are not stored.
   const uint8_t* pixel_row(int64_t n, int64_t p, uint8_t* scratch) const {
     const int64_t at = (n * d.P + p) * d.Q * d.C;
     if (stored_) return static_cast<const uint8_t*>(d.indices.data) + at;
     for (int64_t q = 0; q < d.Q; ++q) {
-      // The corner may lie in the padding.
       const int64_t corner = (p * d.stride_h - d.pad_top) * d.W + q * d.stride_w - d.pad_left;
-      ops_ukernels().max_pool_grad.taps_of_planes({static_cast<const int64_t*>(d.indices.data) + at + q * d.C,
-                                                   d.C, corner, 0, d.W, d.R, d.S, d.dilation_h, d.dilation_w,
-                                                   scratch + q * d.C});
+      convert(at + q * d.C, d.C, corner, nullptr, scratch + q * d.C);
     }
     return scratch;
   }
+  // Of rows of a plane's windows, from plane indices; corners: PlaceFinder's.
+  void plane_rows(int64_t plane, int64_t p, int64_t rows, const int32_t* corners, uint8_t* taps) const {
+    const int64_t corner = (p * d.stride_h - d.pad_top) * d.W;
+    convert((plane * d.P + p) * d.Q, rows * d.Q, corner, corners, taps);
+  }
 
  private:
+  void convert(int64_t at, int64_t count, int64_t corner, const int32_t* corners, uint8_t* taps) const {
+    const auto* planes = static_cast<const int64_t*>(d.indices.data) + at;
+    ops_ukernels().max_pool_grad.taps_of_planes(
+        {planes, count, corner, corners, d.W, d.R, d.S, d.dilation_h, d.dilation_w, taps});
+  }
+
   const Pool2dDesc& d;
   bool stored_;
 };
@@ -52,10 +60,12 @@ class TapRules {
   // Of `rows` rows of windows from p on, as rows of planes or of pixels.
   bool plane_rows(const uint8_t* taps, int64_t p, int64_t rows) const;
   bool pixel_row(const uint8_t* taps, int64_t p) const;
-  // Of one window.
-  bool good(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const;
+  // Of `count` channels of window (p, q).
+  bool pixel(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const;
 
  private:
+  bool good(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const;
+
   const Pool2dDesc& d;
   const WindowTaps *rows_, *columns_;  // by p and by q
   TapRange interior_;                  // the windows of a row whose columns are all in the image

@@ -6,6 +6,7 @@
 #include "cpu/kernels/channel.h"
 #include "cpu/kernels/elementwise.h"
 #include "cpu/kernels/max_pool.h"
+#include "cpu/kernels/max_pool_bytes.h"
 #include "cpu/kernels/max_pool_grad.h"
 #include "cpu/kernels/softmax.h"
 
@@ -20,6 +21,7 @@ struct OpsUkernelTable {
   SoftmaxUkernels softmax;
   AvgPoolUkernels avg_pool;
   MaxPoolGradUkernels max_pool_grad;
+  MaxPoolBytesUkernels max_pool_bytes;
 };
 
 // nullptr where this build has no such kernels (another processor family).

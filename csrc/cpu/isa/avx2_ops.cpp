@@ -15,14 +15,15 @@ using Vec = Vec8;
 #include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
+#include "cpu/kernels/max_pool_bytes-inl.h"
 #include "cpu/kernels/max_pool_grad-inl.h"
 #include "cpu/kernels/softmax-inl.h"
 
 namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
-    "avx2",           Vec::kLanes,      kMaxPoolUkernels, kElementwiseUkernels,
-    kChannelUkernels, kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels};
+    "avx2",           Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels, kChannelUkernels,
+    kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_avx2() { return &kTable; }

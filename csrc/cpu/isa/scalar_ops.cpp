@@ -11,6 +11,7 @@ using Vec = Vec4;
 #include "cpu/kernels/channel-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
+#include "cpu/kernels/max_pool_bytes-inl.h"
 #include "cpu/kernels/max_pool_grad-inl.h"
 #include "cpu/kernels/softmax-inl.h"
 #include "cpu/ops_ukernels.h"
@@ -18,8 +19,8 @@ using Vec = Vec4;
 namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
-    "scalar",         Vec::kLanes,      kMaxPoolUkernels, kElementwiseUkernels,
-    kChannelUkernels, kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels};
+    "scalar",         Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels, kChannelUkernels,
+    kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_scalar() { return &kTable; }

@@ -139,22 +139,32 @@ void max_pool_grad_tiles(const MaxPoolGradTiles& a) {
 
 // ---- taps ----
 
-// Windows `first` and so on of a block, in loops of constant length, which compilers vectorise. An offset in
-// the plane is split into rows and columns by comparisons: windows have few of both.
 constexpr int kTapBlock = 32;
 
-inline void taps_of_block(const PlaneTaps& a, const int64_t* planes, int64_t corner, uint8_t* taps) {
+// Loops of constant length, which compilers vectorise. run(i) over blocks from i on; the last one overlaps
+// the one before. Fewer than a block: few(count).
+template <class Run, class Few>
+inline void for_tap_blocks(int64_t count, const Run& run, const Few& few) {
+  if (count < kTapBlock) return few(static_cast<int>(count));
+  int64_t i = 0;
+  for (; i + kTapBlock <= count; i += kTapBlock) run(i);
+  if (i < count) run(count - kTapBlock);
+}
+template <class T>
+inline void copy_few(const T* from, int count, T fill, T* to) {
+  for (int i = 0; i < kTapBlock; ++i) to[i] = fill;
+  for (int i = 0; i < count; ++i) to[i] = from[i];
+}
+
+// An offset in the plane is split into rows and columns by comparisons: windows have few of both.
+inline void taps_of_block(const PlaneTaps& a, const int64_t* planes, const int32_t* corners, uint8_t* taps) {
   const int32_t line = static_cast<int32_t>(a.width * a.dilation_h),
                 step = static_cast<int32_t>(a.dilation_w);
   const int32_t S = static_cast<int32_t>(a.S), rows = static_cast<int32_t>(a.R);
-  const int32_t across = static_cast<int32_t>(a.step);
   int32_t offset[kTapBlock], row[kTapBlock], column[kTapBlock];
   for (int i = 0; i < kTapBlock; ++i) {
-    const int64_t wide = planes[i] - corner;
+    const int64_t wide = planes[i] - a.corner - (corners ? corners[i] : 0);
     offset[i] = static_cast<int32_t>(static_cast<uint64_t>(wide) < INT32_MAX ? wide : -1);
-  }
-  for (int i = 0; i < kTapBlock; ++i) {
-    offset[i] = offset[i] >= i * across ? offset[i] - i * across : -1;
     row[i] = column[i] = 0;
   }
   for (int32_t r = 1; r < rows; ++r) {
@@ -171,30 +181,18 @@ inline void taps_of_block(const PlaneTaps& a, const int64_t* planes, int64_t cor
 }
 
 void taps_of_planes(const PlaneTaps& a) {
-  int64_t begin = 0;
-  for (; begin + kTapBlock <= a.count; begin += kTapBlock) {
-    taps_of_block(a, a.planes + begin, a.corner + begin * a.step, a.taps + begin);
-  }
-  if (begin == a.count) return;
-  int64_t planes[kTapBlock];
-  uint8_t taps[kTapBlock];
-  for (int i = 0; i < kTapBlock; ++i) planes[i] = begin + i < a.count ? a.planes[begin + i] : -1;
-  taps_of_block(a, planes, a.corner + begin * a.step, taps);
-  for (int64_t i = begin; i < a.count; ++i) a.taps[i] = taps[i - begin];
-}
-
-// run(i) over blocks from i on; the last one overlaps the one before. Fewer than a block: few(count).
-template <class Run, class Few>
-inline void for_tap_blocks(int64_t count, const Run& run, const Few& few) {
-  if (count < kTapBlock) return few(static_cast<int>(count));
-  int64_t i = 0;
-  for (; i + kTapBlock <= count; i += kTapBlock) run(i);
-  if (i < count) run(count - kTapBlock);
-}
-template <class T>
-inline void copy_few(const T* from, int count, T fill, T* to) {
-  for (int i = 0; i < kTapBlock; ++i) to[i] = fill;
-  for (int i = 0; i < count; ++i) to[i] = from[i];
+  for_tap_blocks(
+      a.count,
+      [&](int64_t i) { taps_of_block(a, a.planes + i, a.corners ? a.corners + i : nullptr, a.taps + i); },
+      [&](int count) {
+        int64_t planes[kTapBlock];
+        int32_t corners[kTapBlock] = {};
+        uint8_t taps[kTapBlock];
+        copy_few<int64_t>(a.planes, count, -1, planes);
+        if (a.corners) copy_few(a.corners, count, 0, corners);
+        taps_of_block(a, planes, corners, taps);
+        for (int i = 0; i < count; ++i) a.taps[i] = taps[i];
+      });
 }
 
 void places_of_taps(const TapPlaces& a) {

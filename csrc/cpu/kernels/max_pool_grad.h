@@ -52,11 +52,12 @@ struct MaxPoolGradTiles {
   float* grad_x;
 };
 
-// Plane indices of windows, the first of whose corner is `corner` (which may lie in the padding, as if rows
-// went on there), the next ones' `step` further. width: of the plane; (S - 1) * dilation_w is less.
+// Plane indices of windows with corners `corner` + corners[i] (null: 0), which may lie in the padding, as if
+// rows went on there. width: of the plane; (S - 1) * dilation_w is less.
 struct PlaneTaps {
   const int64_t* planes;
-  int64_t count, corner, step;
+  int64_t count, corner;
+  const int32_t* corners;
   int64_t width, R, S, dilation_h, dilation_w;
   uint8_t* taps;  // kBadTapByte for what is in no window
 };
