@@ -140,6 +140,38 @@ void pixels_backward(const Problem& p, Exec& exec) {
 
 // ---- planes ----
 
+// One window that is the whole plane: the global pool.
+bool is_global(const Problem& p) {
+  const Pool2dDesc& d = p.d;
+  const WindowTaps &rows = p.rows[0].taps, &columns = p.columns[0].taps;
+  return d.P == 1 && d.Q == 1 && rows.end - rows.begin == d.H && columns.end - columns.begin == d.W &&
+         d.H * d.W <= kPlaneSumFloats;
+}
+
+// run(first plane, planes) in tasks.
+template <class Run>
+void for_planes(const Pool2dDesc& d, Exec& exec, const Run& run) {
+  const int64_t planes = d.N * d.C, group = std::max<int64_t>(16, kTaskFloats / (d.H * d.W));
+  exec.parallel_for(ceil_div(planes, group),
+                    [&](int64_t task) { run(task * group, std::min(group, planes - task * group)); });
+}
+
+void global_forward(const Problem& p, Exec& exec) {
+  const int64_t size = p.d.H * p.d.W;
+  const float divisor = p.divisor(p.rows[0], p.columns[0]);
+  for_planes(p.d, exec, [&](int64_t plane, int64_t planes) {
+    ops_ukernels().avg_pool.plane_means({p.x() + plane * size, planes, size, divisor, p.y_out() + plane});
+  });
+}
+
+void global_backward(const Problem& p, Exec& exec) {
+  const int64_t size = p.d.H * p.d.W;
+  const float divisor = p.divisor(p.rows[0], p.columns[0]);
+  for_planes(p.d, exec, [&](int64_t plane, int64_t planes) {
+    ops_ukernels().avg_pool.plane_spread({p.y() + plane, planes, size, divisor, p.x_out() + plane * size});
+  });
+}
+
 void planes_adaptive_forward(const Problem& p, Exec& exec) {
   const Pool2dDesc& d = p.d;
   const int64_t planes = d.N * d.C, group = std::max<int64_t>(1, kTaskFloats / (d.H * d.W));
@@ -268,6 +300,8 @@ Ran forward(const Pool2dDesc& d, bool adaptive, const char* name, Exec& exec) {
   const Problem problem(d, adaptive, exec);
   if (d.format == Format::kNHWC)
     pixels_forward(problem, exec);
+  else if (is_global(problem))
+    global_forward(problem, exec);
   else if (adaptive)
     planes_adaptive_forward(problem, exec);
   else
@@ -283,6 +317,8 @@ Ran backward(const Pool2dDesc& d, bool adaptive, const char* name, Exec& exec) {
   const Problem problem(d, adaptive, exec);
   if (d.format == Format::kNHWC)
     pixels_backward(problem, exec);
+  else if (is_global(problem))
+    global_backward(problem, exec);
   else
     planes_backward(problem, exec);
   exec.ran(name);

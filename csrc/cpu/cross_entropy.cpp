@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cpu/cpu.h"
+#include "cpu/logit_columns.h"
 #include "cpu/ops_ukernels.h"
 #include "cpu/row_blocks.h"
 
@@ -137,29 +138,91 @@ void row_gradient(const Problem& p, int64_t row, int64_t r, double scale, const 
   }
 }
 
+// Positions side by side with a label each: the usual loss of images.
+bool by_columns(const Problem& p) {
+  return !p.blocks.dense() && p.labels && p.smoothing == 0 && LogitColumns::suits(p.d.C, p.d.inner);
+}
+
+int64_t forward_tasks(const Problem& p) {
+  if (!by_columns(p)) return p.blocks.tasks();
+  return p.d.N * ceil_div(p.d.inner, LogitColumns::block(p.d.C, p.d.inner));
+}
+
+void forward_columns(const Problem& p, float* loss, Sums* sums, Exec& exec) {
+  for_logit_columns(p.d.N, p.d.C, p.d.inner, 1, exec,
+                    [&](int64_t task, int64_t at, int64_t row, int64_t count, LogitColumns& columns) {
+                      columns.load(in(p.d.x) + at, count);
+                      columns.sum_exponentials(false);
+                      ops_ukernels().softmax.column_log(columns.sum, count);
+                      Sums mine;
+                      for (int64_t i = 0; i < count; ++i, ++row) {
+                        double value = 0;
+                        if (!p.ignored(row)) {
+                          const int64_t label = p.labels[row];
+                          const double logit = columns.copy(label)[i];
+                          value = -(logit - columns.most[i] - columns.sum[i]) * p.weight(label);
+                        }
+                        if (p.d.reduction == CNNEXT_REDUCTION_NONE) loss[row] = static_cast<float>(value);
+                        mine.loss += value;
+                        mine.share += p.share(row);
+                      }
+                      sums[task] = mine;
+                    });
+}
+
+void backward_columns(const Problem& p, const float* grad_loss, double divisor, float* grad_x, Exec& exec) {
+  const bool each = p.d.reduction == CNNEXT_REDUCTION_NONE;
+  const auto scale = [&](int64_t row) { return p.share(row) * grad_loss[each ? row : 0] / divisor; };
+  for_logit_columns(p.d.N, p.d.C, p.d.inner, 1, exec,
+                    [&](int64_t, int64_t at, int64_t row, int64_t count, LogitColumns& columns) {
+                      columns.load(in(p.d.x) + at, count);
+                      columns.sum_exponentials(true);
+                      // An ignored position's is 0, but NaN where a logit spoils it.
+                      float* const factor = columns.sum;
+                      for (int64_t i = 0; i < count; ++i) {
+                        const double share = p.ignored(row + i) ? 0 : scale(row + i);
+                        factor[i] = static_cast<float>(share / columns.sum[i]);
+                      }
+                      for (int64_t c = 0; c < p.d.C; ++c) {
+                        ops_ukernels().softmax.column_scale(columns.copy(c), factor, count,
+                                                            grad_x + at + c * p.d.inner);
+                      }
+                      for (int64_t i = 0; i < count; ++i) {
+                        if (p.ignored(row + i)) continue;
+                        const int64_t label = p.labels[row + i];
+                        grad_x[at + label * p.d.inner + i] -= static_cast<float>(scale(row + i));
+                      }
+                    });
+}
+
 }  // namespace
 
 Ran cpu_cross_entropy_forward(const CrossEntropyDesc& d, Exec& exec) {
   if (d.dtype != CNNEXT_FLOAT32 || d.C == 0) return Ran::kUnsupported;
   const Problem p(d);
   float* loss = static_cast<float*>(d.loss.data);
-  Sums* sums = exec.scratch_array<Sums>(p.blocks.tasks());
-  for_blocks(
-      p, exec,
-      [&](int64_t task, int64_t begin, int64_t rows, const float* x, const float* target, const Block& b) {
-        Sums mine;
-        for (int64_t r = 0; r < rows; ++r) {
-          const int64_t row = begin + r;
-          const double value = row_loss(p, row, r, x + r * d.C, target ? target + r * d.C : nullptr, b);
-          if (d.reduction == CNNEXT_REDUCTION_NONE) loss[row] = static_cast<float>(value);
-          mine.loss += value;
-          mine.share += p.share(row);
-        }
-        sums[task] = mine;
-      });
+  const int64_t tasks = forward_tasks(p);
+  Sums* sums = exec.scratch_array<Sums>(tasks);
+  if (by_columns(p)) {
+    forward_columns(p, loss, sums, exec);
+  } else {
+    for_blocks(
+        p, exec,
+        [&](int64_t task, int64_t begin, int64_t rows, const float* x, const float* target, const Block& b) {
+          Sums mine;
+          for (int64_t r = 0; r < rows; ++r) {
+            const int64_t row = begin + r;
+            const double value = row_loss(p, row, r, x + r * d.C, target ? target + r * d.C : nullptr, b);
+            if (d.reduction == CNNEXT_REDUCTION_NONE) loss[row] = static_cast<float>(value);
+            mine.loss += value;
+            mine.share += p.share(row);
+          }
+          sums[task] = mine;
+        });
+  }
   if (d.reduction != CNNEXT_REDUCTION_NONE) {
     Sums total;
-    for (int64_t i = 0; i < p.blocks.tasks(); ++i) {
+    for (int64_t i = 0; i < tasks; ++i) {
       total.loss += sums[i].loss;
       total.share += sums[i].share;
     }
@@ -176,6 +239,11 @@ Ran cpu_cross_entropy_backward(const CrossEntropyDesc& d, Exec& exec) {
   float* grad_x = static_cast<float*>(d.grad_x.data);
   const bool each = d.reduction == CNNEXT_REDUCTION_NONE;
   const double divisor = d.reduction == CNNEXT_REDUCTION_MEAN ? denominator(p, exec) : 1;
+  if (by_columns(p)) {
+    backward_columns(p, grad_loss, divisor, grad_x, exec);
+    exec.ran(CNNEXT_KERNEL_NAME("cross_entropy_grad"));
+    return Ran::kDone;
+  }
   for_blocks(p, exec,
              [&](int64_t, int64_t begin, int64_t rows, const float* x, const float* target, const Block& b) {
                for (int64_t r = 0; r < rows; ++r) {

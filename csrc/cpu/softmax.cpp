@@ -1,8 +1,51 @@
 #include "cpu/cpu.h"
+#include "cpu/logit_columns.h"
 #include "cpu/ops_ukernels.h"
 #include "cpu/row_blocks.h"
 
 namespace cnnext {
+namespace {
+
+void forward_columns(const SoftmaxDesc& d, Exec& exec) {
+  const SoftmaxUkernels& kernels = ops_ukernels().softmax;
+  const float* x = static_cast<const float*>(d.x.data);
+  float* y = static_cast<float*>(d.y.data);
+  for_logit_columns(d.outer, d.dim, d.inner, 1, exec,
+                    [&](int64_t, int64_t at, int64_t, int64_t count, LogitColumns& columns) {
+                      columns.load(x + at, count);
+                      columns.sum_exponentials(!d.log);
+                      float* const sum = columns.sum;
+                      if (d.log) kernels.column_log(sum, count);
+                      for (int64_t i = 0; i < count && !d.log; ++i) sum[i] = 1 / sum[i];
+                      for (int64_t c = 0; c < d.dim; ++c) {
+                        if (d.log)
+                          kernels.column_shift(columns.copy(c), columns.most, sum, count,
+                                               y + at + c * d.inner);
+                        else
+                          kernels.column_scale(columns.copy(c), sum, count, y + at + c * d.inner);
+                      }
+                    });
+}
+
+void backward_columns(const SoftmaxDesc& d, Exec& exec) {
+  const SoftmaxUkernels& kernels = ops_ukernels().softmax;
+  const float *grad_y = static_cast<const float*>(d.grad_y.data), *y = static_cast<const float*>(d.y.data);
+  float* grad_x = static_cast<float*>(d.grad_x.data);
+  for_logit_columns(d.outer, d.dim, d.inner, 2, exec,
+                    [&](int64_t, int64_t at, int64_t, int64_t count, LogitColumns& columns) {
+                      columns.copy_from(grad_y + at, count, 0);
+                      columns.copy_from(y + at, count, 1);
+                      columns.add_up([&](int64_t c, float* sums) {
+                        kernels.column_dot(columns.copy(c), columns.copy(c, 1), count, d.log, sums);
+                      });
+                      for (int64_t c = 0; c < d.dim; ++c) {
+                        kernels.column_gradient(columns.copy(c), columns.copy(c, 1), columns.sum, count,
+                                                d.log, grad_x + at + c * d.inner);
+                      }
+                    });
+}
+
+}  // namespace
 
 Ran cpu_softmax_forward(const SoftmaxDesc& d, Exec& exec) {
   if (d.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
@@ -10,7 +53,9 @@ Ran cpu_softmax_forward(const SoftmaxDesc& d, Exec& exec) {
   const SoftmaxUkernels& kernels = ops_ukernels().softmax;
   const float* x = static_cast<const float*>(d.x.data);
   float* y = static_cast<float*>(d.y.data);
-  if (d.dim > 0) {
+  if (LogitColumns::suits(d.dim, d.inner)) {
+    forward_columns(d, exec);
+  } else if (d.dim > 0) {
     parallel_strands(exec, blocks.tasks(), blocks.dense() ? 0 : blocks.block() * d.dim,
                      [&](int64_t task, float* scratch) {
                        const int64_t begin = task * blocks.block();
@@ -34,7 +79,9 @@ Ran cpu_softmax_backward(const SoftmaxDesc& d, Exec& exec) {
   const SoftmaxUkernels& kernels = ops_ukernels().softmax;
   const float *grad_y = static_cast<const float*>(d.grad_y.data), *y = static_cast<const float*>(d.y.data);
   float* grad_x = static_cast<float*>(d.grad_x.data);
-  if (d.dim > 0) {
+  if (LogitColumns::suits(d.dim, d.inner)) {
+    backward_columns(d, exec);
+  } else if (d.dim > 0) {
     const int64_t size = blocks.block() * d.dim;
     parallel_strands(exec, blocks.tasks(), blocks.dense() ? 0 : 2 * size, [&](int64_t task, float* scratch) {
       const int64_t begin = task * blocks.block(), end = std::min(blocks.rows(), begin + blocks.block());

@@ -50,7 +50,29 @@ void sum_terms_as(const SumTerms& a) {
 
 void sum_terms(const SumTerms& a) { a.scales ? sum_terms_as<true>(a) : sum_terms_as<false>(a); }
 
-constexpr AvgPoolUkernels kAvgPoolUkernels = {sum_terms};
+void plane_means(const PlaneMeans& a) {
+  constexpr int L = Vec::kLanes;
+  const float* x = a.x;
+  for (int64_t plane = 0; plane < a.planes; ++plane, x += a.size) {
+    Vec sum[2] = {Vec::zero(), Vec::zero()};
+    int64_t i = 0;
+    for (; i + 2 * L <= a.size; i += 2 * L) {
+      for (int u = 0; u < 2; ++u) sum[u] = sum[u] + Vec::load(x + i + u * L);
+    }
+    for (; i + L <= a.size; i += L) sum[0] = sum[0] + Vec::load(x + i);
+    if (i < a.size) sum[1] = sum[1] + Vec::load_tail(x + i, static_cast<int>(a.size - i));
+    a.y[plane] = reduce_add(sum[0] + sum[1]) / a.divisor;
+  }
+}
+
+void plane_spread(const PlaneSpread& a) {
+  for (int64_t plane = 0; plane < a.planes; ++plane) {
+    const Vec share = Vec::set1(a.y[plane] / a.divisor);
+    run_flat(a.x + plane * a.size, a.size, false, [=](int64_t, auto) { return share; });
+  }
+}
+
+constexpr AvgPoolUkernels kAvgPoolUkernels = {sum_terms, plane_means, plane_spread};
 
 }  // namespace
 }  // namespace cnnext

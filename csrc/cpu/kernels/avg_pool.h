@@ -16,8 +16,26 @@ struct SumTerms {
   float* y;
 };
 
+// y[i] = the sum of plane i / divisor; planes of `size` floats, at most kPlaneSumFloats, behind one another.
+constexpr int64_t kPlaneSumFloats = 4096;
+struct PlaneMeans {
+  const float* x;
+  int64_t planes, size;
+  float divisor;
+  float* y;
+};
+// All of plane i = y[i] / divisor.
+struct PlaneSpread {
+  const float* y;
+  int64_t planes, size;
+  float divisor;
+  float* x;
+};
+
 struct AvgPoolUkernels {
   void (*sum_terms)(const SumTerms&);
+  void (*plane_means)(const PlaneMeans&);
+  void (*plane_spread)(const PlaneSpread&);
 };
 
 }  // namespace cnnext

@@ -121,8 +121,77 @@ void softmax_gradient(const float* x, const float* f, float* y, int64_t dim, flo
   });
 }
 
-constexpr SoftmaxUkernels kSoftmaxUkernels = {softmax_rows, softmax_rows_grad, softmax_norms,
-                                              softmax_weighted, softmax_gradient};
+// ---- columns ----
+
+void column_most(const float* x, int64_t count, float* copy, float* most) {
+  for_vectors(count, [&](int64_t i, auto load, auto store) {
+    const Vec v = load(x + i);
+    store(v, copy + i);
+    store(max(v, load(most + i)), most + i);
+  });
+}
+
+void column_exponentials(const float* x, const float* most, int64_t count, float* e, float* sum) {
+  for_vectors(count, [&](int64_t i, auto load, auto store) {
+    const Vec v = exponential(load(x + i) - load(most + i));
+    if (e) store(v, e + i);
+    store(load(sum + i) + v, sum + i);
+  });
+}
+
+void column_scale(const float* x, const float* factor, int64_t count, float* y) {
+  run_flat(y, count, false, [&](int64_t i, auto load) { return load(x + i) * load(factor + i); });
+}
+
+void column_shift(const float* x, const float* most, const float* rest, int64_t count, float* y) {
+  run_flat(y, count, false,
+           [&](int64_t i, auto load) { return (load(x + i) - load(most + i)) - load(rest + i); });
+}
+
+// x = m * 2^e with m between the roots of 1/2 and 2, and log(m) by Cephes' polynomial; a plain loop, which
+// compilers vectorise.
+void column_log(float* x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t bits;
+    __builtin_memcpy(&bits, x + i, sizeof bits);
+    const int32_t exponent = (bits - 0x3f3504f3) >> 23, mantissa = bits - (exponent << 23);
+    float m;
+    __builtin_memcpy(&m, &mantissa, sizeof m);
+    const float f = m - 1.f, f2 = f * f, e = static_cast<float>(exponent);
+    float p = 7.0376836292e-2f;
+    p = p * f - 1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f - 1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f - 1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f - 2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    const float tail = p * f * f2 + e * -2.12194440e-4f - 0.5f * f2;
+    const float log = f + tail + e * 0.693359375f;
+    x[i] = x[i] != x[i] ? x[i] : log;
+  }
+}
+
+void column_dot(const float* grad, const float* y, int64_t count, bool log, float* sum) {
+  run_flat(sum, count, false, [&](int64_t i, auto load) {
+    const Vec g = load(grad + i);
+    return load(sum + i) + (log ? g : g * load(y + i));
+  });
+}
+
+void column_gradient(const float* grad, const float* y, const float* sum, int64_t count, bool log,
+                     float* grad_x) {
+  run_flat(grad_x, count, false, [&](int64_t i, auto load) {
+    const Vec g = load(grad + i), v = load(y + i), s = load(sum + i);
+    return log ? g - exponential(v) * s : (g - s) * v;
+  });
+}
+
+constexpr SoftmaxUkernels kSoftmaxUkernels = {softmax_rows,        softmax_rows_grad, softmax_norms,
+                                              softmax_weighted,    softmax_gradient,  column_most,
+                                              column_exponentials, column_scale,      column_shift,
+                                              column_log,          column_dot,        column_gradient};
 
 }  // namespace
 }  // namespace cnnext
