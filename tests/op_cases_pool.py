@@ -26,6 +26,14 @@ POOLS = [
     ("valid, dilated", (1, 6, 9, 12), (2, 3), (1, 2), "valid", (3, 2), False),
     ("stride over the kernel", (1, 3, 11, 13), (2, 1), (3, 4), 0, 1, False),
     ("whole image", (2, 8, 5, 6), (5, 6), 1, 0, 1, False),
+    ("5x5/1 padded", (2, 17, 9, 8), 5, 1, 2, 1, False),
+    ("9x7/1: many taps", (2, 5, 12, 10), (9, 7), 1, (4, 3), 1, False),
+    ("9x7/(2, 3)", (1, 70, 14, 11), (9, 7), (2, 3), (4, 3), 1, True),
+    ("3x3/1, blocks of rows", (2, 3, 70, 67), 3, 1, 1, 1, False),
+    ("3x2/1, more elements than windows", (2, 3, 70, 67), (3, 2), 1, 0, 1, False),
+    ("2x3/1, more windows than elements", (3, 2, 9, 7), (2, 3), 1, ((1, 1), (2, 2)), 1, False),
+    ("3x3/1 dilated", (5, 2, 9, 11), 3, 1, (2, 1), (2, 1), False),
+    ("3x3/2, five planes", (1, 5, 13, 14), 3, 2, 1, 1, False),
     ("17x16 taps: uint16 codes", (1, 2, 20, 19), (17, 16), 1, 0, 1, False),
     ("one row", (2, 3, 1, 33), (1, 3), (1, 2), (0, 1), 1, False),
     *((f"C = {c}", (1, c, 6, 5), (2, 3), (2, 1), 1, 1, False)
@@ -109,9 +117,18 @@ def pool_cases() -> list[Case]:
             )
     for dtype in (np.uint8, np.int8):
         for shape in ((2, 3, 9, 7), (1, 65, 6, 70)):
-            maker = few_values(shape, np.int8) if dtype is np.int8 else few_values(shape, dtype)
-            params = {"kernel_size": (3, 2), "stride": 2, "padding": (1, 0), "return_indices": True}
-            cases.append(Case("max_pool2d", f"{dtype.__name__} {shape}", {"x": maker}, params, rule="exact"))
+            for stride, dilation, kind in ((2, 1, "plane"), (1, 2, "window"), ((1, 3), 1, "window")):
+                params = {
+                    "kernel_size": (3, 2),
+                    "stride": stride,
+                    "padding": (1, 0),
+                    "dilation": dilation,
+                    "return_indices": True,
+                    "indices": kind,
+                }
+                note = f"{dtype.__name__} {shape} {stride} {kind}"
+                arrays = {"x": few_values(shape, dtype)}
+                cases.append(Case("max_pool2d", note, arrays, params, rule="exact"))
     divisor = {"kernel_size": (2, 3), "divisor_override": 5}
     cases.append(Case("avg_pool2d", "divisor", {"x": (2, 3, 6, 9)}, divisor, terms=6))
     cases.append(Case("avg_pool2d", "unbatched", {"x": (3, 6, 9)}, {"kernel_size": 2}, terms=4))

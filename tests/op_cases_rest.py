@@ -42,6 +42,8 @@ SOFTMAXES = [
     ((3, 10), 1),
     ((3, 10), 0),
     ((2, 17, 5, 3), 1),
+    ((2, 37, 5, 9), 1),
+    ((1, 3, 41, 43), 1),
     ((2, 5, 7, 33), -1),
     ((4, 65), -1),
     ((2, 3, 1), 1),
@@ -97,7 +99,7 @@ def _distribution(shape: tuple[int, ...]) -> Maker:
 
 def loss_cases() -> list[Case]:
     cases = []
-    for shape in [(5,), (4, 10), (3, 7, 5), (2, 17, 3, 4)]:
+    for shape in [(5,), (4, 10), (3, 7, 5), (2, 17, 3, 4), (2, 37, 5, 9)]:
         target = (shape[0], *shape[2:]) if len(shape) > 1 else ()
         classes = shape[1] if len(shape) > 1 else shape[0]
         for reduction in ("none", "mean", "sum"):
@@ -108,6 +110,7 @@ def loss_cases() -> list[Case]:
                     _labels(target, classes, np.int32, 1),
                     {"ignore_index": 1, "label_smoothing": 0.1},
                 ),
+                ("plain", _labels(target, classes, np.int32, 1), {"ignore_index": 1}),
                 ("uint8", _labels(target, classes, np.uint8), {"label_smoothing": 0.2}),
                 ("probabilities", _distribution(shape), {"label_smoothing": 0.1}),
             ]
