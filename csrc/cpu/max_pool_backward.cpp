@@ -11,12 +11,13 @@ TapRules::TapRules(const Pool2dDesc& desc, Exec& exec)
       columns_(window_table({d.W, d.Q, d.S, d.stride_w, d.pad_left, d.dilation_w}, exec)),
       interior_(interior_columns(desc)),
       by_mask_(d.R * d.S <= 32),
-      small_(d.P * d.Q <= 4096) {
+      small_(d.P * d.Q <= 4096),
+      planes_once_(by_mask_ && d.P * d.Q <= 1024 ? kMostPlanes : 1) {
   row_of_tap_ = exec.scratch_array<uint8_t>(UINT8_MAX + 1);
   for (int64_t tap = 0; tap <= UINT8_MAX; ++tap) row_of_tap_[tap] = static_cast<uint8_t>(tap / d.S);
   if (!by_mask_) return;
   row_masks_ = exec.scratch_array<uint32_t>(d.P);
-  column_masks_ = exec.scratch_array<uint32_t>(small_ ? d.P * d.Q : d.Q);
+  column_masks_ = exec.scratch_array<uint32_t>(small_ ? planes_once_ * d.P * d.Q : d.Q);
   const auto bits = [&](int64_t r_begin, int64_t r_end, int64_t s_begin, int64_t s_end) {
     uint32_t mask = 0;
     for (int64_t r = r_begin; r < r_end; ++r) {
@@ -27,8 +28,9 @@ TapRules::TapRules(const Pool2dDesc& desc, Exec& exec)
   for (int64_t p = 0; p < d.P; ++p) row_masks_[p] = bits(rows_[p].begin, rows_[p].end, 0, d.S);
   for (int64_t q = 0; q < d.Q; ++q) column_masks_[q] = bits(0, d.R, columns_[q].begin, columns_[q].end);
   if (!small_) return;
-  for (int64_t i = d.P * d.Q - 1; i >= 0; --i)
-    column_masks_[i] = column_masks_[i % d.Q] & row_masks_[i / d.Q];
+  for (int64_t i = planes_once_ * d.P * d.Q - 1; i >= 0; --i) {
+    column_masks_[i] = column_masks_[i % d.Q] & row_masks_[i / d.Q % d.P];
+  }
 }
 
 bool TapRules::good(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const {

@@ -57,8 +57,12 @@ class TapRules {
  public:
   TapRules(const Pool2dDesc& desc, Exec& exec);
 
-  // Of `rows` rows of windows from p on, as rows of planes or of pixels.
+  // How many small planes can be checked at once.
+  static constexpr int64_t kMostPlanes = 4;
+  int64_t planes_once() const { return planes_once_; }
+  // Of `rows` rows of windows of planes from p on; p + rows is at most planes_once() * P.
   bool plane_rows(const uint8_t* taps, int64_t p, int64_t rows) const;
+  // Of row p of an image's windows, channels-last.
   bool pixel_row(const uint8_t* taps, int64_t p) const;
   // Of `count` channels of window (p, q).
   bool pixel(const uint8_t* taps, int64_t count, int64_t p, int64_t q) const;
@@ -70,6 +74,7 @@ class TapRules {
   const WindowTaps *rows_, *columns_;  // by p and by q
   TapRange interior_;                  // the windows of a row whose columns are all in the image
   bool by_mask_, small_;
+  int64_t planes_once_;
   uint8_t* row_of_tap_;
   uint32_t *row_masks_, *column_masks_;  // by p and by q; of small planes by window
 };

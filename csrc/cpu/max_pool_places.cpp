@@ -20,9 +20,9 @@ PlaceFinder::PlaceFinder(const Pool2dDesc& desc, Exec& exec)
       rows_(window_table({d.H, d.P, d.R, d.stride_h, d.pad_top, d.dilation_h}, exec)),
       columns_(window_table({d.W, d.Q, d.S, d.stride_w, d.pad_left, d.dilation_w}, exec)),
       rows_once_(std::clamp<int64_t>(kPlaces / d.Q, 1, d.P)),
-      corners_(exec.scratch_array<int32_t>(rows_once_ * d.Q)) {
-  for (int64_t i = 0; i < rows_once_ * d.Q; ++i) {
-    corners_[i] = static_cast<int32_t>(i / d.Q * d.stride_h * d.W + columns_[i % d.Q].start);
+      corners_(exec.scratch_array<int32_t>(planes_once() * rows_once_ * d.Q)) {
+  for (int64_t i = 0; i < planes_once() * rows_once_ * d.Q; ++i) {
+    corners_[i] = static_cast<int32_t>(i / d.Q % rows_once_ * d.stride_h * d.W + columns_[i % d.Q].start);
   }
 }
 

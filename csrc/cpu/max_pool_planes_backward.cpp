@@ -84,7 +84,7 @@ class Planes {
   // Checks the windows of rows [from, to) of a plane, or of all joined ones.
   bool check(int64_t plane, int64_t from, int64_t to) const {
     while (from < to) {
-      const int64_t p = from % d_.P, rows = std::min(to - from, d_.P - p);
+      const int64_t p = from % d_.P, rows = std::min(to - from, p_.rules.planes_once() * d_.P - p);
       if (!p_.rules.plane_rows(stored_taps() + (plane * p_.P + from) * d_.Q, p, rows)) return false;
       from += rows;
     }

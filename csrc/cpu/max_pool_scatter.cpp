@@ -61,8 +61,9 @@ bool add_planes(const Pool2dDesc& d, const PlaceFinder& finder, int64_t plane, i
   }
   for (int64_t p = 0; p < d.P; p += finder.rows_once()) {
     const int64_t rows = std::min(finder.rows_once(), d.P - p), count = rows * d.Q;
-    for (int64_t i = 0; i < planes; ++i) {
-      if (!finder.of_rows(plane + i, p, rows, places + i * count)) return false;
+    const int64_t once = std::min(finder.planes_once(), planes);
+    for (int64_t i = 0; i < planes; i += once) {
+      if (!finder.of_rows(plane + i, p, std::min(once, planes - i) * rows, places + i * count)) return false;
     }
     add_gradients(x, size, planes, places, count, grad + p * d.Q, windows, count);
   }

@@ -9,10 +9,12 @@ namespace cnnext {
 namespace {
 
 // sum[u] = the terms' sum at vector u from `at` on; a tail's missing lanes hold no tap.
-template <int U, bool kTail>
+// kTerms 0: as many as the list says.
+template <int U, bool kTail, int kTerms = 0>
 inline void gather_terms(const PoolTerm* terms, int64_t num_terms, int64_t at, int n, Vec (&sum)[U]) {
   for (Vec& s : sum) s = Vec::zero();
-  for (int64_t t = 0; t < num_terms; ++t) {
+#pragma GCC unroll 4
+  for (int64_t t = 0; t < (kTerms ? kTerms : num_terms); ++t) {
     const Taps tap = Taps::set1(terms[t].tap);
     const uint8_t* taps = terms[t].taps + at;
     const float* grad = terms[t].grad + at;
@@ -24,28 +26,41 @@ inline void gather_terms(const PoolTerm* terms, int64_t num_terms, int64_t at, i
   }
 }
 
-template <int U>
-inline void gather_pixels(const MaxPoolGradPixels& a, int64_t at, float* out) {
+template <int kTerms, int U>
+inline void gather_pixels(const PoolTerm* terms, int64_t num_terms, int64_t at, float* out) {
   Vec sum[U];
-  gather_terms<U, false>(a.terms, a.num_terms, at, 0, sum);
+  gather_terms<U, false, kTerms>(terms, num_terms, at, 0, sum);
   for (int u = 0; u < U; ++u) sum[u].store(out + u * Vec::kLanes);
 }
 
-void max_pool_grad_pixels(const MaxPoolGradPixels& a) {
+template <int kTerms>
+void max_pool_grad_pixels_as(const MaxPoolGradPixels& a) {
   constexpr int L = Vec::kLanes;
+  PoolTerm few[kTerms ? kTerms : 1];
+  for (int t = 0; t < kTerms; ++t) few[t] = a.terms[t];
+  const PoolTerm* terms = kTerms ? few : a.terms;
   for (int64_t i = 0; i < a.pixels; ++i) {
     float* out = a.grad_x + i * a.out_step;
     const int64_t at = i * a.channels;
     int64_t c = 0;
-    for (; c + 4 * L <= a.channels; c += 4 * L) gather_pixels<4>(a, at + c, out + c);
-    for (; c + L <= a.channels; c += L) gather_pixels<1>(a, at + c, out + c);
+    for (; c + 4 * L <= a.channels; c += 4 * L) {
+      gather_pixels<kTerms, 4>(terms, a.num_terms, at + c, out + c);
+    }
+    for (; c + L <= a.channels; c += L) gather_pixels<kTerms, 1>(terms, a.num_terms, at + c, out + c);
     if (c < a.channels) {
       const int n = static_cast<int>(a.channels - c);
       Vec sum[1];
-      gather_terms<1, true>(a.terms, a.num_terms, at + c, n, sum);
+      gather_terms<1, true, kTerms>(terms, a.num_terms, at + c, n, sum);
       sum[0].store_tail(out + c, n);
     }
   }
+}
+
+void max_pool_grad_pixels(const MaxPoolGradPixels& a) {
+  if (a.num_terms == 1) return max_pool_grad_pixels_as<1>(a);
+  if (a.num_terms == 2) return max_pool_grad_pixels_as<2>(a);
+  if (a.num_terms == 4) return max_pool_grad_pixels_as<4>(a);
+  max_pool_grad_pixels_as<0>(a);
 }
 
 inline void store_up_to(Vec v, float* p, int64_t n) {

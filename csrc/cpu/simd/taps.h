@@ -34,10 +34,25 @@ struct Taps {
 #endif
   }
   static inline Taps load_tail(const uint8_t* p, int n) {
-    uint8_t lanes[Vec::kLanes];
-    for (int i = 0; i < Vec::kLanes; ++i) lanes[i] = UINT8_MAX;
-    for (int i = 0; i < n; ++i) lanes[i] = p[i];
+    // Two parts that overlap, or one byte.
+    uint64_t taps = 0;
+    if (n >= 4) {
+      taps = part<uint32_t>(p) | part<uint32_t>(p + n - 4) << 8 * (n - 4);
+    } else if (n >= 2) {
+      taps = part<uint16_t>(p) | part<uint16_t>(p + n - 2) << 8 * (n - 2);
+    } else if (n == 1) {
+      taps = *p;
+    }
+    if (n < 8) taps |= ~uint64_t{0} << 8 * n;
+    uint8_t lanes[8];
+    __builtin_memcpy(lanes, &taps, sizeof lanes);
     return load(lanes);
+  }
+  template <class Part>
+  static inline uint64_t part(const uint8_t* p) {
+    Part value;
+    __builtin_memcpy(&value, p, sizeof value);
+    return value;
   }
   inline void store(uint8_t* p) const {
     int32_t lanes[Vec::kLanes];
