@@ -18,7 +18,8 @@ struct Problem {
   const WindowTaps *rows, *columns;  // by p and by q
   bool is_signed, planes;            // planes: the argmax is wanted as plane indices
   int64_t strip, phase;              // bytes of an image row's strip, and of one phase in it
-  uint8_t* first;                    // column of each output's first valid tap
+  uint8_t* first;                    // column of each output's first valid tap, kNoTapByte where none is
+  int64_t* tap_offsets;              // of a strip's taps, by column; -1 for those beyond the image
   int32_t *corners, *no_corners;     // columns of the windows' corners; zeros
 
   Problem(const Pool2dDesc& desc, Exec& exec)
@@ -28,14 +29,19 @@ struct Problem {
         is_signed(d.dtype == CNNEXT_INT8),
         planes(present(d.indices) && d.index_kind == CNNEXT_INDEX_PLANE),
         first(exec.scratch_array<uint8_t>(d.Q)),
+        tap_offsets(exec.scratch_array<int64_t>(d.S)),
         corners(exec.scratch_array<int32_t>(d.Q)),
         no_corners(exec.scratch_array<int32_t>(d.C)) {
     const int64_t reach = d.Q + (d.S - 1) * d.dilation_w / d.stride_w;
     phase = round_up(std::max(reach, (d.W - 1 + d.pad_left) / d.stride_w + 1), 64);
     strip = phase * std::min(d.stride_w, d.W + d.pad_left);
     for (int64_t q = 0; q < d.Q; ++q) {
-      first[q] = static_cast<uint8_t>(columns[q].begin);
+      first[q] = columns[q].begin < columns[q].end ? static_cast<uint8_t>(columns[q].begin) : kNoTapByte;
       corners[q] = static_cast<int32_t>(columns[q].start);
+    }
+    for (int64_t c = 0; c < d.S; ++c) {
+      const int64_t w = c * d.dilation_w, offset = w % d.stride_w * phase;
+      tap_offsets[c] = offset < strip ? offset + w / d.stride_w : -1;
     }
     std::fill_n(no_corners, d.C, 0);
   }
@@ -95,6 +101,12 @@ void pixel(const Problem& problem, int64_t n, int64_t p, int64_t q, const Scratc
   problem.put(s.found, d.C, at, rows.start * d.W + columns.start, problem.no_corners, s.places);
 }
 
+// Every step-th byte; a kStep other than 0 is the step, known to the compiler.
+template <int kStep>
+void pick(const uint8_t* __restrict from, int64_t count, int64_t step, uint8_t* __restrict to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i * (kStep ? kStep : step)];
+}
+
 // Rows [begin, end) of a plane's outputs.
 void plane_rows(const Problem& problem, int64_t plane, int64_t begin, int64_t end, const Scratch& s) {
   const Pool2dDesc& d = problem.d;
@@ -108,9 +120,9 @@ void plane_rows(const Problem& problem, int64_t plane, int64_t begin, int64_t en
       continue;
     }
     for (int64_t k = 0; k < std::min(d.stride_w, d.W); ++k) {
-      const int64_t place = k + d.pad_left;
-      uint8_t* to = strip + place % d.stride_w * problem.phase + place / d.stride_w;
-      for (int64_t w = k; w < d.W; w += d.stride_w) *to++ = row[w];
+      const int64_t place = k + d.pad_left, count = ceil_div(d.W - k, d.stride_w);
+      uint8_t* const to = strip + place % d.stride_w * problem.phase + place / d.stride_w;
+      d.stride_w == 2 ? pick<2>(row + k, count, 2, to) : pick<0>(row + k, count, d.stride_w, to);
     }
   }
   for (int64_t p = begin; p < end; ++p) {
@@ -118,15 +130,15 @@ void plane_rows(const Problem& problem, int64_t plane, int64_t begin, int64_t en
     int64_t taps = 0;
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       for (int64_t c = 0; c < d.S; ++c) {
-        const int64_t w = c * d.dilation_w, phase = w % d.stride_w;
-        if (phase * problem.phase >= problem.strip) continue;  // beyond the image for every window
-        s.taps[taps] = s.strips + (rows.at(r) - top) * problem.strip + phase * problem.phase + w / d.stride_w;
+        if (problem.tap_offsets[c] < 0) continue;
+        s.taps[taps] = s.strips + (rows.at(r) - top) * problem.strip + problem.tap_offsets[c];
         s.numbers[taps++] = static_cast<uint8_t>(r * d.S + c);
       }
     }
+    const int base = static_cast<int>(rows.begin < rows.end ? rows.begin * d.S : kNoTapByte);
     for (int64_t q = 0; q < d.Q; ++q) {
-      const bool none = problem.columns[q].begin == problem.columns[q].end || rows.begin == rows.end;
-      s.first[q] = none ? kNoTapByte : static_cast<uint8_t>(rows.begin * d.S + problem.first[q]);
+      const int tap = problem.first[q] == kNoTapByte ? kNoTapByte : base + problem.first[q];
+      s.first[q] = static_cast<uint8_t>(base == kNoTapByte ? base : tap);
     }
     const int64_t at = (plane * d.P + p) * d.Q;
     run({s.taps, s.numbers, taps, d.Q, problem.is_signed, s.first, problem.y() + at, s.found});

@@ -34,9 +34,10 @@ template <class Byte>
 inline void max_pool_bytes_vector(const MaxPoolBytes& a, int64_t i, int n) {
   using Vector = ByteVector<Byte>;
   Vector best = Vector::set1(static_cast<Byte>(-1) < 0 ? 0x80 : 0);
-  Vector number = a.first ? Vector::load(a.first + i, n) : Vector::set1(a.tap_numbers[0]);
+  const int read = a.first ? kByteLanes : n;
+  Vector number = a.first ? Vector::load(a.first + i, read) : Vector::set1(a.tap_numbers[0]);
   for (int64_t t = 0; t < a.num_taps; ++t) {
-    const Vector value = Vector::load(a.taps[t] + i, n), tap = Vector::set1(a.tap_numbers[t]);
+    const Vector value = Vector::load(a.taps[t] + i, read), tap = Vector::set1(a.tap_numbers[t]);
     const auto above = value.v > best.v;
     best.v = above ? value.v : best.v;
     number.v = above ? tap.v : number.v;

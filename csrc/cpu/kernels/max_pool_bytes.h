@@ -11,7 +11,9 @@ struct MaxPoolBytes {
   const uint8_t* tap_numbers;
   int64_t num_taps, count;
   bool is_signed;
-  const uint8_t* first;  // the tap of output i if none is above the least value; nullptr: the list's first
+  // The tap of output i if none is above the least value; nullptr: the list's first. With it, first and taps
+  // are read in whole vectors of 64.
+  const uint8_t* first;
   uint8_t* y;
   uint8_t* numbers;
 };
