@@ -15,8 +15,14 @@ cnnext_conv2d_params conv_params(PyObject* stride, PyObject* padding, PyObject* 
 }
 
 namespace {
-
 PyTypeObject* packed_type = nullptr;
+}  // namespace
+
+const PackedWeight* packed_weight_of(PyObject* object) {
+  return Py_IS_TYPE(object, packed_type) ? &py::handle(object).cast<const PackedWeight&>() : nullptr;
+}
+
+namespace {
 
 // x, weight, bias, stride, padding, dilation, groups, activation, residual, algorithm, out
 py::object conv2d(Args args) {
@@ -27,11 +33,11 @@ py::object conv2d(Args args) {
   Array bias = Array::optional(args[2], "bias");
   Array residual = Array::optional(args[8], "residual");
   Output y(args[10]);
-  if (Py_IS_TYPE(args[1], packed_type)) {
-    const cnnext_packed_weight* packed = py::handle(args[1]).cast<const PackedWeight&>().handle();
+  if (const PackedWeight* packed = packed_weight_of(args[1])) {
     Library library = result_library({&x, &bias, &residual});
     run({&y}, [&](const cnnext_context* with) {
-      return cnnext_conv2d_packed(with, &params, x.get(), packed, bias.get(), residual.get(), y.get());
+      return cnnext_conv2d_packed(with, &params, x.get(), packed->handle(), bias.get(), residual.get(),
+                                  y.get());
     });
     return y.take(library);
   }

@@ -24,4 +24,7 @@ class PackedWeight {
   py::str dtype_;
 };
 
+// The PackedWeight that object is, or nullptr.
+const PackedWeight* packed_weight_of(PyObject* object);
+
 }  // namespace bindings

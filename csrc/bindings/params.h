@@ -28,6 +28,24 @@ const char* dtype_name(int32_t dtype);  // what parse_dtype() takes
 
 // The parameters of whole families (conv.cpp, pool.cpp).
 cnnext_conv2d_params conv_params(PyObject* stride, PyObject* padding, PyObject* dilation, PyObject* groups);
+// What messages call a pool's sizes.
+struct PoolNames {
+  const char *size, *stride;
+};
+cnnext_pool2d_params pool_params(PyObject* kernel_size, PyObject* stride, PyObject* padding,
+                                 const PoolNames& names = {"kernel_size", "stride"});
+// From conv's stride, padding, dilation and groups, and pool_size, pool_stride and pool_padding.
+struct FusedParams {
+  cnnext_conv2d_params conv;
+  cnnext_pool2d_params pool;
+
+  explicit FusedParams(Args args)
+      : conv(conv_params(args[0], args[1], args[2], args[3])),
+        pool(pool_params(args[4], args[5], args[6], kNames)) {
+    pool.index_kind = CNNEXT_INDEX_WINDOW;
+  }
+  static constexpr PoolNames kNames = {"pool_size", "pool_stride"};
+};
 // kernel_size, stride, padding, dilation, ceil_mode
 cnnext_pool2d_params max_pool_params(Args kernel_to_ceil, PyObject* indices, const char* indices_name);
 

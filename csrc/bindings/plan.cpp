@@ -56,6 +56,7 @@ class Planner {
     result["choice"] = plan_.choice ? plan_.choice : "table";
     result["threads"] = cnnext_get_num_threads();
     result["y_shape"] = shape;
+    result["strip"] = py::make_tuple(plan_.strip_images, plan_.strip_rows);
     return std::move(result);
   }
 
@@ -167,6 +168,33 @@ py::object plan_max_pool(Args args) {
   return planner.answer(y);
 }
 
+// backward, x_shape, weight_shape, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding,
+// bias, channels_last, dtype
+py::object plan_conv_pool(Args args) {
+  Planner planner(args[12], args[11]);
+  const bool backward = parse_bool(args[0], "backward");
+  const FusedParams params(args + 3);
+  const bool has_bias = parse_bool(args[10], "bias");
+  cnnext_tensor x = planner.image(args[1], "x_shape"), w = planner.weight(args[2], "weight_shape");
+  cnnext_tensor bias{}, y{}, codes{};
+  if (has_bias && w.ndim == 4) bias = planner.vector(w.shape[0]);
+  const auto forward = [&](const cnnext_context* with) {
+    return cnnext_conv2d_relu_max_pool2d(with, &params.conv, &params.pool, &x, &w,
+                                         bias.data ? &bias : nullptr, &y, &codes);
+  };
+  if (!backward) {
+    planner.run({&y, &codes}, forward);
+    return planner.answer(y);
+  }
+  planner.describe({&y, &codes}, forward);
+  cnnext_tensor grad_x{}, grad_w{}, grad_bias{};
+  planner.run({&grad_x, &grad_w, &grad_bias}, [&](const cnnext_context* with) {
+    return cnnext_conv2d_relu_max_pool2d_backward(with, &params.conv, &params.pool, &y, &codes, &x, &w,
+                                                  &grad_x, &grad_w, has_bias ? &grad_bias : nullptr);
+  });
+  return planner.answer(y);
+}
+
 py::object get_autotune(Args) {
   static constexpr const char* kModes[] = {"off", "same_bits", "any"};
   return py::str(kModes[cnnext_get_autotune()]);
@@ -185,6 +213,11 @@ PyMethodDef methods[] = {
         "plan_max_pool",
         "plan_max_pool(backward, x_shape, kernel_size, stride, padding, dilation, ceil_mode, "
         "return_indices, indices, channels_last, dtype, /)\n--\n\nThe same for max-pool."),
+    method<13, plan_conv_pool>(
+        "plan_conv_pool",
+        "plan_conv_pool(backward, x_shape, weight_shape, stride, padding, dilation, groups, pool_size, "
+        "pool_stride, pool_padding, bias, channels_last, dtype, /)\n--\n\nThe same for "
+        "conv2d_relu_max_pool2d."),
     method<0, get_autotune>("get_autotune",
                             "get_autotune()\n--\n\nWhat set_autotune() or CNNEXT_AUTOTUNE says."),
     method<1, set_autotune>(

@@ -11,20 +11,21 @@ bool is_default(PyObject* stride) {
          ((PyTuple_Check(stride) || PyList_Check(stride)) && PySequence_Size(stride) == 0);
 }
 
-cnnext_pool2d_params pool_params(PyObject* kernel_size, PyObject* stride, PyObject* padding) {
+}  // namespace
+
+cnnext_pool2d_params pool_params(PyObject* kernel_size, PyObject* stride, PyObject* padding,
+                                 const PoolNames& names) {
   cnnext_pool2d_params params = CNNEXT_POOL2D_PARAMS_INIT;
-  parse_pair(kernel_size, "kernel_size", params.kernel);
+  parse_pair(kernel_size, names.size, params.kernel);
   if (is_default(stride)) {
     params.stride[0] = params.kernel[0];
     params.stride[1] = params.kernel[1];
   } else {
-    parse_pair(stride, "stride", params.stride);
+    parse_pair(stride, names.stride, params.stride);
   }
   parse_padding(padding, params.padding, &params.padding_mode, &params.four_sided);
   return params;
 }
-
-}  // namespace
 
 cnnext_pool2d_params max_pool_params(Args kernel_to_ceil, PyObject* indices, const char* indices_name) {
   cnnext_pool2d_params params = pool_params(kernel_to_ceil[0], kernel_to_ceil[1], kernel_to_ceil[2]);

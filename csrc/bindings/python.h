@@ -55,6 +55,7 @@ const cnnext_context* context();
 // Each family adds its functions to the module.
 void add_conv(py::module_& m);
 void add_pool(py::module_& m);
+void add_conv_pool(py::module_& m);
 void add_elementwise(py::module_& m);
 void add_norm(py::module_& m);
 void add_optim(py::module_& m);

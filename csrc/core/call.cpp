@@ -251,8 +251,13 @@ void Call::finish(const OpTable* table, const char* op_name) {
 
 // The drivers that leave out what they do with data outside of tasks.
 void Call::check_can_plan(const char* op_name) const {
-  static const char* const planned[] = {"conv2d_forward", "conv2d_backward_data", "conv2d_backward_weights",
-                                        "max_pool2d_forward", "max_pool2d_backward"};
+  static const char* const planned[] = {"conv2d_forward",
+                                        "conv2d_backward_data",
+                                        "conv2d_backward_weights",
+                                        "max_pool2d_forward",
+                                        "max_pool2d_backward",
+                                        "conv2d_relu_max_pool2d_forward",
+                                        "conv2d_relu_max_pool2d_backward"};
   if (exec_.backend() == CNNEXT_BACKEND_CUDA) fail_not_implemented("the cuda backend makes no plans");
   for (const char* name : planned) {
     if (!std::strcmp(name, op_name)) return;

@@ -24,27 +24,6 @@ bool describe_image(Tensor* out, const char* name, const Conv2dDesc& desc, const
   return describe_output(out, name, desc.dtype, shape.ndim, shape.dims, desc.format);
 }
 
-Tensor read(Call& call, const Tensor& t, const char* name, Format format) {
-  check_has_data(t, name);
-  const Tensor dense = call.dense(batched(t), format);
-  call.avoid(dense);
-  return dense;
-}
-
-Tensor read_weight(Call& call, const Tensor& w, Format* w_format) {
-  check_has_data(w, "weight");
-  const Tensor dense = call.dense_weight(w, w_format);
-  call.avoid(dense);
-  return dense;
-}
-
-Tensor read_bias(Call& call, const Tensor& bias) {
-  check_has_data(bias, "bias");
-  const Tensor dense = call.contiguous(bias);
-  call.avoid(dense);
-  return dense;
-}
-
 void check_epilogue(const Conv2dDesc& desc, const Tensor& w, bool is_batched, const Tensor* bias,
                     const Tensor* residual) {
   if (bias) check_bias(*bias, desc.K, w, "one for each output channel");

@@ -75,6 +75,18 @@ struct Pool2dDesc {
   Tensor x, y, indices;
 };
 
+// max_pool2d(relu(conv2d(x, w, bias))) without its inner results: conv.y and pool.x are absent, and so is
+// conv's activation. Window codes; all ones where a window has no tap, or its maximum is one that the ReLU
+// stops (0 or less), so that max-pool's backward drops its gradient.
+//   forward    pool.y, pool.indices <- conv.x, conv.w, conv.bias
+//   backward   grad_x, grad_w (K,C,R,S), grad_bias <- pool.y (grad_y), pool.indices, conv.x, conv.w; any of
+//              the results may be absent, and N may be 0.
+struct ConvPoolDesc {
+  Conv2dDesc conv;
+  Pool2dDesc pool;
+  Tensor grad_x, grad_w, grad_bias;
+};
+
 struct ConvertIndicesDesc {
   Pool2dDesc pool;  // geometry, source kind and dtype; its indices is the source
   int32_t target_kind;

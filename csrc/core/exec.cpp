@@ -89,8 +89,9 @@ void* Exec::allocate(size_t bytes) {
 }
 
 void Exec::write_plan() const {
-  const cnnext_plan plan = {sizeof(cnnext_plan), kernel_, scratch_bytes_, packed_bytes_, tasks_, choice_,
-                            num_threads()};
+  const cnnext_plan plan = {sizeof(cnnext_plan), kernel_,       scratch_bytes_,
+                            packed_bytes_,       tasks_,        choice_,
+                            num_threads(),       strip_images_, strip_rows_};
   const size_t size = context_.plan->size;
   std::memcpy(context_.plan, &plan, std::min(size, sizeof(plan)));
   context_.plan->size = size;

@@ -43,6 +43,10 @@ class Exec {
     if (tasks > tasks_) tasks_ = tasks;
   }
   void packs(int64_t floats) { packed_bytes_ = static_cast<size_t>(floats) * sizeof(float); }
+  // Scratch that parts of the call took for themselves (cpu/exec_part.h).
+  void borrows(size_t bytes) { scratch_bytes_ += bytes; }
+  // What a fused operation computes at a time of the result between its parts.
+  void strips(int64_t images, int64_t rows) { strip_images_ = images, strip_rows_ = rows; }
   // Where the choice comes from, a literal; "table" if nobody says.
   void chose(const char* by) { choice_ = by; }
   void write_plan() const;
@@ -78,7 +82,7 @@ class Exec {
   char* workspace_ = nullptr;
   size_t workspace_left_ = 0;
   size_t scratch_bytes_ = 0, packed_bytes_ = 0;
-  int64_t tasks_ = 0;
+  int64_t tasks_ = 0, strip_images_ = 0, strip_rows_ = 0;
   uint32_t offered_ = 0;
   const char *kernel_ = "", *choice_ = "table";
 };

@@ -38,6 +38,10 @@ int64_t windows_that_fit(const WindowAxis& axis);
 inline Tensor batched(const Tensor& t) { return t.ndim == 3 ? with_batch_axis(t) : t; }
 // A tensor that is about to be read has data, unless it is empty.
 void check_has_data(const Tensor& t, const char* name);
+// An operand in the form that descriptors promise: an image, weights (and which of the two orders), a vector.
+Tensor read(Call& call, const Tensor& t, const char* name, Format format);
+Tensor read_weight(Call& call, const Tensor& w, Format* w_format);
+Tensor read_bias(Call& call, const Tensor& bias);
 // The metadata of an output whose shape is an input (grad_x, grad_weight, max_unpool2d's y): its shape, with
 // the dtype that it will have. In a dry run the caller has set ndim and shape alone.
 Tensor output_shape(const Tensor* out, const char* name, int32_t dtype);
@@ -83,6 +87,9 @@ Pool2dDesc make_unpool2d_desc(const cnnext_pool2d_params& params, const Tensor& 
                               const Tensor& x, const char* x_name);
 // output_size: h, w; -1 keeps the input's.
 Pool2dDesc make_adaptive_pool2d_desc(const int64_t* output_size, const Tensor& x, const char* x_name);
+// What conv2d gives for x and w, pooled. Messages about the pool begin with "pool: ".
+ConvPoolDesc make_conv_pool_desc(const cnnext_conv2d_params& conv, const cnnext_pool2d_params& pool,
+                                 const Tensor& x, const Tensor& w);
 // The dtype of a cnnext_index_kind's codes for a window of R x S taps.
 int32_t index_dtype(int32_t kind, int64_t R, int64_t S);
 

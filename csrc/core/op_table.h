@@ -7,33 +7,35 @@
 
 namespace cnnext {
 
-#define CNNEXT_OPS(X)                         \
-  X(conv2d_forward, Conv2dDesc)               \
-  X(conv2d_backward_data, Conv2dDesc)         \
-  X(conv2d_backward_weights, Conv2dDesc)      \
-  X(max_pool2d_forward, Pool2dDesc)           \
-  X(max_pool2d_backward, Pool2dDesc)          \
-  X(max_pool2d_gather, Pool2dDesc)            \
-  X(max_unpool2d, Pool2dDesc)                 \
-  X(convert_indices, ConvertIndicesDesc)      \
-  X(avg_pool2d_forward, Pool2dDesc)           \
-  X(avg_pool2d_backward, Pool2dDesc)          \
-  X(adaptive_avg_pool2d_forward, Pool2dDesc)  \
-  X(adaptive_avg_pool2d_backward, Pool2dDesc) \
-  X(activation_forward, ElementwiseDesc)      \
-  X(activation_backward, ElementwiseDesc)     \
-  X(add, ElementwiseDesc)                     \
-  X(dropout, ElementwiseDesc)                 \
-  X(bias_add, ChannelDesc)                    \
-  X(bias_grad, ChannelDesc)                   \
-  X(batch_norm_forward, BatchNormDesc)        \
-  X(batch_norm_backward, BatchNormDesc)       \
-  X(softmax_forward, SoftmaxDesc)             \
-  X(softmax_backward, SoftmaxDesc)            \
-  X(cross_entropy_forward, CrossEntropyDesc)  \
-  X(cross_entropy_backward, CrossEntropyDesc) \
-  X(copy, CopyDesc)                           \
-  X(sgd_step, SgdDesc)                        \
+#define CNNEXT_OPS(X)                              \
+  X(conv2d_forward, Conv2dDesc)                    \
+  X(conv2d_backward_data, Conv2dDesc)              \
+  X(conv2d_backward_weights, Conv2dDesc)           \
+  X(conv2d_relu_max_pool2d_forward, ConvPoolDesc)  \
+  X(conv2d_relu_max_pool2d_backward, ConvPoolDesc) \
+  X(max_pool2d_forward, Pool2dDesc)                \
+  X(max_pool2d_backward, Pool2dDesc)               \
+  X(max_pool2d_gather, Pool2dDesc)                 \
+  X(max_unpool2d, Pool2dDesc)                      \
+  X(convert_indices, ConvertIndicesDesc)           \
+  X(avg_pool2d_forward, Pool2dDesc)                \
+  X(avg_pool2d_backward, Pool2dDesc)               \
+  X(adaptive_avg_pool2d_forward, Pool2dDesc)       \
+  X(adaptive_avg_pool2d_backward, Pool2dDesc)      \
+  X(activation_forward, ElementwiseDesc)           \
+  X(activation_backward, ElementwiseDesc)          \
+  X(add, ElementwiseDesc)                          \
+  X(dropout, ElementwiseDesc)                      \
+  X(bias_add, ChannelDesc)                         \
+  X(bias_grad, ChannelDesc)                        \
+  X(batch_norm_forward, BatchNormDesc)             \
+  X(batch_norm_backward, BatchNormDesc)            \
+  X(softmax_forward, SoftmaxDesc)                  \
+  X(softmax_backward, SoftmaxDesc)                 \
+  X(cross_entropy_forward, CrossEntropyDesc)       \
+  X(cross_entropy_backward, CrossEntropyDesc)      \
+  X(copy, CopyDesc)                                \
+  X(sgd_step, SgdDesc)                             \
   X(adam_step, AdamDesc)
 
 // What an op function says. kUnsupported sends the call to the next table (ref) on the CPU; it must have

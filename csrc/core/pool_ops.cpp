@@ -51,13 +51,6 @@ bool describe(Tensor* out, const char* name, int32_t dtype, const ImageShape& sh
   return describe_output(out, name, dtype, shape.ndim, shape.dims, format);
 }
 
-Tensor read(Call& call, const Tensor& t, const char* name, Format format) {
-  check_has_data(t, name);
-  const Tensor dense = call.dense(batched(t), format);
-  call.avoid(dense);
-  return dense;
-}
-
 }  // namespace
 }  // namespace cnnext
 

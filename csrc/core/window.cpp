@@ -83,6 +83,27 @@ void check_has_data(const Tensor& t, const char* name) {
   if (!t.data && numel(t) > 0) fail_value(name, "'s data is NULL; only an empty tensor may have none");
 }
 
+Tensor read(Call& call, const Tensor& t, const char* name, Format format) {
+  check_has_data(t, name);
+  const Tensor dense = call.dense(batched(t), format);
+  call.avoid(dense);
+  return dense;
+}
+
+Tensor read_weight(Call& call, const Tensor& w, Format* w_format) {
+  check_has_data(w, "weight");
+  const Tensor dense = call.dense_weight(w, w_format);
+  call.avoid(dense);
+  return dense;
+}
+
+Tensor read_bias(Call& call, const Tensor& bias) {
+  check_has_data(bias, "bias");
+  const Tensor dense = call.contiguous(bias);
+  call.avoid(dense);
+  return dense;
+}
+
 Tensor output_shape(const Tensor* out, const char* name, int32_t dtype) {
   if (!out) fail_value(name, " is NULL; an output tensor is required");
   Tensor shape = *out;

@@ -138,12 +138,16 @@ void check_sizes([[maybe_unused]] const Conv2dDesc& d) {
 
 }  // namespace
 
-Ran cpu_conv2d_forward(const Conv2dDesc& desc, Exec& exec) {
+Ran cpu_conv2d_forward_untuned(const Conv2dDesc& desc, Exec& exec) {
   // Without input channels the sum is empty: ref writes bias, residual and activation.
   if (desc.N == 0 || desc.C == 0 || desc.K == 0) return Ran::kUnsupported;
   check_sizes(desc);
-  return run_tuned(ConvPass::kForward, desc, exec,
-                   [](const Conv2dDesc& d, Exec& e) { return run_first(kForward, d, e); });
+  return run_first(kForward, desc, exec);
+}
+
+Ran cpu_conv2d_forward(const Conv2dDesc& desc, Exec& exec) {
+  if (desc.N == 0 || desc.C == 0 || desc.K == 0) return Ran::kUnsupported;
+  return run_tuned(ConvPass::kForward, desc, exec, cpu_conv2d_forward_untuned);
 }
 
 Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec) {

@@ -10,6 +10,11 @@ Ran cpu_conv2d_backward_data(const Conv2dDesc& desc, Exec& exec);
 Ran cpu_conv2d_backward_weights(const Conv2dDesc& desc, Exec& exec);
 void cpu_pack_weight(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob);
 
+// As conv2d_forward where nothing is tuned: for parts of a fused operation.
+Ran cpu_conv2d_forward_untuned(const Conv2dDesc& desc, Exec& exec);
+
+Ran cpu_conv2d_relu_max_pool2d_forward(const ConvPoolDesc& desc, Exec& exec);
+Ran cpu_conv2d_relu_max_pool2d_backward(const ConvPoolDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_gather(const Pool2dDesc& desc, Exec& exec);

@@ -17,6 +17,8 @@ OpTable make_table() {
   t.conv2d_backward_data = cpu_conv2d_backward_data;
   t.conv2d_backward_weights = cpu_conv2d_backward_weights;
   t.pack_weight = cpu_pack_weight;
+  t.conv2d_relu_max_pool2d_forward = cpu_conv2d_relu_max_pool2d_forward;
+  t.conv2d_relu_max_pool2d_backward = cpu_conv2d_relu_max_pool2d_backward;
   t.max_pool2d_forward = cpu_max_pool2d_forward;
   t.max_pool2d_backward = cpu_max_pool2d_backward;
   t.max_pool2d_gather = cpu_max_pool2d_gather;

@@ -22,6 +22,8 @@ struct OpsUkernelTable {
   AvgPoolUkernels avg_pool;
   MaxPoolGradUkernels max_pool_grad;
   MaxPoolBytesUkernels max_pool_bytes;
+  // Window codes (uint8, uint16 or int32) become all ones where y is 0 or less; not where it is NaN.
+  void (*drop_codes)(const float* y, int64_t count, int32_t code_dtype, void* codes);
 };
 
 // nullptr where this build has no such kernels (another processor family).

@@ -32,6 +32,7 @@ class Explanation:
     tasks: int  #: that the threads share, in the largest step
     scratch_bytes: int
     packed_weight_bytes: int  #: of the scratch: weights in the kernels' order; 0: read as they lie
+    strip: str  #: of a fused operation: what it computes at a time of the result between its parts
     flops: float  #: of the operation (of the direct algorithm); a pool's comparisons
     bytes: int  #: of inputs and outputs, each once
     _part_of_peak: float = field(repr=False)
@@ -56,6 +57,7 @@ class Explanation:
             "choice": self.choice,
             "isa": f"{self.isa}, {self.threads} threads, {self.tasks} tasks",
             "scratch": f"{_size(self.scratch_bytes)}, of it packed weights {_size(self.packed_weight_bytes)}",
+            "strip": self.strip,
             "work": f"{self.flops / 1e9:.4g} GFLOP, {_size(self.bytes)}",
         }
         if self.flops:
@@ -65,7 +67,7 @@ class Explanation:
                 f"(a model; limits {roofline.limits()})"
             )
         width = max(map(len, rows))
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items() if value)
 
 
 def explain(
@@ -85,6 +87,8 @@ def explain(
             weight_shape are always the forward's
         "conv_transpose2d": weight_shape, stride, padding, output_padding, groups, dilation, *, bias=False,
             algorithm
+        "conv2d_relu_max_pool2d", "conv2d_relu_max_pool2d_backward": weight_shape, stride, padding, dilation,
+            groups, *, pool_size, pool_stride, pool_padding, bias=False
         "max_pool2d", "max_pool2d_backward": kernel_size, stride, padding, dilation, ceil_mode,
             return_indices, *, indices
     Weights are taken to be contiguous, finite and not packed before. Nothing is computed and no memory of the
@@ -117,6 +121,7 @@ def explain(
         tasks=plan["tasks"],
         scratch_bytes=plan["scratch_bytes"],
         packed_weight_bytes=plan["packed_weight_bytes"],
+        strip=_strip(*plan["strip"]),
         flops=flops if kernel else 0.0,
         bytes=elements,
         _part_of_peak=part_of_peak,
@@ -128,6 +133,10 @@ def _size(count: int) -> str:
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.3g} {units[0]}"
+
+
+def _strip(images: int, rows: int) -> str:
+    return f"{rows} rows of {images} image{'s' if images > 1 else ''}" if rows else ""
 
 
 #: A plan of the extension, the operations, and the bytes of inputs and outputs.
@@ -185,6 +194,38 @@ def _conv_transpose2d(
     return _conv(op, x_shape, weight_shape, stride, padding, dilation, groups, output_padding, *ends)
 
 
+def _conv2d_relu_max_pool2d(
+    op: str,
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    pool_size: Pair,
+    pool_stride: Pair | None = None,
+    pool_padding: Padding = 0,
+    bias: bool = False,
+    channels_last: bool,
+    dtype: str,
+) -> _Answer:
+    geometry = (stride, padding, dilation, groups)
+    conv = _C.plan_conv(
+        "conv2d", x_shape, weight_shape, *geometry, 0, bias, None, "auto", channels_last, dtype
+    )
+    backward = op.endswith("backward")
+    window = (pool_size, pool_stride, pool_padding)
+    plan = _C.plan_conv_pool(backward, x_shape, weight_shape, *geometry, *window, bias, channels_last, dtype)
+    flops = 2.0 * math.prod(conv["y_shape"]) * math.prod(weight_shape[1:])
+    read = math.prod(x_shape) + math.prod(weight_shape)
+    pooled = math.prod(plan["y_shape"])
+    size = _ITEM_BYTES[dtype]
+    if backward:  # the gradients of x and weight
+        return plan, 2 * flops, (2 * read + pooled) * size + pooled
+    return plan, flops, (read + pooled) * size + pooled
+
+
 def _max_pool2d(
     op: str,
     x_shape: Sequence[int],
@@ -214,6 +255,8 @@ _OPS = {
     "conv2d_backward_data": _conv2d,
     "conv2d_backward_weights": _conv2d,
     "conv_transpose2d": _conv_transpose2d,
+    "conv2d_relu_max_pool2d": _conv2d_relu_max_pool2d,
+    "conv2d_relu_max_pool2d_backward": _conv2d_relu_max_pool2d,
     "max_pool2d": _max_pool2d,
     "max_pool2d_backward": _max_pool2d,
 }

@@ -13,6 +13,7 @@ using Vec = Vec16;
 
 #include "cpu/kernels/avg_pool-inl.h"
 #include "cpu/kernels/channel-inl.h"
+#include "cpu/kernels/drop_codes-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
 #include "cpu/kernels/max_pool_bytes-inl.h"
@@ -23,7 +24,7 @@ namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
     "avx512",         Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels, kChannelUkernels,
-    kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels};
+    kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels, drop_codes};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_avx512() { return &kTable; }

@@ -9,6 +9,7 @@ using Vec = Vec4;
 
 #include "cpu/kernels/avg_pool-inl.h"
 #include "cpu/kernels/channel-inl.h"
+#include "cpu/kernels/drop_codes-inl.h"
 #include "cpu/kernels/elementwise-inl.h"
 #include "cpu/kernels/max_pool-inl.h"
 #include "cpu/kernels/max_pool_bytes-inl.h"
@@ -20,7 +21,7 @@ namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
     "scalar",         Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels, kChannelUkernels,
-    kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels};
+    kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels, drop_codes};
 }  // namespace
 
 const OpsUkernelTable* ops_ukernels_scalar() { return &kTable; }

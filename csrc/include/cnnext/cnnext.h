@@ -94,8 +94,10 @@ typedef struct cnnext_plan {
   int64_t tasks;                /* that the threads share, in the largest step */
   const char* choice; /* "table", or what autotune found: "autotune: large regions"; lives for ever */
   int32_t num_threads;
+  int64_t strip_images; /* of a fused operation: what is computed at a time of the result between its parts, */
+  int64_t strip_rows;   /* so many rows of so many images; 0 for others */
 } cnnext_plan;
-#define CNNEXT_PLAN_INIT {sizeof(cnnext_plan), NULL, 0, 0, 0, NULL, 0}
+#define CNNEXT_PLAN_INIT {sizeof(cnnext_plan), NULL, 0, 0, 0, NULL, 0, 0, 0}
 
 /* How to run a call; every function accepts NULL for the defaults. */
 typedef struct cnnext_context {
@@ -308,6 +310,23 @@ CNNEXT_API cnnext_status cnnext_max_unpool2d(const cnnext_context*, const cnnext
 CNNEXT_API cnnext_status cnnext_convert_indices(const cnnext_context*, const cnnext_pool2d_params*,
                                                 const int64_t* input_shape, int32_t target_kind,
                                                 const cnnext_tensor* indices, cnnext_tensor* out);
+
+/* y = max_pool2d(relu(conv(x, w) + bias)), strip by strip: the convolution's result is never in memory as a
+ * whole. codes (may be NULL): the pool's window indices, of pool->index_kind WINDOW; all ones also where the
+ * ReLU stops a window's maximum, so that codes alone say where gradients go. conv's activation is NONE.
+ * float32 and float64. */
+CNNEXT_API cnnext_status cnnext_conv2d_relu_max_pool2d(const cnnext_context*, const cnnext_conv2d_params*,
+                                                       const cnnext_pool2d_params*, const cnnext_tensor* x,
+                                                       const cnnext_tensor* w, const cnnext_tensor* bias,
+                                                       cnnext_tensor* y, cnnext_tensor* codes);
+CNNEXT_API cnnext_status cnnext_conv2d_relu_max_pool2d_packed(
+    const cnnext_context*, const cnnext_conv2d_params*, const cnnext_pool2d_params*, const cnnext_tensor* x,
+    const cnnext_packed_weight* w, const cnnext_tensor* bias, cnnext_tensor* y, cnnext_tensor* codes);
+/* Each of the three results may be NULL. */
+CNNEXT_API cnnext_status cnnext_conv2d_relu_max_pool2d_backward(
+    const cnnext_context*, const cnnext_conv2d_params*, const cnnext_pool2d_params*,
+    const cnnext_tensor* grad_y, const cnnext_tensor* codes, const cnnext_tensor* x, const cnnext_tensor* w,
+    cnnext_tensor* grad_x, cnnext_tensor* grad_w, cnnext_tensor* grad_bias);
 CNNEXT_API cnnext_status cnnext_avg_pool2d(const cnnext_context*, const cnnext_pool2d_params*,
                                            const cnnext_tensor* x, cnnext_tensor* y);
 CNNEXT_API cnnext_status cnnext_avg_pool2d_backward(const cnnext_context*, const cnnext_pool2d_params*,

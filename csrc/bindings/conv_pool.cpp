@@ -1,0 +1,80 @@
+// Convolution, ReLU and max-pool in one: arguments -> views -> one call.
+#include "output.h"
+#include "packed_weight.h"
+#include "params.h"
+
+namespace bindings {
+namespace {
+
+// x, weight, bias, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding, with_codes
+py::object conv2d_relu_max_pool2d(Args args) {
+  const FusedParams params(args + 3);
+  const bool with_codes = parse_bool(args[10], "with_codes");
+  Array x(args[0], "x");
+  Array bias = Array::optional(args[2], "bias");
+  Output y, codes;
+  cnnext_tensor* const codes_or_none = with_codes ? codes.get() : nullptr;
+  const auto take = [&](Library library) -> py::object {
+    if (!with_codes) return y.take(library);
+    return py::make_tuple(y.take(library), codes.take(library));
+  };
+  const auto run_both = [&](const auto& call) { with_codes ? run({&y, &codes}, call) : run({&y}, call); };
+  if (const PackedWeight* packed = packed_weight_of(args[1])) {
+    Library library = result_library({&x, &bias});
+    run_both([&](const cnnext_context* with) {
+      return cnnext_conv2d_relu_max_pool2d_packed(with, &params.conv, &params.pool, x.get(), packed->handle(),
+                                                  bias.get(), y.get(), codes_or_none);
+    });
+    return take(library);
+  }
+  Array weight(args[1], "weight");
+  Library library = result_library({&x, &weight, &bias});
+  run_both([&](const cnnext_context* with) {
+    return cnnext_conv2d_relu_max_pool2d(with, &params.conv, &params.pool, x.get(), weight.get(), bias.get(),
+                                         y.get(), codes_or_none);
+  });
+  return take(library);
+}
+
+// grad_y, codes, x, weight, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding, need_x,
+// need_weight, need_bias
+py::object conv2d_relu_max_pool2d_backward(Args args) {
+  const FusedParams params(args + 4);
+  Array grad_y(args[0], "grad_y"), codes(args[1], "codes"), x(args[2], "x"), weight(args[3], "weight");
+  Library library = result_library({&grad_y, &codes, &x, &weight});
+  Output results[3];
+  static constexpr const char* kNames[] = {"need_x", "need_weight", "need_bias"};
+  cnnext_tensor* wanted[3];
+  for (int i = 0; i < 3; ++i) wanted[i] = parse_bool(args[11 + i], kNames[i]) ? results[i].get() : nullptr;
+  const auto call = [&](const cnnext_context* with) {
+    return cnnext_conv2d_relu_max_pool2d_backward(with, &params.conv, &params.pool, grad_y.get(), codes.get(),
+                                                  x.get(), weight.get(), wanted[0], wanted[1], wanted[2]);
+  };
+  check(call(context()));  // describes those that are wanted
+  for (int i = 0; i < 3; ++i) {
+    if (wanted[i]) results[i].allocate();
+  }
+  run({}, call);
+  const auto take = [&](int i) -> py::object { return wanted[i] ? results[i].take(library) : py::none(); };
+  return py::make_tuple(take(0), take(1), take(2));
+}
+
+PyMethodDef methods[] = {
+    method<11, conv2d_relu_max_pool2d>(
+        "conv2d_relu_max_pool2d",
+        "conv2d_relu_max_pool2d(x, weight, bias, stride, padding, dilation, groups, pool_size, pool_stride, "
+        "pool_padding, with_codes, /)\n--\n\nmax_pool2d(relu(conv2d(x))) strip by strip."),
+    method<14, conv2d_relu_max_pool2d_backward>(
+        "conv2d_relu_max_pool2d_backward",
+        "conv2d_relu_max_pool2d_backward(grad_y, codes, x, weight, stride, padding, dilation, groups, "
+        "pool_size, pool_stride, pool_padding, need_x, need_weight, need_bias, /)\n--\n\nThe gradients of "
+        "x, weight and bias."),
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+void add_conv_pool(py::module_& m) {
+  if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();
+}
+
+}  // namespace bindings

@@ -1,0 +1,127 @@
+#include "cpu/conv_pool.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "cpu/pool_tables.h"
+
+namespace cnnext {
+namespace {
+
+constexpr int64_t kStripFloats = 128 << 10;         // of one thread, in half of an L2 cache
+constexpr int64_t kChunkFloats = (2 << 20) - 1024;  // of all threads, in L3: less than what is streamed past
+constexpr int64_t kMinStrips = 8;                   // fewer tasks than that do not share out well
+constexpr int64_t kMinRows = 8;                     // of the convolution
+constexpr int64_t kTileRows = 4;                    // Winograd's: strips begin where its tiles do
+constexpr int64_t kMostRepeated = 16;               // at most one row in so many is computed twice
+
+// Rows of windows of a strip of about `floats` values of the convolution.
+int64_t strip_rows(const ConvPoolDesc& d, int64_t floats) {
+  const Pool2dDesc& pool = d.pool;
+  const int64_t stride = pool.stride_h, reach = (pool.R - 1) * pool.dilation_h + 1;
+  const int64_t repeated = std::max<int64_t>(reach - stride, 0);
+  const int64_t fit = (floats / (d.conv.K * d.conv.Q) - repeated) / stride;
+  const int64_t least = std::max(ceil_div(kMostRepeated * repeated, stride), ceil_div(kMinRows, stride));
+  const int64_t whole = kTileRows / std::gcd(kTileRows, stride);
+  const int64_t parts = ceil_div(pool.P, std::max(fit, least));
+  return std::min(pool.P, round_up(ceil_div(pool.P, parts), whole));
+}
+
+Tensor dense_image(int64_t N, int64_t C, int64_t H, int64_t W, const Conv2dDesc& like, void* data) {
+  Tensor t{};
+  t.data = data;
+  t.dtype = like.dtype;
+  t.ndim = 4;
+  t.device_type = CNNEXT_CPU;
+  const int64_t shape[] = {N, C, H, W};
+  std::copy(shape, shape + 4, t.shape);
+  set_format(&t, like.format);
+  return t;
+}
+
+}  // namespace
+
+ConvPoolStrips plan_conv_pool(const ConvPoolDesc& d) {
+  const int64_t image_floats = d.conv.K * d.conv.P * d.conv.Q;
+  const auto cut = [&](int64_t floats, int64_t most_images) {
+    ConvPoolStrips s{};
+    s.rows = strip_rows(d, floats);
+    s.row_parts = ceil_div(d.pool.P, s.rows);
+    const int64_t fit = s.row_parts > 1 ? 1 : std::clamp<int64_t>(floats / image_floats, 1, most_images);
+    s.image_parts = ceil_div(d.conv.N, fit);
+    s.images = ceil_div(d.conv.N, s.image_parts);
+    s.image_parts = ceil_div(d.conv.N, s.images);
+    return s;
+  };
+  ConvPoolStrips s = cut(kStripFloats, std::max<int64_t>(1, d.conv.N / (2 * kMinStrips)));
+  s.serial = s.count() >= kMinStrips;
+  if (!s.serial) s = cut(kChunkFloats, d.conv.N);
+  for (const int64_t i : {int64_t{0}, std::min<int64_t>(1, s.count() - 1), s.row_parts - 1}) {
+    const ConvPoolStrip strip = conv_pool_strip(d, s, i);
+    s.conv_rows = std::max(s.conv_rows, strip.h1 - strip.h0);
+  }
+  return s;
+}
+
+int64_t conv_pool_backward_images(const ConvPoolDesc& d) {
+  const int64_t fit = std::clamp<int64_t>(kChunkFloats / (d.conv.K * d.conv.P * d.conv.Q), 1, d.conv.N);
+  return ceil_div(d.conv.N, ceil_div(d.conv.N, fit));
+}
+
+ConvPoolStrip conv_pool_strip(const ConvPoolDesc& d, const ConvPoolStrips& strips, int64_t index) {
+  const Pool2dDesc& pool = d.pool;
+  ConvPoolStrip s;
+  s.n0 = index / strips.row_parts * strips.images;
+  s.n1 = std::min(d.conv.N, s.n0 + strips.images);
+  s.p0 = index % strips.row_parts * strips.rows;
+  s.p1 = std::min(pool.P, s.p0 + strips.rows);
+  // Where all windows of a strip lie in the padding, one row stands for the image.
+  const int64_t reach = (pool.R - 1) * pool.dilation_h + 1;
+  s.h0 = std::clamp<int64_t>(s.p0 * pool.stride_h - pool.pad_top, 0, d.conv.P - 1);
+  s.h1 = std::clamp<int64_t>((s.p1 - 1) * pool.stride_h - pool.pad_top + reach, s.h0 + 1, d.conv.P);
+  return s;
+}
+
+ConvPoolStrip conv_pool_images(const ConvPoolDesc& d, int64_t n0, int64_t n1) {
+  return {n0, n1, 0, d.pool.P, 0, d.conv.P};
+}
+
+Tensor images_of(const Tensor& t, int64_t n0, int64_t n1) {
+  Tensor part = t;
+  part.shape[0] = n1 - n0;
+  part.data = static_cast<char*>(t.data) + n0 * t.shape[1] * t.shape[2] * t.shape[3] * dtype_size(t.dtype);
+  return part;
+}
+
+void zero_conv_pool_gradients(const ConvPoolDesc& d) {
+  for (const Tensor* t : {&d.grad_w, &d.grad_bias}) {
+    if (present(*t)) std::memset(t->data, 0, static_cast<size_t>(numel(*t) * dtype_size(t->dtype)));
+  }
+}
+
+// Rows of the result that begin elsewhere read an image with other padding, less than none for rows further
+// down: the drivers only ever add it.
+Conv2dDesc strip_conv(const ConvPoolDesc& d, const ConvPoolStrip& s, void* inner) {
+  Conv2dDesc c = d.conv;
+  c.N = s.images();
+  c.P = s.h1 - s.h0;
+  c.pad_top -= s.h0 * c.stride_h;
+  c.pad_bottom = (c.P - 1) * c.stride_h + (c.R - 1) * c.dilation_h + 1 - c.H - c.pad_top;
+  if (c.P == 1) c.stride_h = 1;
+  c.x = images_of(d.conv.x, s.n0, s.n1);
+  c.y = dense_image(c.N, c.K, c.P, c.Q, c, inner);
+  return c;
+}
+
+Pool2dDesc strip_pool(const ConvPoolDesc& d, const ConvPoolStrip& s, void* inner) {
+  Pool2dDesc pool = d.pool;
+  pool.N = s.images();
+  pool.H = s.h1 - s.h0;
+  pool.P = s.rows();
+  pool.pad_top += s.h0 - s.p0 * pool.stride_h;
+  pool.x = dense_image(pool.N, pool.C, pool.H, pool.W, d.conv, inner);
+  return pool;
+}
+
+}  // namespace cnnext

@@ -1,0 +1,184 @@
+#include <atomic>
+#include <cstring>
+#include <new>
+
+#include "cpu/conv_pool.h"
+#include "cpu/cpu.h"
+#include "cpu/exec_part.h"
+#include "cpu/flat_tasks.h"
+#include "cpu/ops_ukernels.h"
+#include "cpu/ref/ref.h"
+#include "cpu/scratch_parts.h"
+#include "cpu/strands.h"
+#include "cpu/winograd.h"
+
+namespace cnnext {
+namespace {
+
+// Packed weights for all strips: the caller's handle, or one made for this call.
+class Weights {
+ public:
+  Weights(const Conv2dDesc& strip, Exec& exec) {
+    handle_ = static_cast<const cnnext_packed_weight*>(strip.packed);
+    if (handle_ && handle_->packed.blob) return;
+    cpu_pack_weight(strip, exec, &own_.packed);
+    if (!own_.packed.blob) return;  // read as they lie
+    exec.borrows(own_.packed.blob_bytes);
+    exec.packs(static_cast<int64_t>(own_.packed.blob_bytes / sizeof(float)));
+    handle_ = &own_;
+  }
+  ~Weights() {
+    if (own_.packed.blob) own_.packed.free_blob(own_.packed.blob);
+  }
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+  const void* handle() const { return handle_; }
+
+ private:
+  const cnnext_packed_weight* handle_;
+  cnnext_packed_weight own_{};
+};
+
+class Driver {
+ public:
+  Driver(const ConvPoolDesc& desc, const ConvPoolStrips& strips) : d_(desc), strips_(strips) {
+    if (winograd_supports_forward(desc.conv)) d_.conv.variant = ConvVariant::kWinograd;
+    d_.conv.activation = CNNEXT_ACT_RELU;
+    // Rows of planes lie apart: they are pooled side by side, then moved.
+    staged_ = d_.conv.format == Format::kNCHW && strips.row_parts > 1;
+    code_bytes_ = present(d_.pool.indices) ? dtype_size(d_.pool.index_dtype) : 0;
+  }
+
+  int64_t scratch_floats() const {
+    Parts none;
+    return cut(nullptr, &none);
+  }
+  Conv2dDesc conv(int64_t index) const {
+    return strip_conv(d_, conv_pool_strip(d_, strips_, index), nullptr);
+  }
+  void set_weights(const void* handle) { d_.conv.packed = handle; }
+  PartReport run(int64_t index, const Exec& exec, float* scratch) const;
+
+ private:
+  struct Parts {
+    float *inner, *y;
+    char* codes;
+  };
+  int64_t cut(float* base, Parts* parts) const {
+    ScratchParts all(base);
+    const int64_t pooled = staged_ ? d_.conv.K * strips_.rows * d_.pool.Q : 0;
+    parts->inner = all.take<float>(strips_.images * d_.conv.K * strips_.conv_rows * d_.conv.Q);
+    parts->y = all.take<float>(pooled);
+    parts->codes = all.take<char>(pooled * code_bytes_);
+    return all.floats();
+  }
+  void place(const ConvPoolStrip& strip, const Parts& parts, Pool2dDesc* pool) const;
+  void move(const ConvPoolStrip& strip, const Parts& parts) const;
+
+  ConvPoolDesc d_;
+  const ConvPoolStrips& strips_;
+  bool staged_;
+  int64_t code_bytes_;
+};
+
+// Where the pool writes. Strips of rows are of one image each.
+void Driver::place(const ConvPoolStrip& s, const Parts& parts, Pool2dDesc* pool) const {
+  const int64_t row = d_.pool.Q * d_.pool.C;
+  const int64_t at = (s.n0 * d_.pool.P + s.p0) * row;
+  pool->y = pool->x;
+  pool->y.shape[2] = pool->P;
+  pool->y.shape[3] = pool->Q;
+  set_format(&pool->y, pool->format);
+  pool->y.data = staged_ ? parts.y : static_cast<float*>(d_.pool.y.data) + at;
+  if (!code_bytes_) return;
+  pool->indices = pool->y;
+  pool->indices.dtype = pool->index_dtype;
+  pool->indices.data = staged_ ? parts.codes : static_cast<char*>(d_.pool.indices.data) + at * code_bytes_;
+}
+
+void Driver::move(const ConvPoolStrip& s, const Parts& parts) const {
+  const int64_t part = s.rows() * d_.pool.Q, plane = d_.pool.P * d_.pool.Q;
+  for (int64_t c = 0; c < d_.pool.C; ++c) {
+    const int64_t at = (s.n0 * d_.pool.C + c) * plane + s.p0 * d_.pool.Q;
+    std::memcpy(static_cast<float*>(d_.pool.y.data) + at, parts.y + c * part,
+                static_cast<size_t>(part) * sizeof(float));
+    if (!code_bytes_) continue;
+    std::memcpy(static_cast<char*>(d_.pool.indices.data) + at * code_bytes_,
+                parts.codes + c * part * code_bytes_, static_cast<size_t>(part * code_bytes_));
+  }
+}
+
+PartReport Driver::run(int64_t index, const Exec& exec, float* scratch) const {
+  Parts parts;
+  cut(scratch, &parts);
+  const ConvPoolStrip strip = conv_pool_strip(d_, strips_, index);
+  PartReport report = run_part(exec, strips_.serial, [&](Exec& part) {
+    run_or_ref(cpu_conv2d_forward_untuned, ref_conv2d_forward, strip_conv(d_, strip, parts.inner), part);
+  });
+  Pool2dDesc pool = strip_pool(d_, strip, parts.inner);
+  place(strip, parts, &pool);
+  report.include(run_part(exec, strips_.serial, [&](Exec& part) {
+    run_or_ref(cpu_max_pool2d_forward, ref_max_pool2d_forward, pool, part);
+    if (!code_bytes_) return;
+    for_chunks(part, numel(pool.y), kCheapChunk, [&](int64_t begin, int64_t end) {
+      ops_ukernels().drop_codes(static_cast<const float*>(pool.y.data) + begin, end - begin, pool.index_dtype,
+                                static_cast<char*>(pool.indices.data) + begin * code_bytes_);
+    });
+  }));
+  if (staged_ && !exec.planning()) move(strip, parts);
+  return report;
+}
+
+// Strips as tasks, each with its parts on one thread.
+PartReport run_serial(const Driver& driver, const ConvPoolStrips& strips, Exec& exec) {
+  PartReport report;
+  std::atomic<size_t> most{0};
+  std::atomic<bool> out_of_memory{false};
+  parallel_strands(exec, strips.count(), driver.scratch_floats(), [&](int64_t index, float* scratch) {
+    try {
+      const PartReport part = driver.run(index, exec, scratch);
+      if (index == 0) report.kernel = part.kernel;
+      size_t seen = most.load();
+      while (seen < part.scratch_bytes && !most.compare_exchange_weak(seen, part.scratch_bytes)) {
+      }
+    } catch (const std::bad_alloc&) {
+      out_of_memory.store(true);
+    }
+  });
+  if (out_of_memory.load()) throw std::bad_alloc();
+  report.scratch_bytes = most.load();
+  return report;
+}
+
+}  // namespace
+
+Ran cpu_conv2d_relu_max_pool2d_forward(const ConvPoolDesc& desc, Exec& exec) {
+  if (desc.conv.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
+  const ConvPoolStrips strips = plan_conv_pool(desc);
+  Driver driver(desc, strips);
+  const int64_t last = strips.count() - 1, inner = std::min<int64_t>(1, last);
+  const Weights weights(driver.conv(inner), exec);
+  driver.set_weights(weights.handle());
+
+  PartReport report;
+  if (strips.serial && !exec.planning()) {
+    report = run_serial(driver, strips, exec);
+  } else {
+    float* const scratch = exec.scratch_array<float>(
+        driver.scratch_floats() * (strips.serial ? std::min<int64_t>(exec.num_threads(), last + 1) : 1));
+    for (int64_t i = 0; i <= last; ++i) {
+      // A plan looks at those that differ.
+      if (exec.planning() && i > inner && i < last) continue;
+      const PartReport part = driver.run(i, exec, scratch);
+      if (i == 0) report.kernel = part.kernel;
+      report.include(part);
+    }
+  }
+  exec.shares(strips.serial ? strips.count() : 1);
+  exec.borrows(report.scratch_bytes * (strips.serial ? std::min<int64_t>(exec.num_threads(), last + 1) : 1));
+  exec.strips(strips.images, strips.conv_rows);
+  exec.ran(report.kernel);
+  return Ran::kDone;
+}
+
+}  // namespace cnnext
