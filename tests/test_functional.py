@@ -54,6 +54,16 @@ CASES = {
     "conv2d unbatched": _conv((2, 4, 5), (3, 2, 3, 3), (3,), padding=1),
     "conv2d direct": _conv((1, 2, 4, 4), (2, 2, 3, 3), algorithm="direct"),
     "conv2d relu": _conv((2, 2, 4, 3), (3, 2, 3, 3), (3,), padding=1, activation="relu"),
+    "conv2d_relu_max_pool2d": (
+        lambda x, w, b: F.conv2d_relu_max_pool2d(
+            x, w, b, (1, 2), (1, 0), (2, 1), 2, pool_size=(3, 2), pool_stride=(1, 2), pool_padding=(1, 0)
+        ),
+        [apart((2, 4, 6, 9)), apart((6, 2, 2, 3), 1), apart((6,), 2)],
+    ),
+    "conv2d_relu_max_pool2d unbatched": (
+        lambda x, w: F.conv2d_relu_max_pool2d(x, w, padding="same", pool_size=2),
+        [apart((2, 5, 4)), apart((3, 2, 3, 3), 1)],
+    ),
     "conv2d silu": _conv((1, 2, 3, 3), (2, 2, 2, 2), (2,), activation="silu"),
     "conv_transpose2d": _transposed((2, 3, 3, 4), (3, 2, 3, 2), (2,)),
     "conv_transpose2d stride": _transposed(

@@ -52,6 +52,7 @@ struct Conv2dDesc {
   int64_t pad_top, pad_bottom, pad_left, pad_right;  // may be negative nowhere
   int32_t dtype, activation, algorithm;
   ConvVariant variant;
+  bool one_thread;  // runs on one: tasks need not be many
   double activation_alpha;
   Format format;    // of x and y
   Format w_format;  // kNCHW: K,C,R,S in memory; kNHWC: K,R,S,C

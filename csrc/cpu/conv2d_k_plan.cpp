@@ -134,8 +134,7 @@ ConvKTasks plan_tasks(const ConvProblem& p, const ConvForm& form, const ChannelB
   const int64_t units = p.groups * blocks.count();
   // Packed late, each task copies all of an NCHW input.
   const int64_t most = form.pack_late && form.strip ? kMaxWantedTasks / 4 : kMaxWantedTasks;
-  const int64_t wanted =
-      static_cast<int64_t>(std::clamp(p.flops / kTaskFlops, 1.0, static_cast<double>(most)));
+  const int64_t wanted = conv_wanted_tasks(p, kTaskFlops, most);
   const int64_t pixel_floats = p.groups * p.in_channels * p.step_h * p.step_w;
   int64_t pixels = std::clamp(kInputFloats / pixel_floats, kMinPixels, kMaxPixels);
   if (t.buffered) pixels = std::min(pixels, std::max(kMinPixels, kBufferFloats / t.buffer_channels));

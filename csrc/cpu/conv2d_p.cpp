@@ -58,8 +58,7 @@ Tasks plan(const ConvProblem& p, const Plane& plane, const ChannelBlocks& blocks
   const ConvPhase& phase = p.phases[0];
   Tasks t{};
   const int64_t units = p.groups * blocks.count();
-  const double task_share = std::clamp(p.flops / kTaskFlops, 1.0, static_cast<double>(kMaxWantedTasks));
-  const int64_t wanted = static_cast<int64_t>(task_share);
+  const int64_t wanted = conv_wanted_tasks(p, kTaskFlops, kMaxWantedTasks);
   int64_t pixels = std::clamp(kStripFloats / (p.in_channels * p.step_h * p.step_w), kMinPixels, kMaxPixels);
   pixels = std::min(pixels, std::max(kMinPixels, ceil_div(p.N * plane.out_h * plane.out_w, wanted)));
   pixels = conv_region_size(p.variant, pixels);

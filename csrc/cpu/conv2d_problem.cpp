@@ -112,6 +112,7 @@ void set_common(const Conv2dDesc& desc, Exec& exec, ConvProblem* p) {
   p->bias = p->half && present(desc.bias) ? widened(desc.bias, exec) : floats(desc.bias);
   p->activation = desc.activation;
   p->variant = desc.variant;
+  p->one_thread = desc.one_thread;
   p->alpha = static_cast<float>(desc.activation_alpha);
   p->weight = p->half ? nullptr : floats(desc.w);
   p->num_taps = desc.R * desc.S;

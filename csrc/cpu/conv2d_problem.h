@@ -6,6 +6,8 @@
 // input there, x the output, and the weights are read transposed).
 #pragma once
 
+#include <algorithm>
+
 #include "core/desc.h"
 #include "core/exec.h"
 #include "cpu/kernels/bf16.h"
@@ -52,6 +54,7 @@ struct ConvProblem {
   bool finite_pairs;
   int32_t activation;
   ConvVariant variant;
+  bool one_thread;
   float alpha;
 
   // Weight (output channel l, input channel c, tap t) of group g: weight[g * group_stride + l * lane_stride +
@@ -66,6 +69,12 @@ struct ConvProblem {
   int64_t min_dw, end_dw;  // the input columns that any tap of any phase reads: [min_dw, end_dw)
   double flops;
 };
+
+// How many tasks to aim at, of `most` where there are threads to share them.
+inline int64_t conv_wanted_tasks(const ConvProblem& problem, double task_flops, int64_t most) {
+  if (problem.one_thread) return 1;
+  return static_cast<int64_t>(std::clamp(problem.flops / task_flops, 1.0, static_cast<double>(most)));
+}
 
 // What a variant makes of a size that its driver would choose.
 inline int64_t conv_region_size(ConvVariant variant, int64_t size) {

@@ -54,7 +54,7 @@ ConvPoolStrips plan_conv_pool(const ConvPoolDesc& d) {
     s.image_parts = ceil_div(d.conv.N, s.images);
     return s;
   };
-  ConvPoolStrips s = cut(kStripFloats, std::max<int64_t>(1, d.conv.N / (2 * kMinStrips)));
+  ConvPoolStrips s = cut(kStripFloats, std::max<int64_t>(1, d.conv.N / kMinStrips));
   s.serial = s.count() >= kMinStrips;
   if (!s.serial) s = cut(kChunkFloats, d.conv.N);
   for (const int64_t i : {int64_t{0}, std::min<int64_t>(1, s.count() - 1), s.row_parts - 1}) {

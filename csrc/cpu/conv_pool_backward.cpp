@@ -90,10 +90,10 @@ Ran cpu_conv2d_relu_max_pool2d_backward(const ConvPoolDesc& desc, Exec& exec) {
   const int64_t images = conv_pool_backward_images(desc);
   exec.strips(images, desc.conv.P);
   Backward backward(desc, images, exec);
-  for (int64_t n0 = 0; n0 < desc.conv.N; n0 += images) {
-    // A plan looks at the first and the last.
-    if (exec.planning() && n0 && n0 + images < desc.conv.N) continue;
-    backward.run(n0, std::min(desc.conv.N, n0 + images));
+  const int64_t last = (desc.conv.N - 1) / images;
+  // A plan looks at the first part and the last.
+  for (int64_t i = 0; i <= last; i = exec.planning() && i < last ? last : i + 1) {
+    backward.run(i * images, std::min(desc.conv.N, (i + 1) * images));
   }
   backward.report();
   return Ran::kDone;

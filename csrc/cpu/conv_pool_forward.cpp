@@ -44,6 +44,7 @@ class Driver {
   Driver(const ConvPoolDesc& desc, const ConvPoolStrips& strips) : d_(desc), strips_(strips) {
     if (winograd_supports_forward(desc.conv)) d_.conv.variant = ConvVariant::kWinograd;
     d_.conv.activation = CNNEXT_ACT_RELU;
+    d_.conv.one_thread = strips.serial;
     // Rows of planes lie apart: they are pooled side by side, then moved.
     staged_ = d_.conv.format == Format::kNCHW && strips.row_parts > 1;
     code_bytes_ = present(d_.pool.indices) ? dtype_size(d_.pool.index_dtype) : 0;
@@ -160,22 +161,21 @@ Ran cpu_conv2d_relu_max_pool2d_forward(const ConvPoolDesc& desc, Exec& exec) {
   const Weights weights(driver.conv(inner), exec);
   driver.set_weights(weights.handle());
 
+  const int64_t strands = strips.serial ? std::min<int64_t>(exec.num_threads(), last + 1) : 1;
   PartReport report;
   if (strips.serial && !exec.planning()) {
     report = run_serial(driver, strips, exec);
   } else {
-    float* const scratch = exec.scratch_array<float>(
-        driver.scratch_floats() * (strips.serial ? std::min<int64_t>(exec.num_threads(), last + 1) : 1));
-    for (int64_t i = 0; i <= last; ++i) {
-      // A plan looks at those that differ.
-      if (exec.planning() && i > inner && i < last) continue;
+    float* const scratch = exec.scratch_array<float>(strands * driver.scratch_floats());
+    // A plan looks at those that differ.
+    for (int64_t i = 0; i <= last; i = exec.planning() && i == inner && i < last ? last : i + 1) {
       const PartReport part = driver.run(i, exec, scratch);
       if (i == 0) report.kernel = part.kernel;
       report.include(part);
     }
   }
   exec.shares(strips.serial ? strips.count() : 1);
-  exec.borrows(report.scratch_bytes * (strips.serial ? std::min<int64_t>(exec.num_threads(), last + 1) : 1));
+  exec.borrows(static_cast<size_t>(strands) * report.scratch_bytes);
   exec.strips(strips.images, strips.conv_rows);
   exec.ran(report.kernel);
   return Ran::kDone;

@@ -81,7 +81,8 @@ WinogradPlan plan_winograd(const ConvProblem& p, const WinogradBlocks& blocks, b
     const double tile_flops = 72.0 * static_cast<double>(p.in_channels * p.out_channels);
     const int64_t worth = std::max(kMinTiles, static_cast<int64_t>(kTaskFlops / tile_flops) + 1);
     const int64_t fits = std::max(kMinTiles, kGroupFloats / (kWinogradElements * p.in_channels));
-    tiles = std::min({kGroupTiles, fits, std::max(worth, ceil_div(all_tiles, kWantedTasks))});
+    const int64_t share = p.one_thread ? all_tiles : ceil_div(all_tiles, kWantedTasks);
+    tiles = std::min({kGroupTiles, fits, std::max(worth, share)});
   }
   tiles = std::clamp(conv_region_size(p.variant, tiles), kMinTiles, kMaxGroupTiles);
   set_groups(all_rows, tiles, &t);

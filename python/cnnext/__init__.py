@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from . import models as models
     from . import train as train
     from . import viz as viz
+    from .nn.fuse import fuse
     from .profiler import profile
     from .serialization import load, save
     from .summarize import summary
@@ -68,6 +69,7 @@ channels_last, contiguous_format = "channels_last", "contiguous_format"
 # Imported on first use, so that `import cnnext` for its ops alone stays quick.
 _MODULES = ("data", "functional", "interop", "models", "nn", "optim", "train", "viz")
 _FROM = {
+    "fuse": "nn.fuse",
     "save": "serialization",
     "load": "serialization",
     "profile": "profiler",
@@ -91,6 +93,7 @@ __all__ = [
     "from_numpy",
     "full",
     "functional",
+    "fuse",
     "get_autotune",
     "get_num_threads",
     "grad",

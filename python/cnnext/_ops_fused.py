@@ -29,11 +29,11 @@ def conv2d_relu_max_pool2d(
     """max_pool2d(relu(conv2d(x, weight) + bias)) and where its maxima come from: all that training keeps.
 
     The convolution's result is computed in strips that stay in a cache and is never in memory as a whole.
-    x, weight, bias, stride, padding, dilation and groups: as conv2d's. pool_size, pool_stride (None: pool_size)
-    and pool_padding: as max_pool2d's. The result: (y, codes), y (N, K, P, Q); codes of y's shape, the tap
-    r*S + s of each window's maximum in the smallest of uint8, uint16 and int32, or all ones where the ReLU
-    stops it (y is 0) or the window has no tap. return_codes=False: y alone.
-    dtypes: float32 or float64 (whose inner results are whole). torch: the three functions one after the other.
+    x, weight, bias, stride, padding, dilation and groups: as conv2d's. pool_size, pool_stride (None:
+    pool_size) and pool_padding: as max_pool2d's. The result: (y, codes), y (N, K, P, Q); codes of y's shape,
+    the tap r*S + s of each window's maximum in the smallest of uint8, uint16 and int32, or all ones where the
+    ReLU stops it (y is 0) or the window has no tap. return_codes=False: y alone.
+    dtypes: float32 or float64 (by the reference, whose inner results are whole). torch: the three functions.
     """
     return _C.conv2d_relu_max_pool2d(
         x, weight, bias, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding, return_codes

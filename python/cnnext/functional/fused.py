@@ -12,8 +12,8 @@ from ._common import as_raw, batched, records, unbatched
 from .conv import _conv2d_backward_data, _conv2d_backward_weights, bias_grad
 from .pool import _max_pool2d_backward
 
-# `geometry` is a dict of ops.conv2d's stride, padding, dilation and groups; `window` of pool_size, pool_stride
-# and pool_padding.
+# `geometry` is a dict of ops.conv2d's stride, padding, dilation and groups; `window` of pool_size,
+# pool_stride and pool_padding.
 
 
 @primitive

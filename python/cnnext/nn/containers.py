@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .fuse import Plan
 from .module import Module
 
 
@@ -66,10 +67,16 @@ class _Row(Module):
 
 
 class Sequential(_Row):
-    """Modules one after the other: Sequential(a, b, ...) or Sequential({"name": a, ...})."""
+    """Modules one after the other: Sequential(a, b, ...) or Sequential({"name": a, ...}).
+
+    Runs of cnnext's own layers that can be computed as one operation are (nn/fuse.py), with the same results
+    to rounding; each layer of a run then has the run's name as its `_fused`. A layer that is a subclass, has
+    a forward or hooks of its own, or stands there twice, is always called itself.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__()
+        self._plan = Plan()
         named = args[0].items() if len(args) == 1 and isinstance(args[0], dict) else enumerate(args)
         for name, module in named:
             if not isinstance(module, Module):
@@ -81,8 +88,8 @@ class Sequential(_Row):
 
     def forward(self, x: Any) -> Any:
         """x through all modules."""
-        for module in self._modules.values():
-            x = module(x)
+        for step in self._plan.steps(self._modules.values()):
+            x = step(x)
         return x
 
 

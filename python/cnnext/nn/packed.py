@@ -21,6 +21,15 @@ def _references(weight: Parameter) -> int:
 _OWN = _references(Parameter(np.empty(1, np.float32)))
 
 
+def is_held_elsewhere(weight: Parameter) -> bool:
+    """May somebody change the values without the version's knowing, who has the array or a view of it?"""
+    array = weight.own_array()
+    if not isinstance(array, np.ndarray) or not array.flags.owndata:
+        return True
+    del array
+    return _references(weight) != _OWN
+
+
 class KeptWeight:
     """At most one packed weight, and what it was packed from and for.
 
@@ -62,15 +71,11 @@ class KeptWeight:
         return self._pack(call, state, x, weight) if again and call != self._useless else None
 
     def _pack(self, call: Any, state: Any, x: Tensor, weight: Parameter) -> ops.PackedWeight | None:
-        array = weight.own_array()
-        if not isinstance(array, np.ndarray) or not array.flags.owndata:
+        if x.ndim != 4 or x.dtype != np.float32 or weight.own_array().dtype != np.float32:
             return None
-        if x.ndim != 4 or x.dtype != np.float32 or array.dtype != np.float32:
+        if is_held_elsewhere(weight):
             return None
-        nbytes = array.nbytes
-        del array
-        if _references(weight) != _OWN:
-            return None
+        nbytes = weight.own_array().nbytes
         shape, *_, geometry = call
         channels_last = x.is_contiguous("channels_last") and not x.is_contiguous()
         try:

@@ -1,0 +1,192 @@
+"""Runs of layers that are computed as one operation: which there are, and when.
+
+Sequential plans them by itself (Plan). Everything is read off the layers at each call, so that a run computes
+what its layers would one after the other, to rounding: no parameter or name changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .conv import Conv2d, Linear
+from .layers import GELU, LeakyReLU, MaxPool2d, ReLU, ReLU6, Sigmoid, SiLU, Tanh
+from .module import Module
+from .norm import BatchNorm2d
+from .runs import ConvRun, LinearRun, Run
+
+_ACTIVATIONS: dict[type, Callable[[Any], str | None]] = {
+    ReLU: lambda layer: "relu",
+    ReLU6: lambda layer: "relu6",
+    LeakyReLU: lambda layer: "leaky_relu" if layer.negative_slope == 0.01 else None,  # what kernels know
+    GELU: lambda layer: "gelu" if layer.approximate == "none" else "gelu_tanh",
+    SiLU: lambda layer: "silu",
+    Sigmoid: lambda layer: "sigmoid",
+    Tanh: lambda layer: "tanh",
+}
+#: What decides about a run besides the layer's type and mode.
+_SETTINGS: dict[type, tuple[str, ...]] = {
+    LeakyReLU: ("negative_slope",),
+    GELU: ("approximate",),
+    MaxPool2d: ("dilation", "ceil_mode", "return_indices"),
+    Conv2d: ("out_channels",),
+    BatchNorm2d: ("num_features", "running_mean", "running_var"),
+    Linear: (),
+    ReLU: (),
+    ReLU6: (),
+    SiLU: (),
+    Sigmoid: (),
+    Tanh: (),
+}
+
+
+def _is_plain(layer: Module, joined: bool = False) -> bool:
+    """Is it one of ours, with nothing that would see or change what passes between layers?"""
+    own = vars(layer)
+    if type(layer) not in _SETTINGS or ("forward" in own and not joined):
+        return False
+    return not any("hook" in name and value for name, value in own.items())
+
+
+def _signature(layer: Module, joined: bool) -> tuple:
+    """As long as it stays the same, so do the runs."""
+    settings = _SETTINGS.get(type(layer), ())
+    values = [getattr(layer, name) for name in settings]
+    known = [value if isinstance(value, (int, float, str, tuple)) else value is None for value in values]
+    return (layer, type(layer), layer.training, _is_plain(layer, joined), *known)
+
+
+def _activation(layer: Module | None) -> str | None:
+    return _ACTIVATIONS[type(layer)](layer) if type(layer) in _ACTIVATIONS else None
+
+
+def _folds(conv: Conv2d, norm: Module | None) -> bool:
+    return (
+        isinstance(norm, BatchNorm2d)
+        and not norm.training
+        and norm.running_mean is not None
+        and norm.running_var is not None
+        and norm.num_features == conv.out_channels
+    )
+
+
+def _pools(layer: Module | None) -> bool:
+    if not isinstance(layer, MaxPool2d) or layer.ceil_mode or layer.return_indices:
+        return False
+    return layer.dilation in (1, (1, 1), [1, 1])
+
+
+def run_at(layers: Sequence[Module | None]) -> Run | None:
+    """The longest run that begins with the first of these layers; None stands for one that is in no run."""
+    ahead = [*layers[:4], None, None, None, None]
+    first = ahead[0]
+    if isinstance(first, Linear):
+        kind = _activation(ahead[1])
+        return LinearRun(first, ahead[1], kind) if kind else None
+    if not isinstance(first, Conv2d):
+        return None
+    at = 1
+    norm = None
+    if _folds(first, ahead[at]):
+        norm = ahead[at]
+        at += 1
+    kind = _activation(ahead[at])
+    if kind is None:
+        return ConvRun(first, norm, None, None, None) if norm else None
+    pool = ahead[at + 1] if kind == "relu" and _pools(ahead[at + 1]) else None
+    return ConvRun(first, norm, ahead[at], kind, pool)
+
+
+class Plan:
+    """How a row of layers runs, found anew when the layers, their modes or their settings change.
+
+    joined: the layers' own forwards are those that fuse() gave them. Copies and pickles are empty.
+    """
+
+    __slots__ = ("_joined", "_key", "_steps")
+
+    def __init__(self, joined: bool = False) -> None:
+        self._joined = joined
+        self._key: list[tuple] | None = None
+        self._steps: list[Any] = []
+
+    def __reduce__(self) -> tuple:
+        return Plan, (self._joined,)
+
+    def steps(self, layers: Iterable[Module]) -> list[Any]:
+        """Runs, and the layers that are in none, in order."""
+        row = list(layers)
+        key = [_signature(layer, self._joined) for layer in row]
+        if key != self._key:
+            for step in self._steps:
+                if isinstance(step, Run):
+                    step.mark(None)
+            self._steps = self._find(row)
+            self._key = key
+        return self._steps
+
+    def _find(self, row: list[Module]) -> list[Any]:
+        def is_free(layer: Module) -> bool:
+            return _is_plain(layer, self._joined) and sum(other is layer for other in row) == 1
+
+        free = [layer if is_free(layer) else None for layer in row]
+        steps: list[Any] = []
+        at = 0
+        while at < len(row):
+            run = run_at(free[at : at + 4])
+            if run is None:
+                steps.append(Run([], [row[at]]).plainly if self._joined else row[at])
+                at += 1
+                continue
+            run.mark(run.name)
+            steps.append(run)
+            at += len(run.layers)
+        return steps
+
+
+class JoinedLayers:
+    """The forward of the first of the layers that fuse() joined: all of them."""
+
+    def __init__(self, layers: list[Module]) -> None:
+        self._layers, self._plan = layers, Plan(joined=True)
+
+    def __call__(self, x: Any) -> Any:
+        for step in self._plan.steps(self._layers):
+            x = step(x)
+        return x
+
+
+def hand_on(x: Any) -> Any:
+    """The forward of the others."""
+    return x
+
+
+def fuse(model: Module, runs: Iterable[Sequence[str]] = ()) -> Module:
+    """Plan every Sequential of the model, and join runs of layers elsewhere; returns the model itself.
+
+    Sequential fuses by itself; this does it before the first call, so that `_fused` can be read. In a module
+    with a forward of its own only you know what follows what: runs=[["conv1", "bn1", "relu1"], ...] names
+    layers (by their dotted names) that it calls directly one after the other, each once. The first then
+    computes them all and the others hand on what they are given; parameters, their names and repr stay.
+    Call it in the mode in which the model will run: batch norm is folded into a convolution in evaluation.
+
+    ValueError for names that are in no run, or are in two.
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"model is {type(model).__name__}; it must be a Module")
+    for names in runs:
+        layers = [model.get_submodule(name) for name in names]
+        for name, layer in zip(names, layers, strict=True):
+            if not _is_plain(layer):
+                raise ValueError(f"runs: {name!r} is {type(layer).__name__}; it must be a plain layer of nn")
+        if len(set(map(id, layers))) < len(layers):
+            raise ValueError(f"runs: {list(names)} has a layer twice")
+        joined = JoinedLayers(layers)
+        vars(layers[0])["forward"] = joined
+        for layer in layers[1:]:
+            vars(layer)["forward"] = hand_on
+    for module in model.modules():
+        plan = vars(module).get("_plan")
+        if isinstance(plan, Plan):
+            plan.steps(module._modules.values())
+    return model

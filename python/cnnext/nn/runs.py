@@ -1,0 +1,152 @@
+"""What computes several layers as one operation. A run is no Module: its layers stay where they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from .. import ops
+from ..functional._common import as_raw, as_tensor, records
+from ..tensor import Tensor
+from .conv import Conv2d, Linear
+from .layers import MaxPool2d
+from .module import Module, Parameter
+from .norm import BatchNorm2d
+from .packed import KeptWeight, is_held_elsewhere
+
+
+class Run:
+    """Layers one after the other; subclasses compute them together where they can."""
+
+    def __init__(self, names: list[str], layers: list[Any]) -> None:
+        self.name = "+".join(names)
+        self.layers: list[Module] = layers
+
+    def plainly(self, x: Any) -> Any:
+        """One after the other, each as its class computes it."""
+        for layer in self.layers:
+            x = type(layer).forward(layer, x)
+        return x
+
+    def mark(self, name: str | None) -> None:
+        """Note in each layer that it is part of this run, or no longer."""
+        for layer in self.layers:
+            if name is None:
+                vars(layer).pop("_fused", None)
+            else:
+                vars(layer)["_fused"] = name
+
+
+class LinearRun(Run):
+    """A dense layer and its activation."""
+
+    def __init__(self, linear: Linear, activation: Any, kind: str) -> None:
+        super().__init__(["linear", kind], [linear, activation])
+        self._linear, self._kind = linear, kind
+
+    def __call__(self, x: Any) -> Any:
+        x, linear, kind = as_tensor(x), self._linear, self._kind
+        if not records(x, linear.weight, linear.bias):
+            arrays = (x.data, as_raw(linear.weight), as_raw(linear.bias))
+            return Tensor(ops.linear(*arrays, activation=kind))
+        if kind != "relu":
+            return self.plainly(x)
+        return F.linear(x, linear.weight, linear.bias, activation=kind)
+
+
+class ConvRun(Run):
+    """A convolution with what follows of: batch norm in evaluation, an activation, max-pool after ReLU."""
+
+    def __init__(
+        self, conv: Conv2d, norm: Any, activation: Any, kind: str | None, pool: MaxPool2d | None
+    ) -> None:
+        parts = {"conv2d": conv, "batch_norm": norm, kind or "": activation, "max_pool2d": pool}
+        parts = {name: layer for name, layer in parts.items() if layer is not None}
+        super().__init__(list(parts), list(parts.values()))
+        self._conv, self._kind, self._pool = conv, kind, pool
+        self._folded = FoldedNorm(conv, norm) if norm is not None else None
+
+    def __call__(self, x: Any) -> Any:
+        x, conv, kind = as_tensor(x), self._conv, self._kind
+        weight, bias, kept = conv.weight, conv.bias, conv._kept
+        records_ = records(x, weight, bias)
+        if self._folded is not None:
+            folded = None if records_ or self._folded.records() else self._folded.get(x)
+            if folded is None:
+                return self.plainly(x)
+            weight, bias, kept = folded
+        elif records_ and kind != "relu":
+            return self.plainly(x)
+        geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        if records_:
+            kept.clear()
+        else:
+            weight = kept.get(x, weight, *geometry) or weight
+        pool = self._pool
+        if pool is not None and x.data.dtype in (np.float32, np.float64):
+            return F.conv2d_relu_max_pool2d(
+                x, weight, bias, *geometry,
+                pool_size=pool.kernel_size, pool_stride=pool.stride, pool_padding=pool.padding,
+            )  # fmt: skip
+        if records_:
+            y = F.conv2d(x, weight, bias, *geometry, activation=kind)
+        else:
+            y = Tensor(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, activation=kind))
+        return y if pool is None else type(pool).forward(pool, y)
+
+
+class FoldedNorm:
+    """A convolution's weight and bias with the batch norm behind it in them.
+
+    The weight is folded anew when it is another or has changed (which its version says, as long as nobody
+    else holds its array: else nothing is folded), the rest of what it is made of when its values differ.
+    Copies and pickles hold the layers alone.
+    """
+
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d) -> None:
+        self._conv, self._norm = conv, norm
+        self._made_of: tuple[Any, list[Any]] | None = None
+        self._weight = self._bias = None
+        self._kept = KeptWeight()
+
+    def __reduce__(self) -> tuple:
+        return FoldedNorm, (self._conv, self._norm)
+
+    def records(self) -> bool:
+        """Would the norm's parameters be recorded?"""
+        return records(self._norm.weight, self._norm.bias)
+
+    def _vectors(self) -> list[Any]:
+        conv, norm = self._conv, self._norm
+        held = (conv.bias, norm.weight, norm.bias)
+        own = [value if value is None else value.own_array() for value in held]
+        return [*own, norm.running_mean.data, norm.running_var.data, norm.eps]
+
+    def get(self, x: Tensor) -> tuple[Parameter, np.ndarray, KeptWeight] | None:
+        """Weight, bias and what keeps the weight packed; None: the layers are to run one by one."""
+        weight = self._conv.weight
+        if x.ndim != 4 or not isinstance(weight, Parameter) or weight.own_array().dtype.kind != "f":
+            return None
+        state, vectors = (id(weight), weight.state()), self._vectors()
+        made_of = self._made_of
+        if made_of is None or made_of[0] != state or not all(map(np.array_equal, made_of[1], vectors)):
+            self._made_of = self._weight = self._bias = None
+            self._kept.clear()
+            if is_held_elsewhere(weight):
+                return None
+            self._fold(weight.own_array(), *vectors)
+            self._made_of = (state, [np.copy(v) for v in vectors])
+        return self._weight, self._bias, self._kept
+
+    def _fold(self, weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float) -> None:
+        scale = 1.0 / np.sqrt(var.astype(np.float64) + eps)
+        if gamma is not None:
+            scale = scale * gamma
+        shift = -mean * scale if bias is None else (bias - mean) * scale
+        if beta is not None:
+            shift = shift + beta
+        folded = weight * scale.astype(weight.dtype).reshape(-1, 1, 1, 1)
+        self._weight = Parameter(np.ascontiguousarray(folded), requires_grad=False)
+        self._bias = shift.astype(weight.dtype)

@@ -1,0 +1,277 @@
+"""Runs of layers computed as one operation: what is fused, when, and with the same results."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import cnnext as cx
+import numpy as np
+import pytest
+from _helpers_nn import channels_last as nhwc
+from cnnext import nn
+
+
+def images(*shape: int, seed: int = 0, dtype: Any = np.float32, channels_last: bool = False) -> cx.Tensor:
+    x = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    return cx.Tensor(nhwc(x) if channels_last else x)
+
+
+def settled(channels: int, seed: int = 3, **options: Any) -> nn.BatchNorm2d:
+    """A batch norm whose parameters and statistics have seen something."""
+    rng = np.random.default_rng(seed)
+    norm = nn.BatchNorm2d(channels, **options)
+    with cx.no_grad():
+        for tensor in (norm.weight, norm.bias, norm.running_mean):
+            if tensor is not None:
+                tensor.copy_(rng.standard_normal(channels).astype(np.float32))
+        norm.running_var.copy_((rng.random(channels) + 0.5).astype(np.float32))
+    return norm
+
+
+def one_by_one(model: nn.Sequential, x: cx.Tensor) -> cx.Tensor:
+    for layer in model:
+        x = layer(x)
+    return x
+
+
+def fused(model: nn.Sequential) -> list[str | None]:
+    return [getattr(layer, "_fused", None) for layer in model]
+
+
+def block(*layers: Any) -> nn.Sequential:
+    cx.manual_seed(5)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *layers)
+
+
+POOLED = ["conv2d+relu+max_pool2d"] * 3
+# name, model in evaluation, what each layer then is part of
+EVALUATED = [
+    ("conv relu pool", lambda: block(nn.ReLU(), nn.MaxPool2d(2)), POOLED),
+    ("conv relu pool, overlapping", lambda: block(nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)), POOLED),
+    ("conv norm", lambda: block(settled(8)), ["conv2d+batch_norm"] * 2),
+    ("conv norm relu", lambda: block(settled(8), nn.ReLU()), ["conv2d+batch_norm+relu"] * 3),
+    ("norm without affine", lambda: block(settled(8, affine=False), nn.SiLU()),
+     ["conv2d+batch_norm+silu"] * 3),
+    ("everything", lambda: block(settled(8), nn.ReLU(), nn.MaxPool2d(2)),
+     ["conv2d+batch_norm+relu+max_pool2d"] * 4),
+    ("two convolutions", lambda: block(nn.GELU(), nn.Conv2d(8, 4, 1, bias=False), settled(4), nn.LeakyReLU()),
+     ["conv2d+gelu"] * 2 + ["conv2d+batch_norm+leaky_relu"] * 3),
+    ("dense", lambda: block(nn.Flatten(), nn.Linear(8 * 12 * 10, 5), nn.Tanh()),
+     [None, None] + ["linear+tanh"] * 2),
+    ("ceil", lambda: block(nn.ReLU(), nn.MaxPool2d(3, ceil_mode=True)), ["conv2d+relu"] * 2 + [None]),
+    ("dilated", lambda: block(nn.ReLU(), nn.MaxPool2d(2, dilation=2)), ["conv2d+relu"] * 2 + [None]),
+    ("another slope", lambda: block(nn.LeakyReLU(0.2), nn.MaxPool2d(2)), [None] * 3),
+    ("pool without relu", lambda: block(nn.Tanh(), nn.MaxPool2d(2)), ["conv2d+tanh"] * 2 + [None]),
+    ("statistics of the batch", lambda: block(nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU()),
+     [None] * 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("model", "runs"), [e[1:] for e in EVALUATED], ids=[e[0] for e in EVALUATED])
+def test_evaluation(model: Any, runs: list[str | None], channels_last: bool) -> None:
+    model, x = model().eval(), images(2, 3, 12, 10, channels_last=channels_last)
+    names, text = list(model.state_dict()), repr(model)
+    with cx.no_grad():
+        got = [model(x) for _ in range(3)]  # the third with packed weights
+        want = one_by_one(model, x)
+    for y in got:
+        np.testing.assert_allclose(y.numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
+    assert fused(model) == runs
+    assert list(model.state_dict()) == names
+    assert repr(model) == text
+    y = model(x)  # recorded
+    y.sum().backward()
+    np.testing.assert_allclose(y.detach().numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_training_has_the_gradients_of_the_layers(dtype: Any) -> None:
+    def gradients(apart: bool) -> list[np.ndarray]:
+        model = block(nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten(),
+                      nn.Linear(48, 5), nn.ReLU()).to(dtype)  # fmt: skip
+        x = images(3, 3, 12, 10, dtype=dtype)
+        x.requires_grad_()
+        y = one_by_one(model, x) if apart else model(x)
+        (y * y).sum().backward()
+        if not apart:
+            assert fused(model) == [*POOLED, *["conv2d+relu"] * 2, None, *["linear+relu"] * 2]
+        return [x.grad.numpy(), *(p.grad.numpy() for p in model.parameters())]
+
+    for got, want in zip(gradients(False), gradients(True), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_folded_norm_follows_what_it_is_made_of() -> None:
+    model, x = block(settled(8), nn.ReLU()).eval(), images(2, 3, 9, 7)
+    conv, norm = model[0], model[1]
+    changes = [
+        lambda: None,
+        lambda: conv.weight.mul_(1.5),
+        lambda: conv.bias.add_(0.25),
+        lambda: norm.weight.mul_(0.5),
+        lambda: norm.running_mean.add_(1),
+        lambda: norm.running_var.data.__imul__(3),  # through the array: no version says so
+        lambda: norm.bias.data.__iadd__(0.5),
+        lambda: setattr(norm, "eps", 0.5),
+        lambda: conv.weight.data.__imul__(2),
+        lambda: setattr(conv, "weight", nn.Parameter(conv.weight.detach().numpy()[:, ::-1].copy())),
+        lambda: model.load_state_dict({k: v * 0.5 for k, v in model.state_dict().items()}),
+    ]
+    with cx.no_grad():
+        for change in changes:
+            change()
+            for _ in range(3):
+                got = model(x)
+            np.testing.assert_allclose(got.numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_weight_that_somebody_holds_may_change_at_any_time() -> None:
+    model, x = block(settled(8), nn.ReLU()).eval(), images(2, 3, 9, 7)
+    held = model[0].weight.data
+    with cx.no_grad():
+        model(x)
+        held *= 2
+        np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_modes_are_followed() -> None:
+    model, x = block(settled(8), nn.ReLU()), images(4, 3, 9, 7)
+    for training in (False, True, False):
+        model.train(training)
+        before = model[1].running_mean.numpy().copy()
+        with cx.no_grad():
+            got = model(x)
+        assert (model[1].running_mean.numpy() != before).any() == training
+        folded = (getattr(model[0], "_fused", None) or "").startswith("conv2d+batch_norm")
+        assert folded != training
+        if not training:
+            np.testing.assert_allclose(got.numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+class Loud(nn.ReLU):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) * 2
+
+
+def shared() -> nn.Sequential:
+    relu = nn.ReLU()
+    return block(relu, nn.Conv2d(8, 8, 1), relu)
+
+
+def hooked() -> nn.Sequential:
+    model = block(nn.ReLU(), nn.MaxPool2d(2))
+    vars(model[1])["_forward_hooks"] = {0: print}
+    return model
+
+
+def overridden() -> nn.Sequential:
+    model = block(nn.ReLU(), nn.MaxPool2d(2))
+    vars(model[1])["forward"] = lambda x: x * 3
+    return model
+
+
+@pytest.mark.parametrize("make", [lambda: block(Loud(), nn.MaxPool2d(2)), shared, hooked, overridden])
+def test_what_is_not_plain_is_called_itself(make: Any) -> None:
+    model, x = make().eval(), images(2, 3, 12, 10)
+    with cx.no_grad():
+        want = one_by_one(model, x)
+        np.testing.assert_array_equal(model(x).numpy(), want.numpy())
+    assert not any(fused(model))
+
+
+def test_changed_rows_and_settings_are_planned_anew() -> None:
+    model, x = block(nn.ReLU(), nn.MaxPool2d(2)), images(2, 3, 12, 10)
+
+    def check(runs: list[str | None]) -> None:
+        np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-6)
+        assert fused(model) == runs
+
+    with cx.no_grad():
+        check(POOLED)
+        pool = model[2]
+        pool.ceil_mode = True
+        check(["conv2d+relu"] * 2 + [None])
+        pool.ceil_mode = False
+        relu = model[1]
+        model[1] = Loud()
+        check([None] * 3)
+        assert not hasattr(relu, "_fused")
+        model[1] = nn.ReLU()
+        model.append(nn.Flatten())
+        check([*POOLED, None])
+        del model[1]
+        check([None] * 3)
+
+
+def test_wrong_input_raises_what_the_layers_raise() -> None:
+    model = block(settled(8), nn.ReLU(), nn.MaxPool2d(2)).eval()
+    with cx.no_grad(), pytest.raises(ValueError, match="expected 4D input"):
+        model(images(3, 12, 10))
+    with cx.no_grad(), pytest.raises(ValueError, match="5 channels"):
+        model(images(2, 5, 12, 10))
+    with pytest.raises(ValueError, match="5 channels"):
+        block(nn.ReLU(), nn.MaxPool2d(2))(images(2, 5, 12, 10))
+    assert block(nn.ReLU(), nn.MaxPool2d(2))(images(3, 12, 10)).shape == (8, 6, 5)
+    assert block(nn.ReLU(), nn.MaxPool2d(2))(images(0, 3, 12, 10)).shape == (0, 8, 6, 5)
+
+
+def test_copies_and_pickles() -> None:
+    model, x = block(settled(8), nn.ReLU(), nn.MaxPool2d(2)).eval(), images(2, 3, 12, 10)
+    with cx.no_grad():
+        want = model(x).numpy()
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            other[0].weight.mul_(2)
+            np.testing.assert_allclose(other(x).numpy(), one_by_one(other, x).numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(model(x).numpy(), want)
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.relu1 = nn.Conv2d(3, 3, 3, padding=1), settled(3), nn.ReLU()
+        self.body = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
+
+    def forward(self, x: cx.Tensor) -> cx.Tensor:
+        return x + self.body(self.relu1(self.bn1(self.conv1(x))))
+
+
+def test_fuse_plans_ahead_and_joins_named_layers() -> None:
+    cx.manual_seed(1)
+    model, x = Residual().eval(), images(2, 3, 9, 7)
+    with cx.no_grad():
+        want = model(x).numpy()
+    names, text = list(model.state_dict()), repr(model)
+    assert cx.fuse(model, [["conv1", "bn1", "relu1"]]) is model
+    assert fused(model.body) == ["conv2d+relu"] * 2
+    with cx.no_grad():
+        for _ in range(3):
+            np.testing.assert_allclose(model(x).numpy(), want, rtol=1e-5, atol=1e-5)
+    assert model.bn1._fused == "conv2d+batch_norm+relu"
+    assert (list(model.state_dict()), repr(model)) == (names, text)
+    y = model(x)
+    y.sum().backward()
+    np.testing.assert_allclose(y.detach().numpy(), want, rtol=1e-5, atol=1e-5)
+    assert model.bn1.weight.grad is not None
+    model.train()(x)
+    assert model.bn1.num_batches_tracked.item() == 1
+    other = copy.deepcopy(model.eval())
+    other.conv1.weight.requires_grad_(False).zero_()
+    with cx.no_grad():
+        assert np.abs(other(x).numpy() - model(x).numpy()).max() > 1e-3
+
+
+def test_fuse_refuses() -> None:
+    with pytest.raises(TypeError, match="model is list"):
+        cx.fuse([])
+    with pytest.raises(AttributeError, match="conv9"):
+        cx.fuse(Residual(), [["conv9", "relu1"]])
+    with pytest.raises(ValueError, match="has a layer twice"):
+        cx.fuse(Residual(), [["conv1", "conv1"]])
+    with pytest.raises(ValueError, match="'body' is Sequential"):
+        cx.fuse(Residual(), [["conv1", "body"]])
+    with pytest.raises(ValueError, match="plain layer"):
+        cx.fuse(Residual(), [["conv1", "bn1"], ["bn1", "relu1"]])
