@@ -126,7 +126,9 @@ def test_a_folded_norm_follows_what_it_is_made_of() -> None:
             change()
             for _ in range(3):
                 got = model(x)
-            np.testing.assert_allclose(got.numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                got.numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5
+            )
 
 
 def test_a_weight_that_somebody_holds_may_change_at_any_time() -> None:
@@ -135,7 +137,9 @@ def test_a_weight_that_somebody_holds_may_change_at_any_time() -> None:
     with cx.no_grad():
         model(x)
         held *= 2
-        np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            model(x).numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_modes_are_followed() -> None:
@@ -149,7 +153,9 @@ def test_modes_are_followed() -> None:
         folded = (getattr(model[0], "_fused", None) or "").startswith("conv2d+batch_norm")
         assert folded != training
         if not training:
-            np.testing.assert_allclose(got.numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                got.numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5
+            )
 
 
 class Loud(nn.ReLU):
@@ -187,7 +193,9 @@ def test_changed_rows_and_settings_are_planned_anew() -> None:
     model, x = block(nn.ReLU(), nn.MaxPool2d(2)), images(2, 3, 12, 10)
 
     def check(runs: list[str | None]) -> None:
-        np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            model(x).numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-6
+        )
         assert fused(model) == runs
 
     with cx.no_grad():

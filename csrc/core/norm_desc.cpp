@@ -35,6 +35,7 @@ BatchNormDesc make_batch_norm_desc(const cnnext_batch_norm_params& params, const
   d.format = shape.format;
   d.dtype = x.dtype;
   d.training = params.training != 0;
+  d.relu = params.relu != 0;
   d.eps = params.eps;
   d.momentum = params.momentum;
   d.x = d.weight = d.bias = d.running_mean = d.running_var = d.y = d.save_mean = d.save_invstd = absent();
@@ -124,18 +125,17 @@ extern "C" cnnext_status cnnext_batch_norm(const cnnext_context* context,
   });
 }
 
-extern "C" cnnext_status cnnext_batch_norm_backward(const cnnext_context* context,
-                                                    const cnnext_batch_norm_params* params,
-                                                    const cnnext_tensor* grad_y, const cnnext_tensor* x,
-                                                    const cnnext_tensor* weight,
-                                                    const cnnext_tensor* save_mean,
-                                                    const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
-                                                    cnnext_tensor* grad_weight, cnnext_tensor* grad_bias) {
+extern "C" cnnext_status cnnext_batch_norm_relu_backward(
+    const cnnext_context* context, const cnnext_batch_norm_params* params, const cnnext_tensor* grad_y,
+    const cnnext_tensor* x, const cnnext_tensor* y, const cnnext_tensor* weight,
+    const cnnext_tensor* save_mean, const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
+    cnnext_tensor* grad_weight, cnnext_tensor* grad_bias) {
   return guard([&] {
     check_batch_norm_params(params);
     check_input(x, "x");
     check_float(*x, "x");
     check_float_like(grad_y, "grad_y", *x, "x");
+    if (params->relu) check_float_like(y, "y", *x, "x");
     const ChannelShape shape = batch_norm_shape(*x, "x");
     BatchNormDesc d = make_batch_norm_desc(*params, *x, shape);
     if (weight) check_vector(weight, "weight", *x, d.C, kPerChannel);
@@ -151,6 +151,10 @@ extern "C" cnnext_status cnnext_batch_norm_backward(const cnnext_context* contex
     call.avoid(d.x);
     d.grad_y = channel_input(call, *grad_y, d.format);
     call.avoid(d.grad_y);
+    if (d.relu) {
+      d.y = channel_input(call, *y, d.format);
+      call.avoid(d.y);
+    }
     d.weight = optional_vector(call, weight);
     d.save_mean = optional_vector(call, save_mean);
     d.save_invstd = optional_vector(call, save_invstd);
@@ -159,4 +163,15 @@ extern "C" cnnext_status cnnext_batch_norm_backward(const cnnext_context* contex
     d.grad_bias = optional_output(call, grad_bias);
     CNNEXT_RUN(call, batch_norm_backward, d);
   });
+}
+
+extern "C" cnnext_status cnnext_batch_norm_backward(const cnnext_context* context,
+                                                    const cnnext_batch_norm_params* params,
+                                                    const cnnext_tensor* grad_y, const cnnext_tensor* x,
+                                                    const cnnext_tensor* weight,
+                                                    const cnnext_tensor* save_mean,
+                                                    const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
+                                                    cnnext_tensor* grad_weight, cnnext_tensor* grad_bias) {
+  return cnnext_batch_norm_relu_backward(context, params, grad_y, x, nullptr, weight, save_mean, save_invstd,
+                                         grad_x, grad_weight, grad_bias);
 }

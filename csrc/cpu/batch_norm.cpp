@@ -45,6 +45,9 @@ struct Coefficients {
   }
 };
 
+// What closes the gradient's gate, or nullptr.
+const float* gate(const BatchNormDesc& d, int64_t at) { return d.relu ? in(d.y) + at : nullptr; }
+
 float weight(const BatchNormDesc& d, int64_t c) { return present(d.weight) ? in(d.weight)[c] : 1.f; }
 
 // Ends a channel of the forward: saved and running statistics, coefficients.
@@ -106,7 +109,8 @@ DoubleDots run_dots(const BatchNormDesc& d, int64_t c, int64_t begin, int64_t en
   DoubleDots s;
   const float mean = in(d.save_mean)[c];
   for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
-    const RunArgs run{in(d.x) + at, in(d.grad_y) + at, nullptr, rows, d.C * d.inner, count, false};
+    const RunArgs run{in(d.x) + at, in(d.grad_y) + at, nullptr, rows, d.C * d.inner, count,
+                      false,        gate(d, at)};
     const Dots part = kernels().run_dots(run, mean);
     s.sum += part.sum;
     s.dot += part.dot;
@@ -158,7 +162,8 @@ void forward_planes(const BatchNormDesc& d, const Coefficients& k, Exec& exec) {
       [&](int64_t c, const Statistics& s) { finish_forward(d, c, s, k); },
       [&](int64_t c, int64_t begin, int64_t end) {
         for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
-          const RunArgs run{in(d.x) + at, nullptr, out(d.y) + at, rows, d.C * d.inner, count, stream};
+          const RunArgs run{in(d.x) + at, nullptr, out(d.y) + at, rows,       d.C * d.inner,
+                            count,        stream,  nullptr,       d.relu != 0};
           kernels().run_affine(run, k.mean[c], k.scale[c], k.bias[c]);
         });
       });
@@ -174,7 +179,7 @@ void backward_planes(const BatchNormDesc& d, const Coefficients& k, Exec& exec) 
         if (!present(d.grad_x)) return;
         for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
           RunArgs run{in(d.x) + at, in(d.grad_y) + at, out(d.grad_x) + at, rows, d.C * d.inner, count,
-                      stream};
+                      stream,       gate(d, at)};
           if (d.training) {
             kernels().run_grad(run, k.mean[c], k.scale[c], k.slope[c], k.bias[c]);
           } else {
@@ -259,7 +264,8 @@ void forward_columns(const BatchNormDesc& d, const Coefficients& k, Exec& exec) 
   const float* bias = repeat(k.bias, m, exec);
   for_applied(m, exec, [&](int64_t row, int64_t rows, int64_t columns) {
     const int64_t at = row * m.columns;
-    kernels().column_affine({in(d.x) + at, out(d.y) + at, rows, columns, mean, scale, bias, streams(d)});
+    kernels().column_affine(
+        {in(d.x) + at, out(d.y) + at, rows, columns, mean, scale, bias, streams(d), d.relu != 0});
   });
 }
 
@@ -270,8 +276,8 @@ void column_dots(const BatchNormDesc& d, const ChannelMatrix& m, const Coefficie
   for_blocks(m, exec, [&](int64_t slice, int64_t r, int64_t rows, float* scratch) {
     float *sums = scratch, *dots = sums + m.columns;
     const int64_t at = r * m.columns;
-    kernels().column_dots(
-        {in(d.x) + at, in(d.grad_y) + at, rows, m.columns, m.columns, const_cast<float*>(mean), sums, dots});
+    kernels().column_dots({in(d.x) + at, in(d.grad_y) + at, rows, m.columns, m.columns,
+                           const_cast<float*>(mean), sums, dots, gate(d, at)});
     DoubleDots* mine = parts + slice * m.columns;
     for (int64_t j = 0; j < m.columns; ++j) {
       mine[j].sum += sums[j];
@@ -279,7 +285,9 @@ void column_dots(const BatchNormDesc& d, const ChannelMatrix& m, const Coefficie
     }
   });
   for (int64_t j = 0; j < m.rest; ++j) {
-    const double grad = in(d.grad_y)[m.rows * m.columns + j], x = in(d.x)[m.rows * m.columns + j];
+    const int64_t at = m.rows * m.columns + j;
+    const bool closed = d.relu && *gate(d, at) <= 0;
+    const double grad = closed ? 0 : in(d.grad_y)[at], x = in(d.x)[at];
     parts[j].sum += grad;
     parts[j].dot += grad * (x - mean[j]);
   }
@@ -307,7 +315,8 @@ void backward_columns(const BatchNormDesc& d, const Coefficients& k, Exec& exec)
     const int64_t at = row * m.columns;
     const float *grad = in(d.grad_y) + at, *x = in(d.x) + at;
     float* grad_x = out(d.grad_x) + at;
-    d.training ? kernels().column_grad({x, grad, grad_x, rows, columns, mean, scale, slope, bias, streams(d)})
+    d.training ? kernels().column_grad(
+                     {x, grad, grad_x, rows, columns, mean, scale, slope, bias, streams(d), gate(d, at)})
                : kernels().column_affine({grad, grad_x, rows, columns, mean, scale, bias, streams(d)});
   });
 }
@@ -324,6 +333,7 @@ Ran cpu_batch_norm_forward(const BatchNormDesc& d, Exec& exec) {
 
 Ran cpu_batch_norm_backward(const BatchNormDesc& d, Exec& exec) {
   if (d.dtype != CNNEXT_FLOAT32 || d.C == 0) return Ran::kUnsupported;
+  if (d.relu && !d.training) return Ran::kUnsupported;  // nobody is in a hurry there
   const Coefficients k(d.C, exec);
   d.format == Format::kNHWC ? backward_columns(d, k, exec) : backward_planes(d, k, exec);
   exec.ran(CNNEXT_KERNEL_NAME("batch_norm_grad"));

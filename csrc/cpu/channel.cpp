@@ -70,6 +70,7 @@ void sum_columns(const ChannelDesc& d, Exec& exec) {
       for (int64_t j = 0; j < m.columns; ++j) sum[j] += block[j];
     }
   });
+  if (exec.planning()) return;
   for (int64_t j = 0; j < m.rest; ++j) sums[j] += x[m.rows * m.columns + j];
   for (int64_t c = 0; c < d.C; ++c) {
     double sum = 0;
@@ -97,6 +98,7 @@ void sum_planes(const ChannelDesc& d, Exec& exec) {
       sums[slice * d.C + c] = sum;
     }
   });
+  if (exec.planning()) return;
   for (int64_t c = 0; c < d.C; ++c) {
     double sum = 0;
     for (int64_t slice = 0; slice < slices; ++slice) sum += sums[slice * d.C + c];

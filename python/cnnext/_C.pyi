@@ -259,6 +259,7 @@ def batch_norm(
     eps: float,
     save_stats: bool,
     out: _Array | None,
+    relu: bool,
     /,
 ) -> Any: ...
 def batch_norm_backward(
@@ -271,6 +272,7 @@ def batch_norm_backward(
     need_x: bool,
     need_weight: bool,
     need_bias: bool,
+    y: _Array | None,
     /,
 ) -> tuple[_Array | None, _Array | None, _Array | None]: ...
 def softmax(x: _Array, dim: int, log: bool, out: _Array | None, /) -> _Array: ...

@@ -28,7 +28,9 @@ def batch_norm(
     and running_var, where given, are updated in place: new = (1 - momentum)*old + momentum*batch's (unbiased
     variance). In evaluation both are required. dtypes: float32 or float64.
     """
-    return _C.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps, False, out)
+    return _C.batch_norm(
+        x, running_mean, running_var, weight, bias, training, momentum, eps, False, out, False
+    )
 
 
 def batch_norm_forward(
@@ -40,9 +42,16 @@ def batch_norm_forward(
     training: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    relu: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """batch_norm with what its backward needs: (y, mean, 1/sqrt(var + eps)); aten::native_batch_norm."""
-    return _C.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps, True, None)
+    """batch_norm with what its backward needs: (y, mean, 1/sqrt(var + eps)); aten::native_batch_norm.
+
+    relu: y is max(y, 0), in the same pass.
+    """
+    return _C.batch_norm(
+        x, running_mean, running_var, weight, bias, training, momentum, eps, True, None, relu
+    )
 
 
 def batch_norm_backward(
@@ -54,13 +63,16 @@ def batch_norm_backward(
     *,
     training: bool = True,
     needs: Sequence[bool] = (True, True, True),
+    y: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of x, weight and bias, None where `needs` says so.
+
+    y: of a forward with relu, its result, which says where the gradient passes; else None.
 
     save_mean, save_invstd: as batch_norm_forward returned them. grad_weight and grad_bias are there without a
     weight, too. torch: aten::native_batch_norm_backward.
     """
-    return _C.batch_norm_backward(grad_y, x, weight, save_mean, save_invstd, training, *parse_needs(needs))
+    return _C.batch_norm_backward(grad_y, x, weight, save_mean, save_invstd, training, *parse_needs(needs), y)
 
 
 def _implicit_dim(x: Array) -> int:

@@ -7,6 +7,13 @@
 namespace cnnext {
 namespace {
 
+// grad where gate says so; NaN there lets it pass.
+template <bool kGated, class Load>
+inline Vec gated(const Load& load, const float* grad, const float* gate) {
+  const Vec g = load(grad);
+  return kGated ? select(le(load(gate), Vec::zero()), Vec::zero(), g) : g;
+}
+
 // ---- runs ----
 
 // Four sums at a time hide the latency of an addition; short rows take turns. term(offset, lanes, load,
@@ -55,35 +62,50 @@ Moments run_moments(const RunArgs& a) {
   return {mean, sums[0], sums[1]};
 }
 
-Dots run_dots(const RunArgs& a, float mean) {
+template <bool kGated>
+inline Dots dots_of_run(const RunArgs& a, float mean) {
   const Vec shift = Vec::set1(mean);
   float sums[2];
-  sum_run<2>(a, sums, [=, x = a.x, grad = a.grad](int64_t i, int, auto load, Vec* s) {
-    const Vec g = load(grad + i);  // 0 in a tail's missing lanes
+  sum_run<2>(a, sums, [=, x = a.x, grad = a.grad, gate = a.gate](int64_t i, int, auto load, Vec* s) {
+    const Vec g = gated<kGated>(load, grad + i, gate + (kGated ? i : 0));  // 0 in a tail's missing lanes
     s[0] = s[0] + g;
     s[1] = fma(g, load(x + i) - shift, s[1]);
   });
   return {sums[0], sums[1]};
 }
 
+Dots run_dots(const RunArgs& a, float mean) {
+  return a.gate ? dots_of_run<true>(a, mean) : dots_of_run<false>(a, mean);
+}
+
+// The least value of a result: max(least, y) keeps a NaN.
+inline Vec least_of(bool relu) { return Vec::set1(relu ? 0.f : -__builtin_inff()); }
+
 void run_affine(const RunArgs& a, float mean, float scale, float bias) {
-  const Vec m = Vec::set1(mean), k = Vec::set1(scale), b = Vec::set1(bias);
+  const Vec m = Vec::set1(mean), k = Vec::set1(scale), b = Vec::set1(bias), least = least_of(a.relu);
   for (int64_t r = 0; r < a.rows; ++r) {
     const float* x = a.x + r * a.step;
     run_flat(a.y + r * a.step, a.count, a.stream,
-             [=](int64_t i, auto load) { return fma(load(x + i) - m, k, b); });
+             [=](int64_t i, auto load) { return max(least, fma(load(x + i) - m, k, b)); });
+  }
+  if (a.stream) stream_fence();
+}
+
+template <bool kGated>
+inline void grad_of_run(const RunArgs& a, float mean, float scale, float slope, float bias) {
+  const Vec m = Vec::set1(mean), k = Vec::set1(scale), l = Vec::set1(slope), b = Vec::set1(bias);
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const int64_t at = r * a.step;
+    const float *x = a.x + at, *grad = a.grad + at, *gate = a.gate + (kGated ? at : 0);
+    run_flat(a.y + at, a.count, a.stream, [=](int64_t i, auto load) {
+      return fma(load(x + i) - m, l, fma(gated<kGated>(load, grad + i, gate + (kGated ? i : 0)), k, b));
+    });
   }
   if (a.stream) stream_fence();
 }
 
 void run_grad(const RunArgs& a, float mean, float scale, float slope, float bias) {
-  const Vec m = Vec::set1(mean), k = Vec::set1(scale), l = Vec::set1(slope), b = Vec::set1(bias);
-  for (int64_t r = 0; r < a.rows; ++r) {
-    const float *x = a.x + r * a.step, *grad = a.grad + r * a.step;
-    run_flat(a.y + r * a.step, a.count, a.stream,
-             [=](int64_t i, auto load) { return fma(load(x + i) - m, l, fma(load(grad + i), k, b)); });
-  }
-  if (a.stream) stream_fence();
+  a.gate ? grad_of_run<true>(a, mean, scale, slope, bias) : grad_of_run<false>(a, mean, scale, slope, bias);
 }
 
 // ---- columns ----
@@ -155,7 +177,8 @@ void column_moments(const ColumnArgs& a) {
   });
 }
 
-void column_dots(const ColumnArgs& a) {
+template <bool kGated>
+inline void dots_of_columns(const ColumnArgs& a) {
   for_tiles(a.columns, [&](int64_t c, auto load, auto store, auto width) {
     constexpr int kVectors = decltype(width)::kCount, L = Vec::kLanes;
     Vec shift[kVectors], sums[kVectors], dots[kVectors];
@@ -167,7 +190,7 @@ void column_dots(const ColumnArgs& a) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const int64_t at = r * a.step + c + v * L;
-        const Vec g = load(a.grad + at);
+        const Vec g = gated<kGated>(load, a.grad + at, a.gate + (kGated ? at : 0));
         sums[v] = sums[v] + g;
         dots[v] = fma(g, load(a.x + at) - shift[v], dots[v]);
       }
@@ -179,26 +202,34 @@ void column_dots(const ColumnArgs& a) {
   });
 }
 
+void column_dots(const ColumnArgs& a) { a.gate ? dots_of_columns<true>(a) : dots_of_columns<false>(a); }
+
 void column_affine(const AffineColumns& a) {
+  const Vec least = least_of(a.relu);
   for (int64_t r = 0; r < a.rows; ++r) {
     const float* x = a.x + r * a.columns;
     run_flat(a.y + r * a.columns, a.columns, a.stream, [&](int64_t i, auto load) {
-      return fma(load(x + i) - load(a.mean + i), load(a.scale + i), load(a.bias + i));
+      return max(least, fma(load(x + i) - load(a.mean + i), load(a.scale + i), load(a.bias + i)));
     });
   }
   if (a.stream) stream_fence();
 }
 
-void column_grad(const GradColumns& a) {
+template <bool kGated>
+inline void grad_of_columns(const GradColumns& a) {
   for (int64_t r = 0; r < a.rows; ++r) {
-    const float *x = a.x + r * a.columns, *grad = a.grad + r * a.columns;
-    run_flat(a.y + r * a.columns, a.columns, a.stream, [&](int64_t i, auto load) {
-      const Vec straight = fma(load(grad + i), load(a.scale + i), load(a.bias + i));
+    const int64_t at = r * a.columns;
+    const float *x = a.x + at, *grad = a.grad + at, *gate = a.gate + (kGated ? at : 0);
+    run_flat(a.y + at, a.columns, a.stream, [&](int64_t i, auto load) {
+      const Vec g = gated<kGated>(load, grad + i, gate + (kGated ? i : 0));
+      const Vec straight = fma(g, load(a.scale + i), load(a.bias + i));
       return fma(load(x + i) - load(a.mean + i), load(a.slope + i), straight);
     });
   }
   if (a.stream) stream_fence();
 }
+
+void column_grad(const GradColumns& a) { a.gate ? grad_of_columns<true>(a) : grad_of_columns<false>(a); }
 
 constexpr ChannelUkernels kChannelUkernels = {run_sum,       run_moments, run_dots,       run_affine,
                                               run_grad,      column_sums, column_moments, column_dots,

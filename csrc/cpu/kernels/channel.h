@@ -11,7 +11,9 @@ struct RunArgs {
   const float *x, *grad;
   float* y;
   int64_t rows, step, count;
-  bool stream;  // y goes past the caches
+  bool stream;                  // y goes past the caches
+  const float* gate = nullptr;  // where it is 0 or less, grad counts as 0 (as a ReLU whose result it is)
+  bool relu = false;            // of run_affine: max(y, 0)
 };
 
 // Sums of x - shift and of its square; shift is about the mean, so that nothing cancels.
@@ -30,6 +32,7 @@ struct ColumnArgs {
   int64_t rows, columns, step;
   float* shift;         // of moments: written; of dots: read
   float *sums, *other;  // other: squares or dots
+  const float* gate = nullptr;
 };
 
 // y = (x - mean) * scale + bias.
@@ -39,6 +42,7 @@ struct AffineColumns {
   int64_t rows, columns;  // dense
   const float *mean, *scale, *bias;
   bool stream;
+  bool relu = false;
 };
 
 // y = grad * scale + (x - mean) * slope + bias.
@@ -48,6 +52,7 @@ struct GradColumns {
   int64_t rows, columns;
   const float *mean, *scale, *slope, *bias;
   bool stream;
+  const float* gate = nullptr;
 };
 
 struct ChannelUkernels {

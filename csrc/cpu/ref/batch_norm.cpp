@@ -24,18 +24,22 @@ class BatchNorm {
     const double bias = present(d.bias) ? data<T>(d.bias)[c] : T(0);
     const T* x = data<T>(d.x);
     T* y = data<T>(d.y);
-    each(c, [&](int64_t at) { y[at] = static_cast<T>((x[at] - mean) * scale + bias); });
+    each(c, [&](int64_t at) {
+      const T value = static_cast<T>((x[at] - mean) * scale + bias);
+      y[at] = d.relu && value <= 0 ? T(0) : value;
+    });
   }
 
   // dx = weight * invstd * (dy - mean(dy) - xhat * mean(dy * xhat)); in evaluation the statistics are
   // constants.
   void backward(int64_t c) const {
-    const T *x = data<T>(d.x), *grad_y = data<T>(d.grad_y);
+    const T *x = data<T>(d.x), *y = data<T>(d.y);
+    const auto grad_y = [&](int64_t at) { return d.relu && y[at] <= 0 ? T(0) : data<T>(d.grad_y)[at]; };
     const double mean = data<T>(d.save_mean)[c], invstd = data<T>(d.save_invstd)[c];
     double sum = 0, dot = 0;
     each(c, [&](int64_t at) {
-      sum += grad_y[at];
-      dot += grad_y[at] * ((x[at] - mean) * invstd);
+      sum += grad_y(at);
+      dot += grad_y(at) * ((x[at] - mean) * invstd);
     });
     if (present(d.grad_weight)) data<T>(d.grad_weight)[c] = static_cast<T>(dot);
     if (present(d.grad_bias)) data<T>(d.grad_bias)[c] = static_cast<T>(sum);
@@ -45,7 +49,7 @@ class BatchNorm {
     T* grad_x = data<T>(d.grad_x);
     each(c, [&](int64_t at) {
       const double centred =
-          d.training ? grad_y[at] - sum / count - (x[at] - mean) * invstd * dot / count : grad_y[at];
+          d.training ? grad_y(at) - sum / count - (x[at] - mean) * invstd * dot / count : grad_y(at);
       grad_x[at] = static_cast<T>(scale * centred);
     });
   }

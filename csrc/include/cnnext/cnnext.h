@@ -371,8 +371,9 @@ typedef struct cnnext_batch_norm_params {
   double eps;
   double momentum;
   int32_t training;
+  int32_t relu; /* y = max(y, 0) besides */
 } cnnext_batch_norm_params;
-#define CNNEXT_BATCH_NORM_PARAMS_INIT {sizeof(cnnext_batch_norm_params), 1e-5, 0.1, 0}
+#define CNNEXT_BATCH_NORM_PARAMS_INIT {sizeof(cnnext_batch_norm_params), 1e-5, 0.1, 0, 0}
 
 /* x (N,C,...). weight, bias (C): may be NULL. running_mean, running_var (C): updated in place in training
  * (unbiased variance), may be NULL then. save_mean, save_invstd (C) feed the backward; may be NULL. */
@@ -388,6 +389,13 @@ CNNEXT_API cnnext_status cnnext_batch_norm_backward(const cnnext_context*, const
                                                     const cnnext_tensor* save_mean,
                                                     const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
                                                     cnnext_tensor* grad_weight, cnnext_tensor* grad_bias);
+
+/* The same where params->relu: y is the forward's result, which tells where the gradient passes. */
+CNNEXT_API cnnext_status cnnext_batch_norm_relu_backward(
+    const cnnext_context*, const cnnext_batch_norm_params*, const cnnext_tensor* grad_y,
+    const cnnext_tensor* x, const cnnext_tensor* y, const cnnext_tensor* weight,
+    const cnnext_tensor* save_mean, const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
+    cnnext_tensor* grad_weight, cnnext_tensor* grad_bias);
 
 CNNEXT_API cnnext_status cnnext_softmax(const cnnext_context*, int32_t dim, int32_t log,
                                         const cnnext_tensor* x, cnnext_tensor* y);

@@ -9,9 +9,11 @@ import numpy as np
 
 from .. import ops, random
 from ..autograd import vjp_through
+from ..grad_mode import mode
 from ..tape import Variable, defvjp, primitive
 from ..tensor import Tensor
 from ._common import as_raw, as_tensor, records
+from .activation import activation_backward
 
 
 @primitive(nondiff=(1, 2))
@@ -29,6 +31,22 @@ def _batch_norm(
     return ops.batch_norm_forward(x, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
+@primitive(nondiff=(1, 2))
+def _batch_norm_relu(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    *,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    statistics = (running_mean, running_var)
+    return ops.batch_norm_forward(x, *statistics, weight, bias, training, momentum, eps, relu=True)
+
+
 @primitive
 def _batch_norm_backward(
     grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, *, training: bool, eps: float
@@ -43,6 +61,17 @@ def _batch_norm_rule(
 ) -> tuple:
     grads = _batch_norm_backward(g, x, weight, out1, out2, training=training, eps=eps)
     return tuple(grad if w else None for grad, w in zip(grads, wanted[:3], strict=True))
+
+
+def _batch_norm_relu_rule(
+    g: Any, out: Any, x: Any, weight: Any, out1: Any, out2: Any, training: bool, eps: float, wanted: Any
+) -> tuple:
+    if mode.enabled:  # step by step, so that it can be differentiated again
+        g = activation_backward(g, out, kind="relu", negative_slope=0.0)
+        return _batch_norm_rule(g, x, weight, out1, out2, training, eps, wanted)
+    arrays = [as_raw(a) for a in (g, x, weight, out1, out2)]
+    grads = ops.batch_norm_backward(*arrays, training=training, needs=wanted[:3], y=as_raw(out))
+    return tuple(None if grad is None else Tensor(grad) for grad in grads)
 
 
 def _batch_norm_backward_rule(
@@ -73,6 +102,7 @@ def _batch_norm_backward_rule(
 
 
 defvjp(_batch_norm, joint=_batch_norm_rule)
+defvjp(_batch_norm_relu, joint=_batch_norm_relu_rule)
 defvjp(_batch_norm_backward, joint=_batch_norm_backward_rule)
 
 
@@ -85,16 +115,18 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    relu: bool = False,
 ) -> Tensor:
     """Differentiable cnnext.ops.batch_norm (torch.nn.functional.batch_norm) over axis 1.
 
-    The running statistics are updated in place when training.
+    The running statistics are updated in place when training. relu: max(y, 0) in the same pass.
     """
     x = as_tensor(x)
-    if not training and not records(x, weight, bias):
+    if not training and not relu and not records(x, weight, bias):
         arrays = [as_raw(a) for a in (x, running_mean, running_var, weight, bias)]
         return as_tensor(ops.batch_norm(*arrays, False, momentum, eps))
-    y = _batch_norm(
+    y = (_batch_norm_relu if relu else _batch_norm)(
         x, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps
     )[0]
     if training:

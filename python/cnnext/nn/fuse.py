@@ -13,7 +13,7 @@ from .conv import Conv2d, Linear
 from .layers import GELU, LeakyReLU, MaxPool2d, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .module import Module
 from .norm import BatchNorm2d
-from .runs import ConvRun, LinearRun, Run
+from .runs import ConvRun, LinearRun, NormRun, Run
 
 _ACTIVATIONS: dict[type, Callable[[Any], str | None]] = {
     ReLU: lambda layer: "relu",
@@ -83,6 +83,8 @@ def run_at(layers: Sequence[Module | None]) -> Run | None:
     if isinstance(first, Linear):
         kind = _activation(ahead[1])
         return LinearRun(first, ahead[1], kind) if kind else None
+    if isinstance(first, BatchNorm2d) and isinstance(ahead[1], ReLU):
+        return NormRun(first, ahead[1])
     if not isinstance(first, Conv2d):
         return None
     at = 1

@@ -67,6 +67,10 @@ class _BatchNorm(Module):
 
     def forward(self, x: Any) -> Any:
         """Same shape out; the batch's statistics in training, the running ones in evaluation."""
+        return self.normalised(x, relu=False)
+
+    def normalised(self, x: Any, relu: bool) -> Any:
+        """forward(x), or with relu max(forward(x), 0) in one pass."""
         if x.ndim not in self._ranks:
             expected = " or ".join(f"{rank}D" for rank in self._ranks)
             raise ValueError(f"{type(self).__name__}: expected {expected} input, got {x.ndim}D")
@@ -79,8 +83,9 @@ class _BatchNorm(Module):
                 momentum = 1.0 / tracked.item()
         training = self.training or self.running_mean is None
         return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps
-        )
+            x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps,
+            relu=relu,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         """As torch prints it."""

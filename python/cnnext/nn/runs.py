@@ -56,6 +56,17 @@ class LinearRun(Run):
         return F.linear(x, linear.weight, linear.bias, activation=kind)
 
 
+class NormRun(Run):
+    """Batch norm and ReLU."""
+
+    def __init__(self, norm: BatchNorm2d, relu: Any) -> None:
+        super().__init__(["batch_norm", "relu"], [norm, relu])
+        self._norm = norm
+
+    def __call__(self, x: Any) -> Any:
+        return self._norm.normalised(x, relu=True)
+
+
 class ConvRun(Run):
     """A convolution with what follows of: batch norm in evaluation, an activation, max-pool after ReLU."""
 
