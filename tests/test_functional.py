@@ -122,6 +122,8 @@ CASES = {
     "log_softmax": (lambda x: F.log_softmax(x, -1), random_arrays((2, 3, 2))),
     "batch_norm training": (bn(True), random_arrays((3, 3, 2, 2), (3,), (3,))),
     "batch_norm training plain": (bn(True, eps=0.1), random_arrays((4, 3))),
+    "batch_norm relu training": (bn(True, relu=True), random_arrays((3, 3, 2, 2), (3,), (3,))),
+    "batch_norm relu evaluation": (bn(False, relu=True), random_arrays((2, 3, 2, 2), (3,), (3,))),
     "batch_norm evaluation": (bn(False), random_arrays((2, 3, 2, 2), (3,), (3,))),
     "batch_norm evaluation plain": (bn(False, eps=0.1), random_arrays((2, 3, 2))),
     "batch_norm no statistics": (

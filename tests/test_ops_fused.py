@@ -272,3 +272,40 @@ def test_bad_dtypes_and_codes() -> None:
         ops.conv2d_relu_max_pool2d_backward(y, np.full_like(codes, 77), X, W, pool_size=2)
     with pytest.raises(ValueError, match="needs has 2"):
         ops.conv2d_relu_max_pool2d_backward(y, codes, X, W, pool_size=2, needs=(True, False))
+
+
+@LAYOUT
+@pytest.mark.parametrize(
+    "shape", [(2, 5, 7, 9), (3, 33, 1, 1), (9, 16, 40, 41), (70, 3, 2, 2), (1, 130, 5, 3)]
+)
+def test_batch_norm_with_relu_is_one_after_the_other(shape: tuple[int, ...], layout: str) -> None:
+    rng = np.random.default_rng(1)
+    x, grad_y = (LAYOUTS[layout](rng.standard_normal(shape).astype(np.float32)) for _ in range(2))
+    weight, bias = (rng.standard_normal(shape[1]).astype(np.float32) for _ in range(2))
+    want, mean, invstd = ops.batch_norm_forward(x, None, None, weight, bias)
+    y, *statistics = ops.batch_norm_forward(x, None, None, weight, bias, relu=True)
+    assert testing.last_kernel() == f"cpu/{FLOAT_ISA}/batch_norm"
+    np.testing.assert_array_equal(y, ops.relu(want))
+    np.testing.assert_array_equal(statistics, [mean, invstd])
+    masked = ops.activation_backward(grad_y, y, "relu")
+    for training in (True, False):
+        grads = ops.batch_norm_backward(grad_y, x, weight, mean, invstd, training=training, y=y)
+        wanted = ops.batch_norm_backward(masked, x, weight, mean, invstd, training=training)
+        for got, expected in zip(grads, wanted, strict=True):
+            assert_close(got, expected)
+    with testing.backend("ref"):
+        grads = ops.batch_norm_backward(grad_y, x, weight, mean, invstd, y=y)
+        wanted = ops.batch_norm_backward(masked, x, weight, mean, invstd)
+        for got, expected in zip(grads, wanted, strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_batch_norm_with_relu_keeps_nan_and_its_gradient() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
+    x[0, 1, 2, 3] = np.nan
+    y, mean, invstd = ops.batch_norm_forward(x, None, None, relu=True)
+    np.testing.assert_array_equal(np.isnan(y).any(axis=(0, 2, 3)), [False, True, False])
+    grad_bias = ops.batch_norm_backward(np.ones_like(x), x, None, mean, invstd, y=y)[2]
+    np.testing.assert_array_equal(grad_bias, [(y[:, 0] > 0).sum(), 70, (y[:, 2] > 0).sum()])
+    with pytest.raises(ValueError, match="y has shape"):
+        ops.batch_norm_backward(x, x, None, mean, invstd, y=y[:1])
