@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import _C, ops
 from ..grad_mode import mode
-from ..tape import defvjp, primitive
+from ..tape import defvjp, primitive, wrap
 from ..tensor import Tensor
 from ._common import as_raw, batched, records, unbatched
 from .conv import _conv2d_backward_data, _conv2d_backward_weights, bias_grad
@@ -29,7 +29,7 @@ def _rule(
     grads = ops.conv2d_relu_max_pool2d_backward(
         g.data, out1.data, as_raw(x), as_raw(weight), **geometry, **window, needs=wanted
     )
-    return tuple(None if grad is None else Tensor(grad) for grad in grads)
+    return tuple(None if grad is None else wrap(grad) for grad in grads)
 
 
 def _rule_of_primitives(
@@ -77,5 +77,5 @@ def conv2d_relu_max_pool2d(
         y = _conv2d_relu_max_pool2d(x, weight, bias, geometry=geometry, window=window)[0]
     else:
         arrays = (x.data, as_raw(weight), as_raw(bias))
-        y = Tensor(ops.conv2d_relu_max_pool2d(*arrays, **geometry, **window, return_codes=False))
+        y = wrap(ops.conv2d_relu_max_pool2d(*arrays, **geometry, **window, return_codes=False))
     return unbatched(y, single)

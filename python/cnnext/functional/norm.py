@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops, random
 from ..autograd import vjp_through
 from ..grad_mode import mode
-from ..tape import Variable, defvjp, primitive
+from ..tape import Variable, defvjp, primitive, wrap
 from ..tensor import Tensor
 from ._common import as_raw, as_tensor, records
 from .activation import activation_backward
@@ -71,7 +71,7 @@ def _batch_norm_relu_rule(
         return _batch_norm_rule(g, x, weight, out1, out2, training, eps, wanted)
     arrays = [as_raw(a) for a in (g, x, weight, out1, out2)]
     grads = ops.batch_norm_backward(*arrays, training=training, needs=wanted[:3], y=as_raw(out))
-    return tuple(None if grad is None else Tensor(grad) for grad in grads)
+    return tuple(None if grad is None else wrap(grad) for grad in grads)
 
 
 def _batch_norm_backward_rule(

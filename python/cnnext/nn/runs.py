@@ -9,6 +9,7 @@ import numpy as np
 from .. import functional as F
 from .. import ops
 from ..functional._common import as_raw, as_tensor, records
+from ..tape import wrap
 from ..tensor import Tensor
 from .conv import Conv2d, Linear
 from .layers import MaxPool2d
@@ -50,7 +51,7 @@ class LinearRun(Run):
         x, linear, kind = as_tensor(x), self._linear, self._kind
         if not records(x, linear.weight, linear.bias):
             arrays = (x.data, as_raw(linear.weight), as_raw(linear.bias))
-            return Tensor(ops.linear(*arrays, activation=kind))
+            return wrap(ops.linear(*arrays, activation=kind))
         if kind != "relu":
             return self.plainly(x)
         return F.linear(x, linear.weight, linear.bias, activation=kind)
@@ -104,7 +105,7 @@ class ConvRun(Run):
         if records_:
             y = F.conv2d(x, weight, bias, *geometry, activation=kind)
         else:
-            y = Tensor(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, activation=kind))
+            y = wrap(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, activation=kind))
         return y if pool is None else type(pool).forward(pool, y)
 
 
@@ -118,7 +119,7 @@ class FoldedNorm:
 
     def __init__(self, conv: Conv2d, norm: BatchNorm2d) -> None:
         self._conv, self._norm = conv, norm
-        self._made_of: tuple[Any, list[Any]] | None = None
+        self._made_of: tuple[Any, ...] | None = None
         self._weight = self._bias = None
         self._kept = KeptWeight()
 
@@ -133,22 +134,23 @@ class FoldedNorm:
         conv, norm = self._conv, self._norm
         held = (conv.bias, norm.weight, norm.bias)
         own = [value if value is None else value.own_array() for value in held]
-        return [*own, norm.running_mean.data, norm.running_var.data, norm.eps]
+        return [*own, norm.running_mean.data, norm.running_var.data]
 
     def get(self, x: Tensor) -> tuple[Parameter, np.ndarray, KeptWeight] | None:
         """Weight, bias and what keeps the weight packed; None: the layers are to run one by one."""
         weight = self._conv.weight
         if x.ndim != 4 or not isinstance(weight, Parameter) or weight.own_array().dtype.kind != "f":
             return None
-        state, vectors = (id(weight), weight.state()), self._vectors()
-        made_of = self._made_of
-        if made_of is None or made_of[0] != state or not all(map(np.array_equal, made_of[1], vectors)):
+        vectors, eps = self._vectors(), self._norm.eps
+        values = [vector if vector is None else vector.tobytes() for vector in vectors]
+        made_of = (id(weight), weight.state(), eps, values)
+        if made_of != self._made_of:
             self._made_of = self._weight = self._bias = None
             self._kept.clear()
             if is_held_elsewhere(weight):
                 return None
-            self._fold(weight.own_array(), *vectors)
-            self._made_of = (state, [np.copy(v) for v in vectors])
+            self._fold(weight.own_array(), *vectors, eps)
+            self._made_of = made_of
         return self._weight, self._bias, self._kept
 
     def _fold(self, weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float) -> None:
