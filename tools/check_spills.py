@@ -33,7 +33,7 @@ HOT = {
     ),  # Winograd's product too
     "conv_p_run": Hot(r"conv_p_run<Vec\d+, (\d+), (\d+)>", stores=False),
     "conv_p_weights_run": Hot(r"conv_p_weights_run<Vec\d+, (\d+), (\d+)>", stores=False),
-    "conv_weights_tile": Hot(r"conv_weights_tile<Vec\d+, (\d+), (\d+)>", stores=False),
+    "conv_weights_tile": Hot(r"conv_weights_tile<Vec\d+, \w+(?:<Vec\d+>)?, (\d+), (\d+)>", stores=False),
     "dot_tile": Hot(r"dot_tile<(\d+), (\d+)>", stores=False),
     "depthwise_row": Hot(r"depthwise_row(?:_block)?<Vec\d+, (\d+), \d+, (\d+)\b.*>", stores=True),
     "depthwise_up_block": Hot(

@@ -143,7 +143,8 @@ void run_plan(const Conv2dDesc& desc, const ConvWeightsPlan& plan, const ConvWei
 
 // desc.w is float32, whatever the images are.
 void run_to_floats(const Conv2dDesc& desc, Exec& exec) {
-  const ConvWeightsUkernels& kernels = ukernels().conv_weights;
+  const ConvWeightsUkernels& kernels =
+      conv_weights_pairs_suit(desc) ? bf16_ukernels()->conv_weights : ukernels().conv_weights;
   exec.ran(kernels.name);
   const int64_t floats = desc.K * (desc.C / desc.groups) * desc.R * desc.S;
   if (floats == 0) return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/half_rows.h"
+#include "cpu/ukernels.h"
 
 namespace cnnext {
 namespace {
@@ -142,6 +143,13 @@ void set_tasks(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsU
   }
 }
 
+// A's panel of pairs keeps the image's order. Its pixels, or planes, do not lie whole KB apart.
+void set_pair_steps(ConvWeightsPlan& plan, bool planes) {
+  constexpr int64_t kLine = 16;
+  plan.a_pixel = planes ? 1 : round_up(plan.a_block, kLine) + kLine;
+  plan.a_channel = planes ? round_up(plan.panel_a_pixels(), kLine) + kLine : 1;
+}
+
 // What goes through panels. B: what is not vectors yet, or is read by narrow tiles, or lies at strides of
 // whole KB, which share few cache sets; and A as well at such strides, if narrow tiles read it often.
 void set_panels(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
@@ -154,6 +162,7 @@ void set_panels(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeights
   if (plan.half) {
     plan.pack_a = plan.pack_b = true;
     if (!halo_is_small()) plan.tap_rows = 1, plan.tap_row_blocks = desc.R;
+    if (plan.pairs) set_pair_steps(plan, nchw);
     return;
   }
   plan.pack_b = nchw || plan.b.channels % kernels.lanes != 0 || kernels.narrow ||
@@ -184,15 +193,21 @@ int64_t ConvWeightsPlan::panel_b_floats() const {
   return pack_b ? chunk_images * chunk_rows * chunk_cols * b_tile + kPanelSlack : 0;
 }
 
-int64_t ConvWeightsPlan::panel_a_floats() const {
-  if (!pack_a) return 0;
-  const auto most = [](const ConvWeightsAxis& axis, int64_t positions, int64_t count) {
-    if (axis.taps == 1) return positions;
+int64_t ConvWeightsPlan::panel_a_pixels() const {
+  const auto most = [](const ConvWeightsAxis& axis, int64_t positions, int64_t count, bool all) {
+    if (axis.taps == 1 && !all) return positions;
     const int64_t reach = axis.a_step * (positions - 1) + std::abs(axis.tap_step) * (count - 1) + 1;
     return std::min(reach, axis.a_size);
   };
-  const int64_t rows = most(height, chunk_rows, tap_rows), cols = most(width, chunk_cols, width.taps);
-  return chunk_images * rows * cols * a_block + kPanelSlack;
+  return chunk_images * most(height, chunk_rows, tap_rows, false) *
+         most(width, chunk_cols, width.taps, pairs && a.channel != 1);
+}
+
+int64_t ConvWeightsPlan::panel_a_floats() const {
+  if (!pack_a) return 0;
+  const int64_t floats = pairs ? std::max(panel_a_pixels() * a_pixel, a_block * a_channel)
+                               : panel_a_pixels() * a_block;
+  return floats + kPanelSlack;
 }
 
 bool conv_weights_side_is_free(const Conv2dDesc& desc) {
@@ -201,18 +216,30 @@ bool conv_weights_side_is_free(const Conv2dDesc& desc) {
   return desc.format == Format::kNHWC || (desc.stride_h == 1 && desc.stride_w == 1);
 }
 
+bool conv_weights_pairs_suit(const Conv2dDesc& desc) {
+  constexpr int64_t kMinChannels = 16;
+  return desc.dtype == CNNEXT_BFLOAT16 && bf16_ukernels() && desc.N > 1 &&
+         std::min(desc.C, desc.K) / desc.groups >= kMinChannels;
+}
+
 ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels) {
   ConvWeightsPlan plan{};
   plan.b_is_y = choose_b_is_y(desc, kernels) !=
                 (desc.variant == ConvVariant::kOtherSide && conv_weights_side_is_free(desc));
   if (is_half(desc.dtype)) plan.half = &half_converter(desc.dtype);
   plan.images = desc.N;
+  if (conv_weights_pairs_suit(desc)) {
+    plan.pairs = bf16_ukernels();
+    plan.images = (desc.N + 1) / 2;
+    plan.lone_image = desc.N % 2;
+  }
   plan.groups = desc.groups;
   plan.height = make_axis(plan.b_is_y, desc.H, desc.P, desc.R, desc.stride_h, desc.dilation_h, desc.pad_top);
   plan.width = make_axis(plan.b_is_y, desc.W, desc.Q, desc.S, desc.stride_w, desc.dilation_w, desc.pad_left);
   plan.a = make_side(desc.x, desc.C / desc.groups, desc.groups, desc.H, desc.W, desc.format);
   plan.b = make_side(desc.y, desc.K / desc.groups, desc.groups, desc.P, desc.Q, desc.format);
   if (!plan.b_is_y) std::swap(plan.a, plan.b);
+  if (plan.pairs) plan.a.image *= 2, plan.b.image *= 2;
   plan.merge_taps = desc.S > 1 && plan.a.channels < kernels.rows[kernels.vectors];
   set_chunks(plan);
   set_tasks(plan, desc, kernels);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "core/desc.h"
+#include "cpu/kernels/bf16.h"
 #include "cpu/kernels/conv_weights.h"
 #include "cpu/kernels/half.h"
 
@@ -41,6 +42,11 @@ struct ConvWeightsSide {
 
 struct ConvWeightsPlan {
   const HalfConverter* half;  // nullptr: float32. Else both sides go through panels.
+  // Not nullptr: a float of a panel is the same pixel of two images, which `images` then counts as one. So
+  // pairs do not depend on taps, strides and padding; an odd last image is paired with zeros.
+  const Bf16Ukernels* pairs;
+  bool lone_image;
+  int64_t a_pixel, a_channel;  // steps in A's panel of pairs, which keeps the image's order
   bool b_is_y;                // B is dY, its channels K; else B is X, its channels C
   bool pack_b;                // B's channels go into panels as wide as a tile
   bool pack_a;                // A's channels go into panels as wide as a tile is high
@@ -63,13 +69,20 @@ struct ConvWeightsPlan {
   int64_t blocks() const { return group_blocks * a_blocks * b_blocks * tap_row_blocks; }
   int64_t taps() const { return tap_rows * width.taps; }                              // of one block, at most
   int64_t block_floats() const { return group_block * a_block * taps() * b_padded; }  // its sums
+  // From the first image of a pair to the second, in values; 0 where there is none.
+  int64_t second_image(int64_t pair, const ConvWeightsSide& side) const {
+    return lone_image && pair + 1 == images ? 0 : side.image / 2;
+  }
   int64_t panel_b_floats() const;
+  int64_t panel_a_pixels() const;
   int64_t panel_a_floats() const;
   int64_t units() const { return images * height.size * col_chunks; }  // what slices are cut from
 };
 
 // Whether either image may be side B.
 bool conv_weights_side_is_free(const Conv2dDesc& desc);
+// Whether backward-weights multiplies pairs of bfloat16 values.
+bool conv_weights_pairs_suit(const Conv2dDesc& desc);
 ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkernels& kernels);
 
 }  // namespace cnnext

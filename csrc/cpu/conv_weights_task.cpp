@@ -118,12 +118,12 @@ ConvWeightsTask::Chunk ConvWeightsTask::next_chunk(int64_t unit, int64_t end, in
 }
 
 void ConvWeightsTask::run_chunk(const Chunk& chunk, int64_t group, bool first_chunk) const {
-  if (plan_.pack_a) plan_.half ? pack_a_half(chunk, group) : pack_a(chunk, group);
+  if (plan_.pack_a) pack_a(chunk, group);
   const int64_t vectors = ceil_div(block_.b_count, kernels_.lanes);
   const int64_t b_tiles = ceil_div(vectors, kernels_.vectors);
   for (int64_t t = 0; t < b_tiles; ++t) {
     const ViewB b = view_b(chunk, group, t, b_tiles);
-    if (plan_.pack_b) plan_.half ? pack_b_half(chunk, group, b) : pack_b(chunk, group, b);
+    if (plan_.pack_b) pack_b(chunk, group, b);
     if (plan_.merge_taps) {
       run_merged(chunk, group, view_a(chunk, group, 0, block_.a_count), b);
       continue;
@@ -173,6 +173,8 @@ ConvWeightsTask::ViewB ConvWeightsTask::view_b(const Chunk& chunk, int64_t group
 }
 
 void ConvWeightsTask::pack_b(const Chunk& chunk, int64_t group, const ViewB& view) const {
+  if (plan_.pairs) return pack_b_pairs(chunk, group, view);
+  if (plan_.half) return pack_b_half(chunk, group, view);
   const int64_t row_step = plan_.b.row * plan_.height.b_step, col_step = plan_.b.col * plan_.width.b_step;
   const bool one_run = row_step == chunk.cols * col_step;
   const int64_t runs = one_run ? 1 : chunk.rows, length = one_run ? chunk.rows * chunk.cols : chunk.cols;
@@ -207,21 +209,23 @@ ConvWeightsTask::ViewA ConvWeightsTask::view_a(const Chunk& chunk, int64_t group
     return view;
   }
   const ConvWeightsSpan rows = h.span(chunk.row, chunk.rows, block_.tap_row, block_.tap_rows);
-  const ConvWeightsSpan cols = w.span(chunk.col, chunk.cols, 0, w.taps);
-  const int64_t row = cols.count * count;  // floats
-  view.channel = 1;
+  const ConvWeightsSpan cols = panel_cols(chunk);
+  const int64_t pixel = plan_.pairs ? plan_.a_pixel : count, row = cols.count * pixel;  // floats
+  view.channel = plan_.pairs ? plan_.a_channel : 1;
   view.image = rows.count * row;
   // A span leaves out what no position reads, every `every`th of A's rows; then there is one tap only.
   view.row = h.a_step / rows.every * row;
-  view.col = w.a_step / cols.every * count;
+  view.col = w.a_step / cols.every * pixel;
   view.tap_row = h.tap_step / rows.every * row;
-  view.tap_col = w.tap_step / cols.every * count;
-  view.data = panel_a_ + first * chunk.images * rows.count * cols.count +
-              (h.a_first - rows.first) / rows.every * row + (w.a_first - cols.first) / cols.every * count;
+  view.tap_col = w.tap_step / cols.every * pixel;
+  view.data = panel_a_ + first * (plan_.pairs ? plan_.a_channel : chunk.images * rows.count * cols.count) +
+              (h.a_first - rows.first) / rows.every * row + (w.a_first - cols.first) / cols.every * pixel;
   return view;
 }
 
 void ConvWeightsTask::pack_a(const Chunk& chunk, int64_t group) const {
+  if (plan_.pairs) return pack_a_pairs(chunk, group);
+  if (plan_.half) return pack_a_half(chunk, group);
   const ConvWeightsSpan rows = plan_.height.span(chunk.row, chunk.rows, block_.tap_row, block_.tap_rows);
   const ConvWeightsSpan cols = plan_.width.span(chunk.col, chunk.cols, 0, plan_.width.taps);
   const int64_t tiles = ceil_div(block_.a_count, kernels_.rows[kernels_.vectors]);

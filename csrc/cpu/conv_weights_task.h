@@ -59,7 +59,11 @@ class ConvWeightsTask {
   void pack_a(const Chunk& chunk, int64_t group) const;
   void pack_b(const Chunk& chunk, int64_t group, const ViewB& view) const;
   void pack_a_half(const Chunk& chunk, int64_t group) const;
+  void pack_a_pairs(const Chunk& chunk, int64_t group) const;
   void pack_b_half(const Chunk& chunk, int64_t group, const ViewB& view) const;
+  void pack_b_pairs(const Chunk& chunk, int64_t group, const ViewB& view) const;
+  // The columns of A that its panel holds.
+  ConvWeightsSpan panel_cols(const Chunk& chunk) const;
   // Where the chunk's pixels begin in side A's or B's images.
   int64_t offset_a(const Chunk& chunk, int64_t group, int64_t channel) const;
   int64_t offset_b(const Chunk& chunk, int64_t group, int64_t channel) const;

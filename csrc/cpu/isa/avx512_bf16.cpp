@@ -19,19 +19,59 @@ struct PairProduct {
 }  // namespace cnnext
 
 #include "cpu/kernels/conv_k-inl.h"
+#include "cpu/kernels/conv_weights-inl.h"
 
 namespace cnnext {
 namespace {
 
-void pair_channels(int64_t n, const uint16_t* even, const uint16_t* odd, float* out) {
+__mmask16 mask_of(int64_t left) { return static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu); }
+
+inline __m512i load_pairs(__mmask16 mask, const uint16_t* first, const uint16_t* second) {
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, first));
+  if (!second) return low;
+  const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, second));
+  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+void pair(int64_t n, const uint16_t* even, const uint16_t* odd, float* out) {
   for (int64_t i = 0; i < n; i += 16) {
-    const auto mask = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1u : 0xffffu);
-    __m512i pair = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even + i));
-    if (odd) {
-      const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd + i));
-      pair = _mm512_or_si512(pair, _mm512_slli_epi32(high, 16));
+    const __mmask16 mask = mask_of(n - i);
+    _mm512_mask_storeu_epi32(out + i, mask, load_pairs(mask, even + i, odd ? odd + i : nullptr));
+  }
+}
+
+void pair_rows(const Bf16Pairs& in, float* out, int64_t out_step) {
+  const uint16_t *first = in.first, *second = in.second;
+  for (int64_t r = 0; r < in.rows; ++r, first += in.in_step, out += out_step) {
+    for (int64_t c = 0; c < in.cols; c += 16) {
+      const __m512i pairs = load_pairs(mask_of(in.cols - c), first + c, second ? second + c : nullptr);
+      _mm512_storeu_si512(out + c, pairs);
     }
-    _mm512_mask_storeu_epi32(out + i, mask, pair);
+    if (second) second += in.in_step;
+  }
+}
+
+void pair_transposed(const Bf16Pairs& in, float* out, int64_t out_step) {
+  for (int64_t r = 0; r < in.rows; r += 16) {
+    const int64_t at = r * in.in_step;
+    const uint16_t *first = in.first + at, *second = in.second ? in.second + at : nullptr;
+    for (int64_t c = 0; c < in.cols; c += 16) {
+      const __mmask16 mask = mask_of(in.cols - c);
+      Vec block[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        const int64_t from = i * in.in_step + c;
+        block[i] = Vec::zero();
+        if (r + i < in.rows)
+          block[i].v = _mm512_castsi512_ps(load_pairs(mask, first + from, second ? second + from : nullptr));
+      }
+      transpose(block);
+#pragma GCC unroll 16
+      for (int j = 0; j < 16; ++j) {
+        if (c + j >= in.cols) break;
+        block[j].store(out + (c + j) * out_step + r);
+      }
+    }
   }
 }
 
@@ -54,7 +94,12 @@ constexpr ConvKTile kConvKSplitTiles[] = {
     {8, 2, 16, Pair8<2, 16>::run, "cpu/avx512_bf16/conv2d_k_8x2x16"},
     {8, 1, 16, Pair8<1, 16>::run, "cpu/avx512_bf16/conv2d_k_8x1x16"},
 };
-constexpr Bf16Ukernels kTable = {{Vec::kLanes, 4, kConvKTiles, 6, kConvKSplitTiles}, pair_channels};
+constexpr Bf16Ukernels kTable = {
+    {Vec::kLanes, 4, kConvKTiles, 6, kConvKSplitTiles},
+    conv_weights_ukernels_32<Vec, PairProduct>("cpu/avx512_bf16/conv2d_weights_6x64"),
+    pair,
+    pair_rows,
+    pair_transposed};
 }  // namespace
 
 const Bf16Ukernels* bf16_ukernels_avx512() { return &kTable; }

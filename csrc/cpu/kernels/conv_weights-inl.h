@@ -1,6 +1,7 @@
 // Backward-weights: the tiles and the movers of conv_weights.h. The including file has chosen Vec.
 #pragma once
 
+#include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_weights.h"
 
 namespace cnnext {
@@ -24,7 +25,7 @@ inline void conv_weights_put(const ConvWeightsTile& tile, bool accumulate, V (&a
 // M x NV accumulators. A is broadcast from M pointers that share one index, so that M addresses cost M
 // registers and no additions; B is read once a pixel. Runs of pixels are summed by themselves and then added
 // to `out`: the rounding errors of long sums stay small.
-template <class V, int M, int NV>
+template <class V, class Term, int M, int NV>
 void conv_weights_tile(const ConvWeightsPixels& pixels, const ConvWeightsTile& tile) {
   V acc[M][NV];
   const float* a[M];
@@ -63,7 +64,7 @@ void conv_weights_tile(const ConvWeightsPixels& pixels, const ConvWeightsTile& t
             V x = V::broadcast(a[m] + at);
             if (NV > 1) pin(x);
 #pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) acc[m][v] = fma(x, row[v], acc[m][v]);
+            for (int v = 0; v < NV; ++v) acc[m][v] = Term::add(x, row[v], acc[m][v]);
           }
         }
       }
@@ -138,13 +139,12 @@ void conv_weights_add(int64_t n, int64_t count, const float* parts, int64_t step
   }
 }
 
-#define CNNEXT_CONV_WEIGHTS_ROWS_4(V, NV)                                                         \
-  nullptr, conv_weights_tile<V, 1, NV>, conv_weights_tile<V, 2, NV>, conv_weights_tile<V, 3, NV>, \
-      conv_weights_tile<V, 4, NV>
-#define CNNEXT_CONV_WEIGHTS_ROWS_6(V, NV) \
-  CNNEXT_CONV_WEIGHTS_ROWS_4(V, NV), conv_weights_tile<V, 5, NV>, conv_weights_tile<V, 6, NV>
-#define CNNEXT_CONV_WEIGHTS_ROWS_8(V, NV) \
-  CNNEXT_CONV_WEIGHTS_ROWS_6(V, NV), conv_weights_tile<V, 7, NV>, conv_weights_tile<V, 8, NV>
+#define CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, NV)                                                      \
+  nullptr, conv_weights_tile<V, Term, 1, NV>, conv_weights_tile<V, Term, 2, NV>,                     \
+      conv_weights_tile<V, Term, 3, NV>, conv_weights_tile<V, Term, 4, NV>,                          \
+      conv_weights_tile<V, Term, 5, NV>, conv_weights_tile<V, Term, 6, NV>
+#define CNNEXT_CONV_WEIGHTS_ROWS_8(V, Term, NV) \
+  CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, NV), conv_weights_tile<V, Term, 7, NV>, conv_weights_tile<V, Term, 8, NV>
 #define CNNEXT_CONV_WEIGHTS_MOVERS(V)                                                           \
   conv_weights_transpose<V, false>, conv_weights_transpose<V, true>, conv_weights_copy_rows<V>, \
       conv_weights_add<V>
@@ -152,26 +152,27 @@ void conv_weights_add(int64_t n, int64_t count, const float* parts, int64_t step
 // 16 registers: 6x2 accumulators, two vectors of B, one broadcast.
 template <class V>
 constexpr ConvWeightsUkernels conv_weights_ukernels_16(const char* name) {
+  using Term = Product<V>;
   return {V::kLanes,
           2,
           {0, 8, 6, 0, 0},
           true,
-          {{}, {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 1)}, {CNNEXT_CONV_WEIGHTS_ROWS_6(V, 2)}, {}, {}},
+          {{}, {CNNEXT_CONV_WEIGHTS_ROWS_8(V, Term, 1)}, {CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, 2)}, {}, {}},
           CNNEXT_CONV_WEIGHTS_MOVERS(V),
           name};
 }
 // 32 registers: 6x4 or 8x3.
-template <class V>
+template <class V, class Term = Product<V>>
 constexpr ConvWeightsUkernels conv_weights_ukernels_32(const char* name) {
   return {V::kLanes,
           4,
           {0, 8, 8, 8, 6},
           false,
           {{},
-           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 1)},
-           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 2)},
-           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, 3)},
-           {CNNEXT_CONV_WEIGHTS_ROWS_6(V, 4)}},
+           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, Term, 1)},
+           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, Term, 2)},
+           {CNNEXT_CONV_WEIGHTS_ROWS_8(V, Term, 3)},
+           {CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, 4)}},
           CNNEXT_CONV_WEIGHTS_MOVERS(V),
           name};
 }
