@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cnnext as cx
 import numpy as np
 import pytest
 from cnnext import _C, ops, testing
@@ -214,6 +215,85 @@ def test_runs_on_the_instruction_set_in_use(half: Half) -> None:
     assert testing.last_kernel().startswith(f"cpu/{isa}/conv2d_k")
     ops.conv2d_backward_weights(y, x, w.shape)
     assert testing.last_kernel().startswith(f"cpu/{FLOAT_ISA}/conv2d_weights")
+
+
+# ---- backward-weights of bfloat16 by pairs of images
+
+#: N, C, (H, W), K, (R, S), and what else
+PAIRS: dict[str, tuple[tuple, dict]] = {
+    "two images, tails": ((2, 17, (9, 11), 21, (3, 2)), {"padding": (1, 0)}),
+    "an odd last image": ((5, 33, (6, 13), 16, (2, 3)), {"padding": ((0, 2), (1, 0))}),
+    "strides": ((3, 16, (13, 18), 40, (3, 3)), {"stride": (2, 3), "padding": (1, 2)}),
+    "1x1, strides": ((4, 70, (11, 14), 18, (1, 1)), {"stride": (3, 2)}),
+    "dilation": ((2, 24, (12, 17), 20, (3, 2)), {"dilation": (2, 5), "padding": (2, 3)}),
+    "groups": ((3, 3 * 18, (7, 5), 3 * 16, (3, 3)), {"groups": 3, "padding": 1}),
+    "many pixels": ((3, 16, (25, 650), 19, (1, 3)), {"padding": (0, 1)}),
+    "many channels": ((3, 300, (7, 6), 150, (3, 3)), {"padding": 1}),
+}
+
+
+def pairs_arrays(case: str, layout: str) -> tuple[Any, Any, tuple, dict]:
+    (n, c, image, k, window), params = PAIRS[case]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, c, *image)).astype(BFLOAT16.dtype)
+    w = (k, c // params.get("groups", 1), *window)
+    y = ops.conv2d(np.zeros_like(x), np.zeros(w, BFLOAT16.dtype), **params)
+    y = rng.standard_normal(y.shape).astype(BFLOAT16.dtype)
+    return LAYOUTS[layout](x), LAYOUTS[layout](y), w, params
+
+
+by_pairs = pytest.mark.skipif(_C.isa() != "avx512_bf16", reason="pairs need AVX512_BF16")
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("case", PAIRS)
+def test_backward_weights_of_several_images(case: str, layout: str) -> None:
+    x, y, shape, params = pairs_arrays(case, layout)
+    results = []
+    for threads in (1, 2, 5):
+        _C.set_num_threads(threads)
+        results.append(ops.conv2d_backward_weights(y, x, shape, **params))
+        own = _C.isa() == "avx512_bf16"
+        assert testing.last_kernel().startswith(f"cpu/{_C.isa() if own else FLOAT_ISA}/conv2d_weights")
+    assert len({r.tobytes() for r in results}) == 1
+    with testing.backend("ref"):
+        exact, sizes = (
+            ops.conv2d_backward_weights(f(y.astype(np.float64)), f(x.astype(np.float64)), shape, **params)
+            for f in (np.asarray, np.abs)
+        )
+    bound = 4 * np.sqrt(y.size / y.shape[1]) * EPS * sizes
+    error = np.abs(results[0].astype(np.float64) - exact)
+    assert (error <= bound + BFLOAT16.rounding * (np.abs(exact) + bound)).all()
+
+
+@by_pairs
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("images", [2, 3])
+def test_pairs_leave_nan_and_infinity_where_they_are(layout: str, images: int) -> None:
+    """Neither padding nor the other image of a pair, nor the zeros beside an odd last one, meets them."""
+    x, y = np.ones((images, 18, 5, 6), np.float32), np.ones((images, 20, 5, 6), np.float32)
+    y[-1, 3, 0, 5], x[-1, 7, 4, 0] = np.inf, np.nan  # corners
+    args = [LAYOUTS[layout](a.astype(BFLOAT16.dtype)) for a in (y, x)]
+    got = ops.conv2d_backward_weights(*args, (20, 18, 3, 3), padding=1).astype(np.float32)
+    assert testing.last_kernel().startswith("cpu/avx512_bf16/conv2d_weights")
+    # Window (r, s) moves the first corner to row r - 1, column 4 + s, the second to row 5 - r, column 1 - s.
+    infinite, nan = np.zeros(got.shape, bool), np.zeros(got.shape, bool)
+    infinite[3, :, 1:, :2] = True
+    nan[:, 7, 1:, :2] = True
+    np.testing.assert_array_equal(np.isnan(got), nan)
+    np.testing.assert_array_equal(np.isinf(got), infinite & ~nan)
+
+
+@by_pairs
+@pytest.mark.parametrize("last", [False, True])
+def test_explain_names_the_pairs_kernel(last: bool) -> None:
+    x, y, shape, params = pairs_arrays("strides", "nhwc" if last else "nchw")
+    ops.conv2d_backward_weights(y, x, shape, **params)
+    plan = cx.explain(
+        "conv2d_backward_weights", x.shape, shape, **params, dtype="bfloat16", channels_last=last
+    )
+    assert plan.kernel == testing.last_kernel() == "cpu/avx512_bf16/conv2d_weights_6x64"
+    assert plan.scratch_bytes == _C.last_scratch_bytes()
 
 
 def test_every_case_is_known() -> None:

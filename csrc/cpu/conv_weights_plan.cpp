@@ -17,6 +17,7 @@ constexpr int64_t kMinABlock = 48, kMinBBlock = 64;    // smaller blocks only be
 constexpr int64_t kMaxBlockFloats = 96 * 1024;         // a block's sums, in L2 beside the panels
 constexpr int64_t kMaxHalo = 3;                        // A's panels may be this much larger than the chunk
 constexpr int64_t kPanelSlack = 64;                    // copy_rows writes whole vectors
+constexpr int64_t kMaxRun = 128;                       // pixels, or pairs of them, of a sum in registers
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -143,11 +144,11 @@ void set_tasks(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeightsU
   }
 }
 
-// A's panel of pairs keeps the image's order. Its pixels, or planes, do not lie whole KB apart.
-void set_pair_steps(ConvWeightsPlan& plan, bool planes) {
+// A panel's pixels, or planes, do not lie whole KB apart, and there is room for whole vectors.
+void set_pair_steps(ConvWeightsPlan& plan) {
   constexpr int64_t kLine = 16;
-  plan.a_pixel = planes ? 1 : round_up(plan.a_block, kLine) + kLine;
-  plan.a_channel = planes ? round_up(plan.panel_a_pixels(), kLine) + kLine : 1;
+  plan.a_pixel = plan.planes ? 1 : round_up(plan.a_block, kLine) + kLine;
+  plan.a_channel = plan.planes ? round_up(plan.panel_a_pixels(), kLine) + kLine : 1;
 }
 
 // What goes through panels. B: what is not vectors yet, or is read by narrow tiles, or lies at strides of
@@ -162,7 +163,7 @@ void set_panels(ConvWeightsPlan& plan, const Conv2dDesc& desc, const ConvWeights
   if (plan.half) {
     plan.pack_a = plan.pack_b = true;
     if (!halo_is_small()) plan.tap_rows = 1, plan.tap_row_blocks = desc.R;
-    if (plan.pairs) set_pair_steps(plan, nchw);
+    if (plan.pairs) set_pair_steps(plan);
     return;
   }
   plan.pack_b = nchw || plan.b.channels % kernels.lanes != 0 || kernels.narrow ||
@@ -190,7 +191,8 @@ ConvWeightsSpan ConvWeightsAxis::span(int64_t u, int64_t positions, int64_t tap,
 }
 
 int64_t ConvWeightsPlan::panel_b_floats() const {
-  return pack_b ? chunk_images * chunk_rows * chunk_cols * b_tile + kPanelSlack : 0;
+  const int64_t channels = planes ? b_padded : b_tile;
+  return pack_b ? chunk_images * chunk_rows * chunk_cols * channels + kPanelSlack : 0;
 }
 
 int64_t ConvWeightsPlan::panel_a_pixels() const {
@@ -200,14 +202,13 @@ int64_t ConvWeightsPlan::panel_a_pixels() const {
     return std::min(reach, axis.a_size);
   };
   return chunk_images * most(height, chunk_rows, tap_rows, false) *
-         most(width, chunk_cols, width.taps, pairs && a.channel != 1);
+         most(width, chunk_cols, width.taps, planes);
 }
 
 int64_t ConvWeightsPlan::panel_a_floats() const {
   if (!pack_a) return 0;
-  const int64_t floats = pairs ? std::max(panel_a_pixels() * a_pixel, a_block * a_channel)
-                               : panel_a_pixels() * a_block;
-  return floats + kPanelSlack;
+  if (planes) return kConvWeightsMaxRows * a_channel;
+  return panel_a_pixels() * (pairs ? a_pixel : a_block) + kPanelSlack;
 }
 
 bool conv_weights_side_is_free(const Conv2dDesc& desc) {
@@ -232,6 +233,7 @@ ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkern
     plan.pairs = bf16_ukernels();
     plan.images = (desc.N + 1) / 2;
     plan.lone_image = desc.N % 2;
+    plan.planes = desc.format == Format::kNCHW;
   }
   plan.groups = desc.groups;
   plan.height = make_axis(plan.b_is_y, desc.H, desc.P, desc.R, desc.stride_h, desc.dilation_h, desc.pad_top);
@@ -245,7 +247,8 @@ ConvWeightsPlan plan_conv_weights(const Conv2dDesc& desc, const ConvWeightsUkern
   set_tasks(plan, desc, kernels);
   // Short enough for small rounding errors, long enough for the time of adding them up not to show.
   const int64_t slice_pixels = plan.images * plan.height.size * plan.width.size / plan.slices;
-  plan.run_pixels = std::clamp<int64_t>(slice_pixels / 8, 32, 128);
+  // Beside bfloat16's rounding of the result its sums' does not show.
+  plan.run_pixels = plan.pairs ? kMaxRun : std::clamp<int64_t>(slice_pixels / 8, 32, kMaxRun);
   set_panels(plan, desc, kernels);
   plan.taps_inside = desc.w_format == Format::kNCHW && desc.R * desc.S > 1;
   plan.direct = !plan.b_is_y && !plan.taps_inside && plan.slices == 1 && !plan.merge_taps &&

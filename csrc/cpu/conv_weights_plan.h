@@ -46,13 +46,16 @@ struct ConvWeightsPlan {
   // pairs do not depend on taps, strides and padding; an odd last image is paired with zeros.
   const Bf16Ukernels* pairs;
   bool lone_image;
-  int64_t a_pixel, a_channel;  // steps in A's panel of pairs, which keeps the image's order
-  bool b_is_y;                // B is dY, its channels K; else B is X, its channels C
-  bool pack_b;                // B's channels go into panels as wide as a tile
-  bool pack_a;                // A's channels go into panels as wide as a tile is high
-  bool merge_taps;            // a filter row's taps share tiles: few channels on side A
-  bool direct;                // tiles are written straight into the weights
-  bool taps_inside;           // the weights are K,C,R,S in memory: a channel's taps lie together
+  // A's panel of pairs keeps the image's order: these are its steps. Pixels lie there for all of the block;
+  // planes for a tile at a time, so that they stay in L1, and B's for the block.
+  int64_t a_pixel, a_channel;
+  bool planes;
+  bool b_is_y;       // B is dY, its channels K; else B is X, its channels C
+  bool pack_b;       // B's channels go into panels as wide as a tile
+  bool pack_a;       // A's channels go into panels as wide as a tile is high
+  bool merge_taps;   // a filter row's taps share tiles: few channels on side A
+  bool direct;       // tiles are written straight into the weights
+  bool taps_inside;  // the weights are K,C,R,S in memory: a channel's taps lie together
   ConvWeightsAxis height, width;
   ConvWeightsSide a, b;
   int64_t images, groups;

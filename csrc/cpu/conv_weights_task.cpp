@@ -118,11 +118,11 @@ ConvWeightsTask::Chunk ConvWeightsTask::next_chunk(int64_t unit, int64_t end, in
 }
 
 void ConvWeightsTask::run_chunk(const Chunk& chunk, int64_t group, bool first_chunk) const {
+  if (plan_.planes) return run_planes(chunk, group, first_chunk);
   if (plan_.pack_a) pack_a(chunk, group);
-  const int64_t vectors = ceil_div(block_.b_count, kernels_.lanes);
-  const int64_t b_tiles = ceil_div(vectors, kernels_.vectors);
-  for (int64_t t = 0; t < b_tiles; ++t) {
-    const ViewB b = view_b(chunk, group, t, b_tiles);
+  const int64_t tiles = b_tiles();
+  for (int64_t t = 0; t < tiles; ++t) {
+    const ViewB b = view_b(chunk, group, t, tiles);
     if (plan_.pack_b) pack_b(chunk, group, b);
     if (plan_.merge_taps) {
       run_merged(chunk, group, view_a(chunk, group, 0, block_.a_count), b);
@@ -136,6 +136,10 @@ void ConvWeightsTask::run_chunk(const Chunk& chunk, int64_t group, bool first_ch
       run_rows(chunk, group, a, first, b, first_chunk);
     }
   }
+}
+
+int64_t ConvWeightsTask::b_tiles() const {
+  return ceil_div(ceil_div(block_.b_count, kernels_.lanes), kernels_.vectors);
 }
 
 int64_t ConvWeightsTask::offset_a(const Chunk& chunk, int64_t group, int64_t channel) const {
@@ -159,7 +163,7 @@ ConvWeightsTask::ViewB ConvWeightsTask::view_b(const Chunk& chunk, int64_t group
   view.first = first * kernels_.lanes;
   view.count = std::min(width * kernels_.lanes, block_.b_count - view.first);
   if (plan_.pack_b) {
-    view.data = panel_b_;
+    view.data = panel_b(chunk, view);
     view.col = width * kernels_.lanes;
     view.row = chunk.cols * view.col;
     view.image = chunk.rows * view.row;
@@ -218,8 +222,11 @@ ConvWeightsTask::ViewA ConvWeightsTask::view_a(const Chunk& chunk, int64_t group
   view.col = w.a_step / cols.every * pixel;
   view.tap_row = h.tap_step / rows.every * row;
   view.tap_col = w.tap_step / cols.every * pixel;
-  view.data = panel_a_ + first * (plan_.pairs ? plan_.a_channel : chunk.images * rows.count * cols.count) +
-              (h.a_first - rows.first) / rows.every * row + (w.a_first - cols.first) / cols.every * pixel;
+  const int64_t tile = plan_.planes  ? 0
+                       : plan_.pairs ? first
+                                     : first * chunk.images * rows.count * cols.count;
+  view.data = panel_a_ + tile + (h.a_first - rows.first) / rows.every * row +
+              (w.a_first - cols.first) / cols.every * pixel;
   return view;
 }
 

@@ -54,12 +54,18 @@ class ConvWeightsTask {
 
   Chunk next_chunk(int64_t unit, int64_t end, int64_t* next) const;
   void run_chunk(const Chunk& chunk, int64_t group, bool first_chunk) const;
+  void run_planes(const Chunk& chunk, int64_t group, bool first_chunk) const;
+  float* panel_b(const Chunk& chunk, const ViewB& view) const {
+    return panel_b_ + (plan_.planes ? chunk.images * chunk.rows * chunk.cols * view.first : 0);
+  }
   ViewA view_a(const Chunk& chunk, int64_t group, int64_t first, int64_t count) const;
   ViewB view_b(const Chunk& chunk, int64_t group, int64_t tile, int64_t tiles) const;
+  int64_t b_tiles() const;
   void pack_a(const Chunk& chunk, int64_t group) const;
   void pack_b(const Chunk& chunk, int64_t group, const ViewB& view) const;
   void pack_a_half(const Chunk& chunk, int64_t group) const;
   void pack_a_pairs(const Chunk& chunk, int64_t group) const;
+  void pack_planes(const Chunk& chunk, int64_t group, int64_t first, int64_t count, bool prefetch) const;
   void pack_b_half(const Chunk& chunk, int64_t group, const ViewB& view) const;
   void pack_b_pairs(const Chunk& chunk, int64_t group, const ViewB& view) const;
   // The columns of A that its panel holds.

@@ -179,6 +179,21 @@ void pixel_tails() {
   }
 }
 
+// Several images of at least 16 channels on both sides: bfloat16's backward-weights pairs them.
+void several_images() {
+  for (Order order : kOrders) {
+    const Order other = order == Order::kNHWC ? Order::kNCHW : Order::kNHWC;
+    for (int64_t C : {16, 17, 31, 33, 65}) {
+      check_case({3, C, 5, 9, 19, 3, 2, 1, 1, 1, order, order, false, 0});
+      check_case({2, 18, 4, 7, C, 1, 1, 1, 0, 1, order, other, false, 0});
+    }
+    for (int64_t W : {1, 2, 15, 16, 17, 33, 200}) {
+      check_case({3, 2 * 16, 3, W, 2 * 17, 3, 3, 2, 1, 2, order, other, false, 0});
+      check_case({2, 20, 5, W, 70, 1, 1, 3, 0, 1, order, order, false, 0});
+    }
+  }
+}
+
 void random_cases() {
   std::mt19937 random(7);
   const auto pick = [&](std::initializer_list<int64_t> values) {
@@ -215,6 +230,7 @@ int main() {
   cnnext_set_num_threads(2);
   RUN(channel_tails);
   RUN(pixel_tails);
+  RUN(several_images);
   RUN(random_cases);
   RUN(the_forced_level_ran);
   return check::result();

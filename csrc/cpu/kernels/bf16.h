@@ -1,6 +1,6 @@
-// bfloat16 by the instruction that multiplies pairs: a float of a panel stands for the bits of two values that
-// are multiplied and summed together, the first one below. In forward and backward-data they are neighbouring
-// input channels, in backward-weights the same pixel of two images.
+// bfloat16 by the instruction that multiplies pairs: a float of a panel stands for the bits of two values
+// that are multiplied and summed together, the first one below. In forward and backward-data they are
+// neighbouring input channels, in backward-weights the same pixel of two images.
 #pragma once
 
 #include <stdint.h>

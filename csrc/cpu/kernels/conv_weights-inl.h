@@ -139,12 +139,13 @@ void conv_weights_add(int64_t n, int64_t count, const float* parts, int64_t step
   }
 }
 
-#define CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, NV)                                                      \
-  nullptr, conv_weights_tile<V, Term, 1, NV>, conv_weights_tile<V, Term, 2, NV>,                     \
-      conv_weights_tile<V, Term, 3, NV>, conv_weights_tile<V, Term, 4, NV>,                          \
+#define CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, NV)                                  \
+  nullptr, conv_weights_tile<V, Term, 1, NV>, conv_weights_tile<V, Term, 2, NV>, \
+      conv_weights_tile<V, Term, 3, NV>, conv_weights_tile<V, Term, 4, NV>,      \
       conv_weights_tile<V, Term, 5, NV>, conv_weights_tile<V, Term, 6, NV>
-#define CNNEXT_CONV_WEIGHTS_ROWS_8(V, Term, NV) \
-  CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, NV), conv_weights_tile<V, Term, 7, NV>, conv_weights_tile<V, Term, 8, NV>
+#define CNNEXT_CONV_WEIGHTS_ROWS_8(V, Term, NV)                               \
+  CNNEXT_CONV_WEIGHTS_ROWS_6(V, Term, NV), conv_weights_tile<V, Term, 7, NV>, \
+      conv_weights_tile<V, Term, 8, NV>
 #define CNNEXT_CONV_WEIGHTS_MOVERS(V)                                                           \
   conv_weights_transpose<V, false>, conv_weights_transpose<V, true>, conv_weights_copy_rows<V>, \
       conv_weights_add<V>
