@@ -37,7 +37,7 @@ HOT = {
     "dot_tile": Hot(r"dot_tile<(\d+), (\d+)>", stores=False),
     "depthwise_row": Hot(r"depthwise_row(?:_block)?<Vec\d+, (\d+), \d+, (\d+)\b.*>", stores=True),
     "depthwise_up_block": Hot(
-        r"depthwise_up_block<Vec\d+, (\d+), (\d+), true, true>", stores=True, isas=("avx512",)
+        r"depthwise_up_block<Vec\d+, (\d+), (\d+), true, true, \w+>", stores=True, isas=("avx512",)
     ),
     "depthwise_weights_columns": Hot(r"depthwise_weights_columns<Vec\d+, (\d+)>", stores=False),
 }

@@ -3,14 +3,10 @@
 #include "cpu/depthwise_engines.h"
 
 namespace cnnext {
-namespace {
 
-// Planes of a few channels go by columns: vectors over channels would be mostly empty.
-bool by_channels(const Conv2dDesc& desc) {
+bool depthwise_by_channels(const Conv2dDesc& desc) {
   return desc.format == Format::kNCHW || desc.C == 1 ? desc.C >= 8 : true;
 }
-
-}  // namespace
 
 bool depthwise_supports(const Conv2dDesc& desc) {
   return desc.dtype == CNNEXT_FLOAT32 && desc.groups == desc.C && desc.groups == desc.K;
@@ -18,16 +14,19 @@ bool depthwise_supports(const Conv2dDesc& desc) {
 
 void depthwise_forward(const Conv2dDesc& desc, Exec& exec) {
   const ConvProblem problem = forward_problem(desc, exec);
-  by_channels(desc) ? depthwise_channels_run(problem, exec) : depthwise_columns_run(problem, exec);
+  depthwise_by_channels(desc) ? depthwise_channels_run(problem, CNNEXT_FLOAT32, exec)
+                              : depthwise_columns_run(problem, exec);
 }
 
 void depthwise_backward_data(const Conv2dDesc& desc, Exec& exec) {
   const ConvProblem problem = backward_data_problem(desc, exec);
-  by_channels(desc) ? depthwise_channels_run(problem, exec) : depthwise_columns_run(problem, exec);
+  depthwise_by_channels(desc) ? depthwise_channels_run(problem, CNNEXT_FLOAT32, exec)
+                              : depthwise_columns_run(problem, exec);
 }
 
 void depthwise_backward_weights(const Conv2dDesc& desc, Exec& exec) {
-  by_channels(desc) ? depthwise_channels_weights(desc, exec) : depthwise_columns_weights(desc, exec);
+  depthwise_by_channels(desc) ? depthwise_channels_weights(desc, CNNEXT_FLOAT32, exec)
+                              : depthwise_columns_weights(desc, exec);
 }
 
 }  // namespace cnnext

@@ -6,6 +6,8 @@
 
 namespace cnnext {
 
+// Planes of a few channels go by columns: vectors over channels would be mostly empty.
+bool depthwise_by_channels(const Conv2dDesc& desc);
 bool depthwise_supports(const Conv2dDesc& desc);
 void depthwise_forward(const Conv2dDesc& desc, Exec& exec);  // with bias, residual and activation
 void depthwise_backward_data(const Conv2dDesc& desc, Exec& exec);

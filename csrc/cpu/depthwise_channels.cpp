@@ -4,7 +4,9 @@
 // share few cache sets.
 #include <algorithm>
 
+#include "cpu/conv2d_half.h"
 #include "cpu/conv2d_k.h"
+#include "cpu/depthwise_elements.h"
 #include "cpu/depthwise_engines.h"
 #include "cpu/depthwise_regions.h"
 #include "cpu/depthwise_up.h"
@@ -16,28 +18,36 @@ namespace {
 
 constexpr int64_t kTasks = 64;              // aimed at, where the work is enough
 constexpr int64_t kTaskFlops = 200000;      // some 5 us
-constexpr int64_t kBandFloats = 32 * 1024;  // strips: a task's input and output, in L2
-constexpr int64_t kRowsFloats = 64 * 1024;  // without: the rows that a row of outputs needs, in L2
+constexpr int64_t kBandValues = 32 * 1024;  // strips: a task's input and output, in L2
+constexpr int64_t kRowsValues = 64 * 1024;  // without: the rows that a row of outputs needs, in L2
 constexpr int64_t kMinRows = 4;             // of outputs: the rows above and below are read again
 constexpr int64_t kLanes = 64;              // channels of a task: whole cache lines, some in a row
-constexpr int64_t kStripLanes = 16;         // with strips: one line
-constexpr int64_t kStreamFloats = 2 << 20;  // larger outputs pass by the caches
+constexpr int64_t kVector = 16;             // what weights and strips leave room for
+constexpr int64_t kStreamValues = 2 << 20;  // larger outputs pass by the caches
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One task's input and output: where pixel (0, 0) of each lies, or would.
+template <class K>
 struct Images {
-  const float* x;
-  float* y;
+  const K* x;
+  K* y;
   int64_t residual;
 };
 
+// Of images of E, which the kernels see as K: see depthwise_elements.h. The problem's images are typed as
+// floats, whatever they are.
+template <class E, class K>
 class ChannelsDriver {
  public:
   ChannelsDriver(const ConvProblem& problem, Exec& exec)
       : p_(problem),
         table_(ukernels()),
-        kernels_(table_.depthwise),
+        common_(table_.depthwise),
+        kernels_(depthwise_channels_kernels<K>()),
+        in_(reinterpret_cast<const E*>(problem.in)),
+        residual_(reinterpret_cast<const E*>(problem.residual)),
+        out_(reinterpret_cast<E*>(problem.out)),
         phases_(depthwise_phases(problem, false)),
         channels_(problem.groups),
         planes_(problem.format == Format::kNCHW) {
@@ -50,49 +60,55 @@ class ChannelsDriver {
     for (const DepthwisePhase& phase : phases_) rows_ = std::max(rows_, phase.phase->rows);
     set_tasks();
     set_flags();
-    exec.ran(kernels_.name_channels);
+    exec.ran(common_.name_channels);
   }
 
   int64_t tasks() const { return p_.N * bands_ * lane_blocks_; }
   int64_t strip_in_floats() const {
     if (!strip_in_) return 0;
-    return std::min(p_.in_h, (band_ - 1) * p_.step_h + max_dh_ - min_dh_ + 1) * in_row_ + kStripLanes;
+    const int64_t rows = std::min(p_.in_h, (band_ - 1) * p_.step_h + max_dh_ - min_dh_ + 1);
+    return scratch_floats_of<K>(rows * in_row_ + kVector);
   }
-  int64_t strip_out_floats() const { return planes_ ? band_ * p_.out_step_h * out_row_ + kStripLanes : 0; }
+  int64_t strip_out_floats() const {
+    return planes_ ? scratch_floats_of<K>(band_ * p_.out_step_h * out_row_ + kVector) : 0;
+  }
   int64_t scratch_floats() const { return strip_in_floats() + strip_out_floats(); }
 
   void task(int64_t index, float* scratch) const {
     const int64_t lane = index % lane_blocks_ * lanes_, count = std::min(lanes_, channels_ - lane);
     const int64_t begin = index / lane_blocks_ % bands_ * band_, end = std::min(begin + band_, rows_);
     const int64_t image = index / lane_blocks_ / bands_;
-    Images images;
-    images.x = p_.in + image * p_.in_h * p_.in_w * channels_ + lane;
-    if (strip_in_) images.x = load_strip(image, begin, end, lane, count, scratch);
+    Images<K> images{};
+    auto* const strip = reinterpret_cast<K*>(scratch);
+    auto* const strip_out = reinterpret_cast<K*>(scratch + strip_in_floats());
     const int64_t first = begin * p_.out_step_h;
-    if (planes_) {
-      images.y = scratch + strip_in_floats() - first * out_row_;
-      images.residual = 0;
-    } else {
-      images.y = p_.out + image * p_.out_h * out_row_ + lane;
-      images.residual = p_.residual ? p_.residual - p_.out : 0;
+    if constexpr (std::is_same_v<E, K>) {
+      images.x = in_ + image * p_.in_h * p_.in_w * channels_ + lane;
+      images.y = out_ + image * p_.out_h * out_row_ + lane;
+      if (residual_ && !planes_) images.residual = residual_ - out_;
     }
+    if (strip_in_) images.x = load_strip(image, begin, end, lane, count, strip);
+    if (planes_) images.y = strip_out - first * out_row_;
     if (up_kernel_)
       all_up_rows(images, begin, end, lane, count);
     else
       all_phases(images, begin, end, lane, count);
     const int64_t last = std::min(end * p_.out_step_h, p_.out_h);
-    if (planes_) store_strip(image, first, last, lane, count, scratch + strip_in_floats());
-    if (conv_activation_is_slow(p_.activation)) activate(image, first, last, lane, count);
-    if (stream_) kernels_.fence();
+    if (planes_) store_strip(image, first, last, lane, count, strip_out);
+    if constexpr (kIsFloat<E>) {
+      if (conv_activation_is_slow(p_.activation)) activate(image, first, last, lane, count);
+    }
+    if (stream_) common_.fence();
   }
 
  private:
-  using RowKernel = void (*)(const DepthwiseRowsArgs&);
+  using RowKernel = void (*)(const DepthwiseRowsArgs<K>&);
+  static constexpr int64_t kLineLanes = 64 / sizeof(K);  // channels of a cache line
 
   void set_strips() {
-    strip_in_ = planes_ || (channels_ % 256 == 0 && p_.in_w > 4);
-    lanes_ = std::min(channels_, strip_in_ ? kStripLanes : kLanes);
-    in_col_ = strip_in_ ? ceil_div(lanes_, kernels_.lanes) * kernels_.lanes : channels_;
+    strip_in_ = planes_ || (channels_ % (16 * kLineLanes) == 0 && p_.in_w > 4);
+    lanes_ = std::min(channels_, strip_in_ ? kLineLanes : kLanes);
+    in_col_ = strip_in_ ? ceil_div(lanes_, common_.lanes) * common_.lanes : channels_;
     out_col_ = planes_ ? in_col_ : channels_;
     in_row_ = p_.in_w * in_col_;
     out_row_ = p_.out_w * out_col_;
@@ -108,7 +124,7 @@ class ChannelsDriver {
 
   // Tap t's weights of all channels together, with room for whole vectors.
   void set_weights(Exec& exec) {
-    const int64_t padded = ceil_div(channels_, kStripLanes) * kStripLanes;
+    const int64_t padded = ceil_div(channels_, kVector) * kVector;
     float* taps = exec.scratch_array<float>(p_.num_taps * padded);
     exec.packs(p_.num_taps * padded);
     if (!exec.planning()) {
@@ -141,22 +157,22 @@ class ChannelsDriver {
       // Many channels, so that a task reads long pieces of rows; fewer where its rows would not stay in L2.
       const int64_t bands = ceil_div(rows_, kMinRows);
       const int64_t rows_floats = (max_dh_ - min_dh_ + 1 + p_.step_h) * p_.in_w * channels_;
-      const int64_t parts = std::max(ceil_div(wanted, p_.N * bands), ceil_div(rows_floats, kRowsFloats));
+      const int64_t parts = std::max(ceil_div(wanted, p_.N * bands), ceil_div(rows_floats, kRowsValues));
       lanes_ = std::min(channels_, std::max(kLanes, ceil_div(ceil_div(channels_, parts), kLanes) * kLanes));
     }
     lane_blocks_ = ceil_div(channels_, lanes_);
     const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_step_h * p_.out_w);
     bands_ = ceil_div(wanted, p_.N * lane_blocks_);
     if (strip_in_ || (phases_.size() > 1 && !up_kernel_))
-      bands_ = std::max(bands_, ceil_div(rows_ * row_floats, kBandFloats));
+      bands_ = std::max(bands_, ceil_div(rows_ * row_floats, kBandValues));
     band_ = ceil_div(rows_, std::min(bands_, rows_));
     bands_ = ceil_div(rows_, band_);
   }
 
   void set_flags() {
-    stream_ = p_.N * channels_ * p_.out_h * p_.out_w >= kStreamFloats && (p_.out_step_w == 1 || up_kernel_) &&
+    stream_ = p_.N * channels_ * p_.out_h * p_.out_w >= kStreamValues && (p_.out_step_w == 1 || up_kernel_) &&
               reinterpret_cast<uintptr_t>(p_.out) % 64 == 0 && !conv_activation_is_slow(p_.activation) &&
-              (planes_ ? p_.out_h * p_.out_w : channels_) % 16 == 0;
+              (planes_ ? p_.out_h * p_.out_w : channels_) % kLineLanes == 0;
     flags_ = planes_ ? 0 : conv_activation_flags(p_.activation) | (stream_ ? kConvKStream : 0);
   }
 
@@ -169,38 +185,37 @@ class ChannelsDriver {
 
   // Channels that a kernel computes: in strips whole vectors, so that no lane is a tail.
   int64_t lanes_of(int64_t count) const {
-    return planes_ ? ceil_div(count, kernels_.lanes) * kernels_.lanes : count;
+    return planes_ ? ceil_div(count, common_.lanes) * common_.lanes : count;
   }
 
-  const float* load_strip(int64_t image, int64_t begin, int64_t end, int64_t lane, int64_t count,
-                          float* strip) const {
+  const K* load_strip(int64_t image, int64_t begin, int64_t end, int64_t lane, int64_t count,
+                      K* strip) const {
     const int64_t first = std::clamp<int64_t>(begin * p_.step_h + min_dh_, 0, p_.in_h);
     const int64_t last = std::clamp<int64_t>((end - 1) * p_.step_h + max_dh_ + 1, first, p_.in_h);
-    const int64_t plane = p_.in_h * p_.in_w, pixels = (last - first) * p_.in_w;
-    if (planes_) {
-      table_.conv_weights.transpose_padded(
-          count, pixels, p_.in + (image * channels_ + lane) * plane + first * p_.in_w, plane, strip, in_col_);
-    } else {
-      table_.conv_weights.copy_rows(pixels, count,
-                                    p_.in + (image * plane + first * p_.in_w) * channels_ + lane, channels_,
-                                    strip, in_col_);
-    }
+    const int64_t plane = p_.in_h * p_.in_w, pixels = (last - first) * p_.in_w, at = first * p_.in_w;
+    const E* const in =
+        in_ + (planes_ ? (image * channels_ + lane) * plane + at : (image * plane + at) * channels_ + lane);
+    depthwise_load_strip(planes_, count, pixels, in, planes_ ? plane : channels_, strip, in_col_);
     return strip - first * in_row_;
   }
 
-  void store_strip(int64_t image, int64_t first, int64_t last, int64_t lane, int64_t count,
-                   float* strip) const {
-    const int64_t plane = p_.out_h * p_.out_w, offset = (image * channels_ + lane) * plane + first * p_.out_w;
-    TransposeOutArgs args{};
-    args.matrix = {strip, out_col_, (last - first) * p_.out_w, count, p_.out + offset, plane};
-    args.residual = p_.residual ? p_.residual + offset : nullptr;
-    args.flags = conv_activation_flags(p_.activation);
-    if (stream_ && first * p_.out_w % 16 == 0) args.flags |= kConvKStream;
-    args.alpha = p_.alpha;
-    table_.conv_pack.transpose_out(args);
+  void store_strip(int64_t image, int64_t first, int64_t last, int64_t lane, int64_t count, K* strip) const {
+    if constexpr (kIsFloat<E>) {
+      const int64_t plane = p_.out_h * p_.out_w,
+                    offset = (image * channels_ + lane) * plane + first * p_.out_w;
+      TransposeOutArgs args{};
+      args.matrix = {strip, out_col_, (last - first) * p_.out_w, count, p_.out + offset, plane};
+      args.residual = p_.residual ? p_.residual + offset : nullptr;
+      args.flags = conv_activation_flags(p_.activation);
+      if (stream_ && first * p_.out_w % 16 == 0) args.flags |= kConvKStream;
+      args.alpha = p_.alpha;
+      table_.conv_pack.transpose_out(args);
+    } else if constexpr (kIsFloat<K>) {
+      store_half_region(p_, {image, first, last - first, lane, count, out_col_, stream_}, strip);
+    }
   }
 
-  void all_phases(const Images& images, int64_t begin, int64_t end, int64_t lane, int64_t count) const {
+  void all_phases(const Images<K>& images, int64_t begin, int64_t end, int64_t lane, int64_t count) const {
     for (const DepthwisePhase& phase : phases_) {
       for (const DepthwiseSegment& all : phase.rows) {
         const DepthwiseSegment rows = clip(all, begin, end);
@@ -214,7 +229,7 @@ class ChannelsDriver {
     }
   }
 
-  void all_up_rows(const Images& images, int64_t begin, int64_t end, int64_t lane, int64_t count) const {
+  void all_up_rows(const Images<K>& images, int64_t begin, int64_t end, int64_t lane, int64_t count) const {
     for (int64_t row = begin; row < end; ++row) {
       for (const DepthwiseUpRows& phase : up_) {
         for (const DepthwiseSegment& rows : *phase.rows) {
@@ -224,9 +239,9 @@ class ChannelsDriver {
     }
   }
 
-  void up_row(const DepthwiseUpRows& phase, const DepthwiseSegment& taps, int64_t row, const Images& images,
-              int64_t lane, int64_t count) const {
-    DepthwiseRowsArgs args{};
+  void up_row(const DepthwiseUpRows& phase, const DepthwiseSegment& taps, int64_t row,
+              const Images<K>& images, int64_t lane, int64_t count) const {
+    DepthwiseRowsArgs<K> args{};
     args.x = images.x + row * in_row_;
     args.y = images.y + (phase.h0 + row * p_.out_step_h) * out_row_;
     args.cols = p_.out_w;
@@ -249,8 +264,8 @@ class ChannelsDriver {
   }
 
   void whole_rows(RowKernel kernel, const DepthwisePhase& phase, const DepthwiseSegment& rows,
-                  const Images& images, int64_t lane, int64_t count) const {
-    DepthwiseRowsArgs args{};
+                  const Images<K>& images, int64_t lane, int64_t count) const {
+    DepthwiseRowsArgs<K> args{};
     const int64_t first_tap = rows.tap_begin * phase.col_taps;
     args.x = images.x + rows.begin * p_.step_h * in_row_;
     args.y =
@@ -280,8 +295,8 @@ class ChannelsDriver {
   }
 
   void region(const DepthwisePhase& phase, const DepthwiseSegment& rows, const DepthwiseSegment& cols,
-              const Images& images, int64_t lane, int64_t count) const {
-    DepthwiseArgs args{};
+              const Images<K>& images, int64_t lane, int64_t count) const {
+    DepthwiseArgs<K> args{};
     const int64_t first_tap = rows.tap_begin * phase.col_taps + cols.tap_begin;
     args.tap_rows = rows.tap_end - rows.tap_begin;
     args.tap_cols = cols.tap_end - cols.tap_begin;
@@ -308,7 +323,7 @@ class ChannelsDriver {
     args.residual = images.residual;
     args.flags = flags_ & ~kConvKStream;
     args.alpha = p_.alpha;
-    kernels_.channels(args);
+    kernels_.run(args);
   }
 
   // The activations that the kernels do not know.
@@ -329,7 +344,10 @@ class ChannelsDriver {
 
   const ConvProblem& p_;
   const UkernelTable& table_;
-  const DepthwiseUkernels& kernels_;
+  const DepthwiseUkernels& common_;
+  const DepthwiseChannelsUkernels<K>& kernels_;
+  const E *const in_, *const residual_;
+  E* const out_;
   std::vector<DepthwisePhase> phases_;
   std::vector<DepthwiseUpRows> up_;  // backward-data of stride 2, which has no residual
   RowKernel up_kernel_ = nullptr;
@@ -344,10 +362,12 @@ class ChannelsDriver {
 
 }  // namespace
 
-void depthwise_channels_run(const ConvProblem& problem, Exec& exec) {
-  const ChannelsDriver driver(problem, exec);
-  parallel_strands(exec, driver.tasks(), driver.scratch_floats(),
-                   [&](int64_t i, float* scratch) { driver.task(i, scratch); });
+void depthwise_channels_run(const ConvProblem& problem, int32_t dtype, Exec& exec) {
+  with_depthwise_elements(dtype, problem.format, [&](auto e, auto k) {
+    const ChannelsDriver<decltype(e), decltype(k)> driver(problem, exec);
+    parallel_strands(exec, driver.tasks(), driver.scratch_floats(),
+                     [&](int64_t i, float* scratch) { driver.task(i, scratch); });
+  });
 }
 
 }  // namespace cnnext

@@ -109,7 +109,7 @@ class ColumnsDriver {
 
   void region(const DepthwisePhase& phase, const DepthwiseSegment& rows, const DepthwiseSegment& cols,
               int64_t plane, int64_t row, int64_t col, const float* strip, float* out) const {
-    DepthwiseArgs args{};
+    DepthwiseArgs<float> args{};
     const int64_t first_tap = rows.tap_begin * phase.col_taps + cols.tap_begin, channel = plane % p_.groups;
     args.tap_rows = rows.tap_end - rows.tap_begin;
     args.tap_cols = cols.tap_end - cols.tap_begin;

@@ -6,9 +6,10 @@
 
 namespace cnnext {
 
-void depthwise_channels_run(const ConvProblem& problem, Exec& exec);
+// dtype: of the images, whose pointers are typed as floats.
+void depthwise_channels_run(const ConvProblem& problem, int32_t dtype, Exec& exec);
 void depthwise_columns_run(const ConvProblem& problem, Exec& exec);
-void depthwise_channels_weights(const Conv2dDesc& desc, Exec& exec);
+void depthwise_channels_weights(const Conv2dDesc& desc, int32_t dtype, Exec& exec);
 void depthwise_columns_weights(const Conv2dDesc& desc, Exec& exec);
 
 }  // namespace cnnext

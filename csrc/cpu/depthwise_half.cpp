@@ -1,10 +1,13 @@
-// Depthwise convolution of 16-bit images: a task widens some channels of one image, runs the float32 kernels
-// on them and rounds what they give. So of a tensor no more is float32 at once than one such part a thread.
+// Depthwise convolution of 16-bit images. Vectors over channels widen what they load. Otherwise (columns,
+// slow activations, the baseline) a task widens some channels of one image, runs the float32 kernels on them
+// and rounds what they give, so that of a tensor no more is float32 at once than one such part a thread.
 #include <algorithm>
 #include <atomic>
 #include <new>
 
+#include "cpu/conv2d_k.h"
 #include "cpu/depthwise.h"
+#include "cpu/depthwise_engines.h"
 #include "cpu/half_rows.h"
 
 namespace cnnext {
@@ -133,7 +136,32 @@ void for_tasks(int64_t tasks, Exec& exec, const Body& body) {
   exec.ran(kernel);
 }
 
+bool widens_as_it_loads(const Conv2dDesc& desc) {
+  return depthwise_half_ukernels() && depthwise_by_channels(desc) &&
+         !conv_activation_is_slow(desc.activation);
+}
+
+// Float32 weights and bias beside images that stay as they are.
+Conv2dDesc with_float_weights(const Conv2dDesc& desc, const float* weights, Exec& exec) {
+  Conv2dDesc d = desc;
+  d.dtype = d.w.dtype = CNNEXT_FLOAT32;
+  d.w.data = const_cast<float*>(weights);
+  if (present(desc.bias)) d.bias.data = const_cast<float*>(widened(desc.bias, exec));
+  return d;
+}
+
+void run_channels(const Conv2dDesc& desc, bool forward, Exec& exec) {
+  const Conv2dDesc d = with_float_weights(desc, widened(desc.w, exec), exec);
+  ConvProblem problem = forward ? forward_problem(d, exec) : backward_data_problem(d, exec);
+  const Tensor& out = forward ? desc.y : desc.x;
+  problem.half = &half_converter(desc.dtype);
+  problem.half_out = static_cast<uint16_t*>(out.data);
+  if (problem.residual) problem.half_residual = static_cast<const uint16_t*>(desc.residual.data);
+  depthwise_channels_run(problem, desc.dtype, exec);
+}
+
 void run(const Conv2dDesc& desc, bool forward, Exec& exec) {
+  if (widens_as_it_loads(desc)) return run_channels(desc, forward, exec);
   const HalfParts parts(desc, exec);
   const float* const weights = widened(desc.w, exec);
   const int64_t taps = desc.R * desc.S;
@@ -163,6 +191,11 @@ void depthwise_half_forward(const Conv2dDesc& desc, Exec& exec) { run(desc, true
 void depthwise_half_backward_data(const Conv2dDesc& desc, Exec& exec) { run(desc, false, exec); }
 
 void depthwise_half_backward_weights(const Conv2dDesc& desc, Exec& exec) {
+  if (widens_as_it_loads(desc)) {
+    float* const sums = exec.scratch_array<float>(numel(desc.w));
+    depthwise_channels_weights(with_float_weights(desc, sums, exec), desc.dtype, exec);
+    return narrow_all(sums, desc.w, exec);
+  }
   const HalfParts parts(desc, exec);
   const int64_t taps = desc.R * desc.S, count = desc.C * taps, slices = std::min(desc.N, kMaxSlices);
   float* const sums = exec.scratch_array<float>(slices * count);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/depthwise_elements.h"
 #include "cpu/depthwise_engines.h"
 #include "cpu/depthwise_regions.h"
 #include "cpu/depthwise_strip.h"
@@ -14,9 +15,9 @@ namespace {
 
 constexpr int64_t kTasks = 64;              // aimed at, where the work is enough
 constexpr int64_t kTaskFlops = 200000;      // some 5 us
-constexpr int64_t kBandFloats = 32 * 1024;  // channels: of both images, in L2
+constexpr int64_t kBandValues = 32 * 1024;  // channels: of both images, in L2
 constexpr int64_t kLanes = 64;              // channels: of a task
-constexpr int64_t kStripLanes = 16;         // channels: of a task with strips, one cache line
+constexpr int64_t kVector = 16;             // channels: what sums and strips leave room for
 constexpr int64_t kMinCols = 16;            // channels: of rows whose next one is prefetched
 constexpr int64_t kStripFloats = 6 * 1024;  // columns: the strip, in L1 beside dY's rows
 constexpr int64_t kCols = 1024;             // columns: longer rows are cut
@@ -30,22 +31,23 @@ int64_t slices_wanted(const ConvProblem& p, int64_t tasks, int64_t units) {
   return std::max<int64_t>(std::min({ceil_div(wanted, tasks), units, image / 4 / p.num_taps}), 1);
 }
 
-// What both engines share: the forward's problem, with dY in place of y.
+// What both engines share: the forward's problem, with dY in place of y. E and K: see depthwise_elements.h.
+template <class E, class K>
 class WeightsDriver {
  public:
   WeightsDriver(const Conv2dDesc& desc, const ConvProblem& problem)
       : p_(problem),
         kernels_(ukernels().depthwise),
-        x_(static_cast<const float*>(desc.x.data)),
-        dy_(static_cast<const float*>(desc.y.data)),
+        x_(static_cast<const E*>(desc.x.data)),
+        dy_(static_cast<const E*>(desc.y.data)),
         phase_(std::move(depthwise_phases(problem, false).front())) {}
 
  protected:
   // Runs the kernel on the taps of a rectangle, as many at a time as it takes. args is complete but for them.
   template <class TapX>
   void run_taps(const DepthwiseSegment& rows, const DepthwiseSegment& cols, int64_t sums_step,
-                DepthwiseWeightsArgs& args,
-                void (*const (&kernels)[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs&),
+                DepthwiseWeightsArgs<K>& args,
+                void (*const (&kernels)[kDepthwiseMaxTaps + 1])(const DepthwiseWeightsArgs<K>&),
                 const TapX& tap_x) const {
     const int64_t across = cols.tap_end - cols.tap_begin, taps = (rows.tap_end - rows.tap_begin) * across;
     const int64_t parts = ceil_div(taps, kDepthwiseMaxTaps);
@@ -65,22 +67,27 @@ class WeightsDriver {
 
   const ConvProblem& p_;
   const DepthwiseUkernels& kernels_;
-  const float *x_, *dy_;
+  const E *x_, *dy_;
   const DepthwisePhase phase_;
 };
 
 // Vectors over channels. What does not lie well for that (see depthwise_channels.cpp) goes through strips.
-class ChannelsWeights : public WeightsDriver {
+template <class E, class K>
+class ChannelsWeights : public WeightsDriver<E, K> {
+  using Base = WeightsDriver<E, K>;
+  using Base::dy_, Base::kernels_, Base::p_, Base::phase_, Base::run_taps, Base::x_;
+
  public:
   ChannelsWeights(const Conv2dDesc& desc, const ConvProblem& problem, Exec& exec)
-      : WeightsDriver(desc, problem), channels_(problem.groups), planes_(desc.format == Format::kNCHW) {
-    strips_ = planes_ || (channels_ % 256 == 0 && p_.in_w > 4);
-    lanes_ = std::min(channels_, strips_ ? kStripLanes : kLanes);
-    padded_ = ceil_div(channels_, kStripLanes) * kStripLanes;
+      : Base(desc, problem), channels_(problem.groups), planes_(desc.format == Format::kNCHW) {
+    constexpr int64_t kLineLanes = 64 / sizeof(K);  // channels of a cache line
+    strips_ = planes_ || (channels_ % (16 * kLineLanes) == 0 && p_.in_w > 4);
+    lanes_ = std::min(channels_, strips_ ? kLineLanes : kLanes);
+    padded_ = ceil_div(channels_, kVector) * kVector;
     lane_blocks_ = ceil_div(channels_, lanes_);
     col_ = strips_ ? ceil_div(lanes_, kernels_.lanes) * kernels_.lanes : channels_;
     const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_w);
-    band_ = std::clamp<int64_t>(kBandFloats / row_floats, 1, p_.out_h);
+    band_ = std::clamp<int64_t>(kBandValues / row_floats, 1, p_.out_h);
     band_ = ceil_div(p_.out_h, ceil_div(p_.out_h, band_));
     bands_ = ceil_div(p_.out_h, band_);
     slices_ = slices_wanted(p_, lane_blocks_, p_.N * bands_);
@@ -101,9 +108,12 @@ class ChannelsWeights : public WeightsDriver {
   int64_t reach() const { return phase_.phase->max_dh - phase_.phase->min_dh + 1; }
   int64_t strip_x_floats() const {
     if (!strips_) return 0;
-    return std::min(p_.in_h, (band_ - 1) * p_.step_h + reach()) * p_.in_w * col_ + kStripLanes;
+    const int64_t rows = std::min(p_.in_h, (band_ - 1) * p_.step_h + reach());
+    return scratch_floats_of<K>(rows * p_.in_w * col_ + kVector);
   }
-  int64_t strip_dy_floats() const { return strips_ ? band_ * p_.out_w * col_ + kStripLanes : 0; }
+  int64_t strip_dy_floats() const {
+    return strips_ ? scratch_floats_of<K>(band_ * p_.out_w * col_ + kVector) : 0;
+  }
 
   void task(int64_t index, float* scratch) const {
     const int64_t lane = index % lane_blocks_ * lanes_, count = std::min(lanes_, channels_ - lane);
@@ -117,14 +127,19 @@ class ChannelsWeights : public WeightsDriver {
     for (int64_t unit = units * slice / slices_; unit < end; ++unit) {
       const int64_t image = unit / bands_, begin = unit % bands_ * band_;
       const int64_t last = std::min(begin + band_, p_.out_h);
-      const float* x = x_ + image * p_.in_h * p_.in_w * channels_ + lane;
-      const float* dy = dy_ + image * p_.out_h * p_.out_w * channels_ + lane;
+      const K *x = nullptr, *dy = nullptr;
+      if constexpr (std::is_same_v<E, K>) {
+        x = x_ + image * p_.in_h * p_.in_w * channels_ + lane;
+        dy = dy_ + image * p_.out_h * p_.out_w * channels_ + lane;
+      }
       if (strips_) {
         const int64_t first_row = std::clamp<int64_t>(begin * p_.step_h + phase_.phase->min_dh, 0, p_.in_h);
         const int64_t last_row =
             std::clamp<int64_t>((last - 1) * p_.step_h + phase_.phase->max_dh + 1, first_row, p_.in_h);
-        x = load(x_, image, lane, count, p_.in_h, p_.in_w, first_row, last_row, scratch);
-        dy = load(dy_, image, lane, count, p_.out_h, p_.out_w, begin, last, scratch + strip_x_floats());
+        x = load(x_, image, lane, count, p_.in_h, p_.in_w, first_row, last_row,
+                 reinterpret_cast<K*>(scratch));
+        dy = load(dy_, image, lane, count, p_.out_h, p_.out_w, begin, last,
+                  reinterpret_cast<K*>(scratch + strip_x_floats()));
       }
       for (const DepthwiseSegment& all : phase_.rows) {
         const DepthwiseSegment rows = clip(all, begin, last);
@@ -135,22 +150,19 @@ class ChannelsWeights : public WeightsDriver {
   }
 
   // Rows [first, last) of some channels of an image into a strip; where its row 0 would lie.
-  const float* load(const float* images, int64_t image, int64_t lane, int64_t count, int64_t height,
-                    int64_t width, int64_t first, int64_t last, float* strip) const {
-    const int64_t plane = height * width, pixels = (last - first) * width;
-    if (planes_) {
-      movers_.transpose_padded(count, pixels, images + (image * channels_ + lane) * plane + first * width,
-                               plane, strip, col_);
-    } else {
-      movers_.copy_rows(pixels, count, images + (image * plane + first * width) * channels_ + lane, channels_,
-                        strip, col_);
-    }
-    return strip - first * width * col_;
+  const K* load(const E* images, int64_t image, int64_t lane, int64_t count, int64_t height, int64_t width,
+                int64_t first, int64_t last, K* strip) const {
+    const int64_t plane = height * width, at = first * width;
+    const E* const in = images + (planes_ ? (image * channels_ + lane) * plane + at
+                                          : (image * plane + at) * channels_ + lane);
+    depthwise_load_strip(planes_, count, (last - first) * width, in, planes_ ? plane : channels_, strip,
+                         col_);
+    return strip - at * col_;
   }
 
-  void region(const DepthwiseSegment& rows, const DepthwiseSegment& cols, const float* x, const float* dy,
+  void region(const DepthwiseSegment& rows, const DepthwiseSegment& cols, const K* x, const K* dy,
               int64_t lanes, float* sums) const {
-    DepthwiseWeightsArgs args{};
+    DepthwiseWeightsArgs<K> args{};
     args.rows = rows.end - rows.begin;
     args.cols = cols.end - cols.begin;
     args.x_row = p_.step_h * p_.in_w * col_;
@@ -167,7 +179,7 @@ class ChannelsWeights : public WeightsDriver {
       }
     }
     args.sums = sums;
-    run_taps(rows, cols, padded_, args, kernels_.weights_channels,
+    run_taps(rows, cols, padded_, args, depthwise_channels_kernels<K>().weights,
              [&](const ConvTap& tap) { return (tap.dh * p_.in_w + tap.dw) * col_; });
   }
 
@@ -179,7 +191,7 @@ class ChannelsWeights : public WeightsDriver {
   float* parts_;  // slice, tap, channel
 };
 
-class ColumnsWeights : public WeightsDriver {
+class ColumnsWeights : public WeightsDriver<float, float> {
  public:
   ColumnsWeights(const Conv2dDesc& desc, const ConvProblem& problem, Exec& exec)
       : WeightsDriver(desc, problem),
@@ -242,7 +254,7 @@ class ColumnsWeights : public WeightsDriver {
 
   void region(const DepthwiseSegment& rows, const DepthwiseSegment& cols, int64_t row, int64_t col,
               const float* strip, const float* dy, float* sums) const {
-    DepthwiseWeightsArgs args{};
+    DepthwiseWeightsArgs<float> args{};
     args.rows = rows.end - rows.begin;
     args.lanes = cols.end - cols.begin;
     args.x_row = p_.step_h * strip_.row_floats;
@@ -265,9 +277,12 @@ class ColumnsWeights : public WeightsDriver {
 
 }  // namespace
 
-void depthwise_channels_weights(const Conv2dDesc& desc, Exec& exec) {
+void depthwise_channels_weights(const Conv2dDesc& desc, int32_t dtype, Exec& exec) {
   const ConvProblem problem = forward_problem(desc, exec);
-  ChannelsWeights(desc, problem, exec).run(static_cast<float*>(desc.w.data), exec);
+  with_depthwise_elements(dtype, desc.format, [&](auto e, auto k) {
+    ChannelsWeights<decltype(e), decltype(k)>(desc, problem, exec)
+        .run(static_cast<float*>(desc.w.data), exec);
+  });
 }
 
 void depthwise_columns_weights(const Conv2dDesc& desc, Exec& exec) {

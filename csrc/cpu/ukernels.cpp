@@ -20,6 +20,13 @@ const UkernelTable& ukernels() {
   return *table;
 }
 
+const DepthwiseHalfUkernels* depthwise_half_ukernels() {
+  const Isa isa = base_isa(active_isa());
+  return isa == Isa::kAvx512 ? depthwise_half_ukernels_avx512()
+         : isa == Isa::kAvx2 ? depthwise_half_ukernels_avx2()
+                             : nullptr;
+}
+
 const Bf16Ukernels* bf16_ukernels() {
   return active_isa() == Isa::kAvx512Bf16 ? bf16_ukernels_avx512() : nullptr;
 }

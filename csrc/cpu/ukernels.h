@@ -35,6 +35,11 @@ const UkernelTable* ukernels_avx512();
 // The table of active_isa().
 const UkernelTable& ukernels();
 
+// nullptr as well on the baseline, which converts.
+const DepthwiseHalfUkernels* depthwise_half_ukernels_avx2();
+const DepthwiseHalfUkernels* depthwise_half_ukernels_avx512();
+const DepthwiseHalfUkernels* depthwise_half_ukernels();
+
 // What AVX512_BF16 adds; nullptr where this build has it not.
 const Bf16Ukernels* bf16_ukernels_avx512();
 

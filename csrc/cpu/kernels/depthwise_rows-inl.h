@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/kernels/depthwise.h"
+#include "cpu/kernels/lanes-inl.h"
 
 namespace cnnext {
 namespace {
@@ -27,36 +28,49 @@ inline void depthwise_activate(V (&acc)[T], int32_t flags, float alpha) {
 
 // Short vectors make whole lines in a buffer before they stream: halves of a line that do not follow one
 // another at once cost more than streaming spares.
-constexpr int kDepthwiseLine = 16;
+template <class E>
+constexpr int kDepthwiseLine = 64 / sizeof(E);
 
-template <class V>
-inline bool depthwise_buffers(const DepthwiseRowsArgs& args) {
-  return V::kLanes < kDepthwiseLine && (args.flags & kConvKStream) && !args.residual;
+template <class V, class E>
+inline bool depthwise_buffers(const DepthwiseRowsArgs<E>& args) {
+  return V::kLanes < kDepthwiseLine<E> && (args.flags & kConvKStream) && !args.residual;
 }
 
-inline DepthwiseRowsArgs depthwise_buffered(DepthwiseRowsArgs args) {
-  args.y_col = kDepthwiseLine;
+template <class E>
+inline DepthwiseRowsArgs<E> depthwise_buffered(DepthwiseRowsArgs<E> args) {
+  args.y_col = kDepthwiseLine<E>;
   args.flags &= ~kConvKStream;
   return args;
 }
 
-template <class V, int T>
-inline void depthwise_stream_lines(const float* buffer, float* y, int64_t y_col) {
+template <class V, int T, class E>
+inline void depthwise_stream_lines(const E* buffer, E* y, int64_t y_col) {
+  constexpr int kFloats = kDepthwiseLine<float>;  // as good as any bits
+  const auto* from = reinterpret_cast<const float*>(buffer);
 #pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) {
+  for (int t = 0; t < T; ++t, y += y_col) {
+    auto* to = reinterpret_cast<float*>(y);
 #pragma GCC unroll 4
-    for (int v = 0; v < kDepthwiseLine; v += V::kLanes) {
-      V::load(buffer + t * kDepthwiseLine + v).stream(y + t * y_col + v);
-    }
+    for (int v = 0; v < kFloats; v += V::kLanes) V::load(from + t * kFloats + v).stream(to + v);
   }
+}
+
+template <class V, bool kWhole, class E>
+inline void depthwise_store(V x, E* y, int32_t flags, int n) {
+  if constexpr (kWhole && V::kLanes == kDepthwiseLine<E>) {
+    if (flags & kConvKStream) return x.stream(y);
+  }
+  if (kWhole)
+    store_lanes(x, y);
+  else
+    store_lanes_tail(x, y, n);
 }
 
 // T outputs of a row. count: how many of them to write; pixel j of those they read is inside for low <= j <
 // high.
-template <class V, int S, int kStride, int T, bool kInside, bool kWhole>
-inline void depthwise_row_block(const DepthwiseRowsArgs& args, const float* x, const float* w,
-                                const float* bias, float* y, int n, int64_t count, int64_t low,
-                                int64_t high) {
+template <class V, int S, int kStride, int T, bool kInside, bool kWhole, class E>
+inline void depthwise_row_block(const DepthwiseRowsArgs<E>& args, const E* x, const float* w,
+                                const float* bias, E* y, int n, int64_t count, int64_t low, int64_t high) {
   constexpr int kPixels = (T - 1) * kStride + S;
   V acc[T];
   V start = V::zero();
@@ -71,11 +85,11 @@ inline void depthwise_row_block(const DepthwiseRowsArgs& args, const float* x, c
       weight[s] = kWhole ? V::load(w + tap_w[s]) : V::load_tail(w + tap_w[s], n);
       pin(weight[s]);
     }
-    const float* p = x + args.tap_x[i * args.tap_step];
+    const E* p = x + args.tap_x[i * args.tap_step];
 #pragma GCC unroll 32
     for (int j = 0; j < kPixels; ++j, p += args.x_col) {
       if (!kInside && (j < low || j >= high)) continue;
-      V pixel = kWhole ? V::load(p) : V::load_tail(p, n);
+      V pixel = kWhole ? load_lanes<V>(p) : load_lanes_tail<V>(p, n);
       pin(pixel);
 #pragma GCC unroll 16
       for (int s = 0; s < S; ++s) {
@@ -89,41 +103,36 @@ inline void depthwise_row_block(const DepthwiseRowsArgs& args, const float* x, c
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
       if (!kInside && t >= count) break;
-      const float* r = y + t * args.y_col + args.residual;
-      acc[t] = acc[t] + (kWhole ? V::load(r) : V::load_tail(r, n));
+      const E* r = y + t * args.y_col + args.residual;
+      acc[t] = acc[t] + (kWhole ? load_lanes<V>(r) : load_lanes_tail<V>(r, n));
     }
   }
   depthwise_activate<V, T>(acc, args.flags, args.alpha);
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
     if (!kInside && t >= count) break;
-    if (kWhole && V::kLanes == kDepthwiseLine && (args.flags & kConvKStream))
-      acc[t].stream(y + t * args.y_col);
-    else if (kWhole)
-      acc[t].store(y + t * args.y_col);
-    else
-      acc[t].store_tail(y + t * args.y_col, n);
+    depthwise_store<V, kWhole>(acc[t], y + t * args.y_col, args.flags, n);
   }
 }
 
 // One row, for `lanes` neighbouring lanes: a cache line's, so that the vectors of a line are taken together.
-template <class V, int S, int kStride, int T>
-inline void depthwise_row(const DepthwiseRowsArgs& args, const float* x, const float* w, const float* bias,
-                          float* y, int lanes) {
+template <class V, int S, int kStride, int T, class E>
+inline void depthwise_row(const DepthwiseRowsArgs<E>& args, const E* x, const float* w, const float* bias,
+                          E* y, int lanes) {
   constexpr int kPixels = (T - 1) * kStride + S;
-  const bool buffers = depthwise_buffers<V>(args) && lanes == kDepthwiseLine;
-  const DepthwiseRowsArgs buffered = depthwise_buffered(args);
-  alignas(64) float buffer[T * kDepthwiseLine];
+  const bool buffers = depthwise_buffers<V>(args) && lanes == kDepthwiseLine<E>;
+  const DepthwiseRowsArgs<E> buffered = depthwise_buffered(args);
+  alignas(64) E buffer[T * kDepthwiseLine<E>];
   for (int64_t q = 0; q < args.cols; q += T, y += T * args.y_col) {
     const int64_t first = args.first + q * kStride, count = args.cols - q;
-    const float* p = x + first * args.x_col;
+    const E* p = x + first * args.x_col;
     const bool inside = count >= T && first >= 0 && first + kPixels <= args.width;
     for (int64_t i = 1; i <= args.ahead; ++i) {
-      const float* next = p + args.tap_x[(args.tap_rows - 1) * args.tap_step] + i * args.x_line;
+      const E* next = p + args.tap_x[(args.tap_rows - 1) * args.tap_step] + i * args.x_line;
       for (int j = 0; j < T * kStride; ++j) __builtin_prefetch(next + j * args.x_col, 0, 2);
     }
     if (buffers && inside) {
-      for (int v = 0; v < kDepthwiseLine; v += V::kLanes) {
+      for (int v = 0; v < kDepthwiseLine<E>; v += V::kLanes) {
         depthwise_row_block<V, S, kStride, T, true, true>(buffered, p + v, w + v, bias ? bias + v : nullptr,
                                                           buffer + v, 0, T, 0, kPixels);
       }
@@ -144,17 +153,18 @@ inline void depthwise_row(const DepthwiseRowsArgs& args, const float* x, const f
   }
 }
 
-inline void depthwise_prefetch_row(const DepthwiseRowsArgs& args, const float* row) {
+template <class E>
+inline void depthwise_prefetch_row(const DepthwiseRowsArgs<E>& args, const E* row) {
   for (int64_t j = 0; j < args.width; ++j, row += args.x_col) {
-    for (int64_t lane = 0; lane < args.lanes; lane += 16) __builtin_prefetch(row + lane, 0, 2);
+    for (int64_t lane = 0; lane < args.lanes; lane += kDepthwiseLine<E>) __builtin_prefetch(row + lane, 0, 2);
   }
 }
 
-template <class V, int S, int kStride>
-void depthwise_rows(const DepthwiseRowsArgs& args) {
+template <class V, int S, int kStride, class E>
+void depthwise_rows(const DepthwiseRowsArgs<E>& args) {
   constexpr int T =
       7;  // widths of 7, 14, 28, ... are common; and 16 registers hold 7 sums, 7 weights, a pixel
-  constexpr int kLine = 16;
+  constexpr int kLine = kDepthwiseLine<E>;
   if (args.ahead) {
     for (int64_t i = 0; i < args.tap_rows; ++i)
       depthwise_prefetch_row(args, args.x + args.tap_x[i * args.tap_step]);
@@ -170,9 +180,9 @@ void depthwise_rows(const DepthwiseRowsArgs& args) {
 }
 
 // 2 T outputs of a row, from the one that column 0 of the taps adds input pixel q0 to on: y.
-template <class V, int S, int T, bool kInside, bool kWhole>
-inline void depthwise_up_block(const DepthwiseRowsArgs& args, const float* x, const float* w,
-                               const float* bias, float* y, int n, int64_t q0) {
+template <class V, int S, int T, bool kInside, bool kWhole, class E>
+inline void depthwise_up_block(const DepthwiseRowsArgs<E>& args, const E* x, const float* w,
+                               const float* bias, E* y, int n, int64_t q0) {
   constexpr int kBefore = (S - 1) / 2;  // pixels before q0 that reach its outputs
   V acc[2 * T];
   V start = V::zero();
@@ -187,11 +197,11 @@ inline void depthwise_up_block(const DepthwiseRowsArgs& args, const float* x, co
       weight[s] = kWhole ? V::load(w + tap_w[s]) : V::load_tail(w + tap_w[s], n);
       pin(weight[s]);
     }
-    const float* p = x + args.tap_x[i] + (q0 - kBefore) * args.x_col;
+    const E* p = x + args.tap_x[i] + (q0 - kBefore) * args.x_col;
 #pragma GCC unroll 16
     for (int d = -kBefore; d < T; ++d, p += args.x_col) {
       if (!kInside && (q0 + d < 0 || q0 + d >= args.width)) continue;
-      V pixel = kWhole ? V::load(p) : V::load_tail(p, n);
+      V pixel = kWhole ? load_lanes<V>(p) : load_lanes_tail<V>(p, n);
       pin(pixel);
 #pragma GCC unroll 16
       for (int s = 0; s < S; ++s) {
@@ -204,36 +214,31 @@ inline void depthwise_up_block(const DepthwiseRowsArgs& args, const float* x, co
   for (int a = 0; a < 2 * T; ++a) {
     const int64_t at = 2 * q0 + args.first + a;
     if (!kInside && (at < 0 || at >= args.cols)) continue;
-    float* out = y + a * args.y_col;
-    if (kWhole && V::kLanes == kDepthwiseLine && (args.flags & kConvKStream))
-      acc[a].stream(out);
-    else if (kWhole)
-      acc[a].store(out);
-    else
-      acc[a].store_tail(out, n);
+    depthwise_store<V, kWhole>(acc[a], y + a * args.y_col, args.flags, n);
   }
 }
 
-template <class V, int S>
-void depthwise_up(const DepthwiseRowsArgs& args) {
-  constexpr int T = V::kLanes == 16 ? 6 : 4, kLine = kDepthwiseLine, kBefore = (S - 1) / 2;
+template <class V, int S, class E>
+void depthwise_up(const DepthwiseRowsArgs<E>& args) {
+  constexpr int T = V::kLanes == 16 ? 6 : 4, kLine = kDepthwiseLine<E>, kBefore = (S - 1) / 2;
   const bool buffers = depthwise_buffers<V>(args);
-  const DepthwiseRowsArgs buffered = depthwise_buffered(args);
-  alignas(64) float buffer[2 * T * kLine];
+  const DepthwiseRowsArgs<E> buffered = depthwise_buffered(args);
+  alignas(64) E buffer[2 * T * kLine];
   for (int64_t lane = 0; lane < args.lanes; lane += kLine) {
     const int lanes = args.lanes - lane < kLine ? static_cast<int>(args.lanes - lane) : kLine;
     for (int64_t q0 = 0; 2 * q0 + args.first < args.cols; q0 += T) {
       const bool inside = q0 >= kBefore && q0 + T <= args.width && 2 * q0 + args.first >= 0 &&
                           2 * (q0 + T) + args.first <= args.cols;
       if (args.ahead) {
-        const float* next = args.x + lane + args.x_line + q0 * args.x_col;
+        const E* next = args.x + lane + args.x_line + q0 * args.x_col;
         for (int j = 0; j < T; ++j) __builtin_prefetch(next + j * args.x_col, 0, 2);
       }
-      float* const y = args.y + lane + (2 * q0 + args.first) * args.y_col;
+      E* const y = args.y + lane + (2 * q0 + args.first) * args.y_col;
       const bool lines = buffers && inside && lanes == kLine;
       for (int v = 0; v < lanes; v += V::kLanes) {
         const int64_t at = lane + v;
-        const float *x = args.x + at, *w = args.w + at, *bias = args.bias ? args.bias + at : nullptr;
+        const E* x = args.x + at;
+        const float *w = args.w + at, *bias = args.bias ? args.bias + at : nullptr;
         if (lanes - v < V::kLanes)
           depthwise_up_block<V, S, T, false, false>(args, x, w, bias, y + v, lanes - v, q0);
         else if (lines)

@@ -2,16 +2,17 @@
 #pragma once
 
 #include "cpu/kernels/depthwise.h"
+#include "cpu/kernels/lanes-inl.h"
 
 namespace cnnext {
 namespace {
 
 // One vector of channels, or its first n, of the pixels of rows [begin, end).
-template <class V, int T, bool kWhole>
-inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t begin, int64_t end,
+template <class V, int T, bool kWhole, class E>
+inline void depthwise_weights_lanes(const DepthwiseWeightsArgs<E>& args, int64_t begin, int64_t end,
                                     int64_t lane, int n) {
   V acc[T];
-  const float* x[T];
+  const E* x[T];
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
     acc[t] = V::zero();
@@ -20,17 +21,17 @@ inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t be
   const int64_t x_col = args.x_col, dy_col = args.dy_col;
   for (int64_t r = begin; r < end; ++r) {
     int64_t at = r * args.x_row;
-    const float* dy = args.dy + lane + r * args.dy_row;
+    const E* dy = args.dy + lane + r * args.dy_row;
     for (int64_t c = args.cols; c > 0; --c, at += x_col, dy += dy_col) {
       if (args.prefetches) {
         __builtin_prefetch(dy + args.dy_row, 0, 2);
         for (int i = 0; i < args.prefetches; ++i) __builtin_prefetch(x[T - 1] + at + args.prefetch[i], 0, 2);
       }
-      V g = kWhole ? V::load(dy) : V::load_tail(dy, n);
+      V g = kWhole ? load_lanes<V>(dy) : load_lanes_tail<V>(dy, n);
       pin(g);
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
-        acc[t] = fma(kWhole ? V::load(x[t] + at) : V::load_tail(x[t] + at, n), g, acc[t]);
+        acc[t] = fma(kWhole ? load_lanes<V>(x[t] + at) : load_lanes_tail<V>(x[t] + at, n), g, acc[t]);
       }
     }
   }
@@ -44,8 +45,8 @@ inline void depthwise_weights_lanes(const DepthwiseWeightsArgs& args, int64_t be
   }
 }
 
-template <class V, int T>
-void depthwise_weights_channels(const DepthwiseWeightsArgs& args) {
+template <class V, int T, class E>
+void depthwise_weights_channels(const DepthwiseWeightsArgs<E>& args) {
   // Row by row where the next one is prefetched: all of it while this one is summed.
   const int64_t step = args.prefetches ? 1 : args.rows;
   for (int64_t row = 0; row < args.rows; row += step) {
@@ -60,7 +61,7 @@ void depthwise_weights_channels(const DepthwiseWeightsArgs& args) {
 }
 
 template <class V, int T>
-void depthwise_weights_columns(const DepthwiseWeightsArgs& args) {
+void depthwise_weights_columns(const DepthwiseWeightsArgs<float>& args) {
   V acc[T];
   const float* x[T];
 #pragma GCC unroll 16

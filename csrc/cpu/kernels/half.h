@@ -5,6 +5,14 @@
 
 namespace cnnext {
 
+// Values as they lie in memory: types of their own, by which kernels know how to widen them.
+struct Float16Bits {
+  uint16_t bits;
+};
+struct Bfloat16Bits {
+  uint16_t bits;
+};
+
 struct HalfConverter {
   void (*widen)(int64_t n, const uint16_t* in, float* out);
   // Rounds to the nearest, ties to even; NaN stays NaN, what is too large becomes infinite.
