@@ -70,7 +70,7 @@ class ChannelsDriver {
     return scratch_floats_of<K>(rows * in_row_ + kVector);
   }
   int64_t strip_out_floats() const {
-    return planes_ ? scratch_floats_of<K>(band_ * p_.out_step_h * out_row_ + kVector) : 0;
+    return strip_out_ ? scratch_floats_of<K>(band_ * p_.out_step_h * out_row_ + kVector) : 0;
   }
   int64_t scratch_floats() const { return strip_in_floats() + strip_out_floats(); }
 
@@ -88,13 +88,15 @@ class ChannelsDriver {
       if (residual_ && !planes_) images.residual = residual_ - out_;
     }
     if (strip_in_) images.x = load_strip(image, begin, end, lane, count, strip);
-    if (planes_) images.y = strip_out - first * out_row_;
+    if (strip_out_) {
+      images.y = strip_out - first * out_row_;
+    }
     if (up_kernel_)
       all_up_rows(images, begin, end, lane, count);
     else
       all_phases(images, begin, end, lane, count);
     const int64_t last = std::min(end * p_.out_step_h, p_.out_h);
-    if (planes_) store_strip(image, first, last, lane, count, strip_out);
+    if (strip_out_) store_strip(image, first, last, lane, count, strip_out);
     if constexpr (kIsFloat<E>) {
       if (conv_activation_is_slow(p_.activation)) activate(image, first, last, lane, count);
     }
@@ -161,19 +163,29 @@ class ChannelsDriver {
       lanes_ = std::min(channels_, std::max(kLanes, ceil_div(ceil_div(channels_, parts), kLanes) * kLanes));
     }
     lane_blocks_ = ceil_div(channels_, lanes_);
+    // Pixels of 16 bits are parts of lines, so that they stream as rows.
+    strip_out_ =
+        planes_ || (!kIsFloat<K> && lane_blocks_ == 1 && large() && out_row_ % kLineLanes == 0 && !residual_);
     const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_step_h * p_.out_w);
     bands_ = ceil_div(wanted, p_.N * lane_blocks_);
     if (strip_in_ || (phases_.size() > 1 && !up_kernel_))
       bands_ = std::max(bands_, ceil_div(rows_ * row_floats, kBandValues));
+    if (strip_out_ && !planes_)
+      bands_ = std::max(bands_, ceil_div(rows_ * p_.out_step_h * out_row_, 2 * kBandValues));
     band_ = ceil_div(rows_, std::min(bands_, rows_));
     bands_ = ceil_div(rows_, band_);
   }
 
+  bool large() const {
+    return p_.N * channels_ * p_.out_h * p_.out_w >= kStreamValues &&
+           reinterpret_cast<uintptr_t>(p_.out) % 64 == 0 && !conv_activation_is_slow(p_.activation);
+  }
+
   void set_flags() {
-    stream_ = p_.N * channels_ * p_.out_h * p_.out_w >= kStreamValues && (p_.out_step_w == 1 || up_kernel_) &&
-              reinterpret_cast<uintptr_t>(p_.out) % 64 == 0 && !conv_activation_is_slow(p_.activation) &&
-              (planes_ ? p_.out_h * p_.out_w : channels_) % kLineLanes == 0;
-    flags_ = planes_ ? 0 : conv_activation_flags(p_.activation) | (stream_ ? kConvKStream : 0);
+    stream_ = large() && (kIsFloat<K> ? (p_.out_step_w == 1 || up_kernel_) &&
+                                            (planes_ ? p_.out_h * p_.out_w : channels_) % kLineLanes == 0
+                                      : strip_out_);
+    flags_ = planes_ ? 0 : conv_activation_flags(p_.activation) | (stream_ && kIsFloat<K> ? kConvKStream : 0);
   }
 
   // The kernel that takes whole rows, where a phase's taps are neighbours and there is one; else nullptr.
@@ -210,8 +222,15 @@ class ChannelsDriver {
       if (stream_ && first * p_.out_w % 16 == 0) args.flags |= kConvKStream;
       args.alpha = p_.alpha;
       table_.conv_pack.transpose_out(args);
-    } else if constexpr (kIsFloat<K>) {
+    } else if constexpr (!kIsFloat<K>) {
+      const int64_t values = (last - first) * out_row_;
+      depthwise_half_kernels<E>().stream(values, strip, out_ + (image * p_.out_h + first) * out_row_);
+    } else if (p_.residual || p_.activation != CNNEXT_ACT_NONE) {
       store_half_region(p_, {image, first, last - first, lane, count, out_col_, stream_}, strip);
+    } else {
+      const int64_t plane = p_.out_h * p_.out_w;
+      E* const out = out_ + (image * channels_ + lane) * plane + first * p_.out_w;
+      depthwise_half_kernels<E>().from_strip(count, (last - first) * p_.out_w, strip, out_col_, out, plane);
     }
   }
 
@@ -353,7 +372,7 @@ class ChannelsDriver {
   RowKernel up_kernel_ = nullptr;
   const int64_t channels_;
   const bool planes_;
-  bool strip_in_, stream_;
+  bool strip_in_, strip_out_, stream_;
   int64_t in_row_, in_col_, out_row_, out_col_, min_dh_, max_dh_;
   const float *weight_, *bias_ = nullptr;
   int64_t rows_, lanes_, lane_blocks_, band_, bands_;

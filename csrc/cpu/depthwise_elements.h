@@ -6,7 +6,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "cpu/half_rows.h"
+#include "core/desc.h"
 #include "cpu/ukernels.h"
 
 namespace cnnext {
@@ -14,14 +14,20 @@ namespace cnnext {
 template <class E>
 constexpr bool kIsFloat = std::is_same_v<E, float>;
 
+template <class E>
+const DepthwiseHalfKernels<E>& depthwise_half_kernels() {
+  if constexpr (std::is_same_v<E, Float16Bits>)
+    return depthwise_half_ukernels()->float16;
+  else
+    return bf16_ukernels() ? bf16_ukernels()->depthwise : depthwise_half_ukernels()->bfloat16;
+}
+
 template <class K>
 const DepthwiseChannelsUkernels<K>& depthwise_channels_kernels() {
   if constexpr (kIsFloat<K>)
     return ukernels().depthwise.channels;
-  else if constexpr (std::is_same_v<K, Float16Bits>)
-    return depthwise_half_ukernels()->float16;
   else
-    return depthwise_half_ukernels()->bfloat16;
+    return depthwise_half_kernels<K>().channels;
 }
 
 // Calls run(E, K) with values of those types.
@@ -47,18 +53,12 @@ int64_t scratch_floats_of(int64_t elements) {
 template <class E, class K>
 void depthwise_load_strip(bool planes, int64_t count, int64_t pixels, const E* in, int64_t step, K* out,
                           int64_t out_step) {
-  const ConvWeightsUkernels& movers = ukernels().conv_weights;
   if constexpr (kIsFloat<E>) {
+    const ConvWeightsUkernels& movers = ukernels().conv_weights;
     planes ? movers.transpose_padded(count, pixels, in, step, out, out_step)
            : movers.copy_rows(pixels, count, in, step, out, out_step);
   } else if constexpr (kIsFloat<K>) {
-    const HalfUkernels& half = ukernels().half;
-    const HalfConverter& convert = std::is_same_v<E, Float16Bits> ? half.float16 : half.bfloat16;
-    const auto* const bits = reinterpret_cast<const uint16_t*>(in);
-    for_half_blocks(count, pixels, [&](int64_t c, int64_t m, int64_t at, int64_t n, float* block) {
-      widen_rows(convert, m, n, bits + c * step + at, step, block, n);
-      movers.transpose_padded(m, n, block, n, out + at * out_step + c, out_step);
-    });
+    depthwise_half_kernels<E>().to_strip(count, pixels, in, step, out, out_step);
   } else {
     for (int64_t i = 0; i < pixels; ++i, in += step, out += out_step)
       std::memcpy(out, in, static_cast<size_t>(count) * sizeof(E));

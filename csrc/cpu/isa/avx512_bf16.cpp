@@ -20,6 +20,7 @@ struct PairProduct {
 
 #include "cpu/kernels/conv_k-inl.h"
 #include "cpu/kernels/conv_weights-inl.h"
+#include "cpu/kernels/depthwise_half-inl.h"
 
 namespace cnnext {
 namespace {
@@ -99,7 +100,8 @@ constexpr Bf16Ukernels kTable = {
     conv_weights_ukernels_32<Vec, PairProduct>("cpu/avx512_bf16/conv2d_weights_6x64"),
     pair,
     pair_rows,
-    pair_transposed};
+    pair_transposed,
+    depthwise_half_kernels<Vec, Bfloat16Bits>()};
 }  // namespace
 
 const Bf16Ukernels* bf16_ukernels_avx512() { return &kTable; }

@@ -12,12 +12,12 @@ using Vec = Vec16;
 }  // namespace
 }  // namespace cnnext
 
-#include "cpu/kernels/depthwise-inl.h"
+#include "cpu/kernels/depthwise_half-inl.h"
 
 namespace cnnext {
 namespace {
-constexpr DepthwiseHalfUkernels kKernels = {depthwise_channels_ukernels<Vec, Float16Bits>(),
-                                            depthwise_channels_ukernels<Vec, Bfloat16Bits>()};
+constexpr DepthwiseHalfUkernels kKernels = {depthwise_half_kernels<Vec, Float16Bits>(),
+                                            depthwise_half_kernels<Vec, Bfloat16Bits>()};
 }  // namespace
 
 const DepthwiseHalfUkernels* depthwise_half_ukernels_avx512() { return &kKernels; }

@@ -7,6 +7,7 @@
 
 #include "cpu/kernels/conv_k.h"
 #include "cpu/kernels/conv_weights.h"
+#include "cpu/kernels/depthwise.h"
 
 namespace cnnext {
 
@@ -29,6 +30,8 @@ struct Bf16Ukernels {
   void (*pair_rows)(const Bf16Pairs& in, float* out, int64_t out_step);
   // out[c * out_step + r]: whole vectors again, zeros beyond the rows.
   void (*pair_transposed)(const Bf16Pairs& in, float* out, int64_t out_step);
+  // Rounded by an instruction of their own; subnormals become zeros as well.
+  DepthwiseHalfKernels<Bfloat16Bits> depthwise;
 };
 
 }  // namespace cnnext

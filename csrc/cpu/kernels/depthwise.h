@@ -96,9 +96,21 @@ struct DepthwiseUkernels {
   const char *name_channels, *name_columns;
 };
 
+// Images of 16 bits.
+template <class E>
+struct DepthwiseHalfKernels {
+  DepthwiseChannelsUkernels<E> channels;
+  // Planes to pixels of a strip, which has whole vectors of channels (zeros beyond the last), and back.
+  void (*to_strip)(int64_t channels, int64_t pixels, const E* in, int64_t plane, float* out,
+                   int64_t out_step);
+  void (*from_strip)(int64_t channels, int64_t pixels, const float* in, int64_t in_step, E* out,
+                     int64_t plane);
+  void (*stream)(int64_t n, const E* in, E* out);  // whole cache lines; needs the fence
+};
+
 struct DepthwiseHalfUkernels {
-  DepthwiseChannelsUkernels<Float16Bits> float16;
-  DepthwiseChannelsUkernels<Bfloat16Bits> bfloat16;
+  DepthwiseHalfKernels<Float16Bits> float16;
+  DepthwiseHalfKernels<Bfloat16Bits> bfloat16;
 };
 
 }  // namespace cnnext

@@ -27,13 +27,14 @@ inline void depthwise_activate(V (&acc)[T], int32_t flags, float alpha) {
 }
 
 // Short vectors make whole lines in a buffer before they stream: halves of a line that do not follow one
-// another at once cost more than streaming spares.
+// another at once cost more than streaming spares. 16 bits stream by rows, from a strip.
 template <class E>
 constexpr int kDepthwiseLine = 64 / sizeof(E);
 
 template <class V, class E>
 inline bool depthwise_buffers(const DepthwiseRowsArgs<E>& args) {
-  return V::kLanes < kDepthwiseLine<E> && (args.flags & kConvKStream) && !args.residual;
+  return sizeof(E) == sizeof(float) && V::kLanes < kDepthwiseLine<E> && (args.flags & kConvKStream) &&
+         !args.residual;
 }
 
 template <class E>
@@ -45,13 +46,14 @@ inline DepthwiseRowsArgs<E> depthwise_buffered(DepthwiseRowsArgs<E> args) {
 
 template <class V, int T, class E>
 inline void depthwise_stream_lines(const E* buffer, E* y, int64_t y_col) {
-  constexpr int kFloats = kDepthwiseLine<float>;  // as good as any bits
-  const auto* from = reinterpret_cast<const float*>(buffer);
+  if constexpr (sizeof(E) == sizeof(float)) {
 #pragma GCC unroll 16
-  for (int t = 0; t < T; ++t, y += y_col) {
-    auto* to = reinterpret_cast<float*>(y);
+    for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kFloats; v += V::kLanes) V::load(from + t * kFloats + v).stream(to + v);
+      for (int v = 0; v < kDepthwiseLine<E>; v += V::kLanes) {
+        V::load(buffer + t * kDepthwiseLine<E> + v).stream(y + t * y_col + v);
+      }
+    }
   }
 }
 

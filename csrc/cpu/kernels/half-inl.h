@@ -30,13 +30,21 @@ void widen_bfloat16(int64_t n, const uint16_t* in, float* out) {
 
 #if defined(__AVX512BW__)
 
+// The upper 16 bits of each lane.
+inline __m256i high_halves(__m512i x) {
+  const __m512i words = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23,
+                                         21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  return _mm512_castsi512_si256(_mm512_permutexvar_epi16(words, x));
+}
+
 inline __m256i to_bfloat16(__m512 x) {
-  const __m512i b = _mm512_castps_si512(x), high = _mm512_srli_epi32(b, 16);
-  const __m512i up =
-      _mm512_add_epi32(_mm512_and_si512(high, _mm512_set1_epi32(1)), _mm512_set1_epi32(0x7fff));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(b, up), 16);
+  const __m512i b = _mm512_castps_si512(x), one = _mm512_set1_epi32(1);
+  const __mmask16 odd = _mm512_test_epi32_mask(b, _mm512_set1_epi32(0x10000));
   const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-  return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)));
+  __m512i rounded = _mm512_add_epi32(b, _mm512_set1_epi32(0x7fff));
+  rounded = _mm512_mask_add_epi32(rounded, odd, rounded, one);
+  rounded = _mm512_mask_or_epi32(rounded, nan, b, _mm512_set1_epi32(0x400000));
+  return high_halves(rounded);
 }
 inline __m256i to_float16(__m512 x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT); }
 

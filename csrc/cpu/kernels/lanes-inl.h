@@ -26,10 +26,17 @@ inline void store_lanes_tail(V x, float* p, int n) {
 #if defined(__AVX512BW__)
 
 inline Vec16 widened(__m256i x, const Bfloat16Bits*) {
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))};
+  // One permutation puts word i into the upper half of lane i; widening and shifting would be two.
+  const __m512i words = _mm512_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0, 7, 0, 6, 0, 5,
+                                         0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
+  return {_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, words, _mm512_castsi256_si512(x)))};
 }
 inline Vec16 widened(__m256i x, const Float16Bits*) { return {_mm512_cvtph_ps(x)}; }
+#if defined(__AVX512BF16__)
+inline __m256i narrowed(Vec16 x, const Bfloat16Bits*) { return (__m256i)_mm512_cvtneps_pbh(x.v); }
+#else
 inline __m256i narrowed(Vec16 x, const Bfloat16Bits*) { return to_bfloat16(x.v); }
+#endif
 inline __m256i narrowed(Vec16 x, const Float16Bits*) { return to_float16(x.v); }
 
 template <class V, class E>
