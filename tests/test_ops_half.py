@@ -296,6 +296,42 @@ def test_explain_names_the_pairs_kernel(last: bool) -> None:
     assert plan.scratch_bytes == _C.last_scratch_bytes()
 
 
+# ---- depthwise
+
+#: C, (H, W), R, and what else
+DEPTHWISE: dict[str, tuple[int, tuple[int, int], int, dict]] = {
+    "rows": (33, (9, 23), 3, {"padding": (1, 0)}),
+    "stride 2": (70, (11, 18), 5, {"stride": 2, "padding": (0, 2)}),
+    "rectangles": (20, (14, 11), 3, {"stride": (1, 3), "padding": 2, "dilation": (1, 2)}),
+    "pixels whole KB apart": (512, (6, 9), 3, {"padding": 1}),
+    "past the caches": (32, (187, 183), 3, {"padding": 1}),
+    "past the caches, stride 2": (48, (151, 149), 3, {"stride": 2, "padding": 1}),
+    "past the caches, parts of lines": (20, (235, 227), 3, {"padding": 1}),
+}
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("case", DEPTHWISE)
+def test_depthwise_is_float32s_result_rounded(case: str, layout: str, half: Half) -> None:
+    """Bit for bit: the same kernels, which widen what they load and round what they store."""
+    c, image, r, params = DEPTHWISE[case]
+    rng = np.random.default_rng(0)
+    x = LAYOUTS[layout](rng.standard_normal((2, c, *image)).astype(half.dtype))
+    w, b = rng.standard_normal((c, 1, r, r)).astype(half.dtype), np.linspace(-1, 1, c).astype(half.dtype)
+    params = {**params, "groups": c}
+    wide = [a.astype(np.float32) for a in (x, w, b)]
+    y = ops.conv2d(x, w, b, **params)
+    np.testing.assert_array_equal(y, ops.conv2d(*wide, **params).astype(half.dtype))
+    assert testing.last_kernel().endswith("/depthwise_channels")
+    added = ops.conv2d(x, w, b, **params, residual=y, activation="relu")
+    wanted = ops.conv2d(*wide, **params, residual=y.astype(np.float32), activation="relu")
+    np.testing.assert_array_equal(added, wanted.astype(half.dtype))
+    back = ops.conv2d_backward_data(y, w, x.shape, **params)
+    wanted = ops.conv2d_backward_data(y.astype(np.float32), wide[1], x.shape, **params)
+    np.testing.assert_array_equal(back, wanted.astype(half.dtype))
+
+
 def test_every_case_is_known() -> None:
     assert {str(c) for c in CASES} <= set(BY_NAME)
 

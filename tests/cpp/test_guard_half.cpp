@@ -194,6 +194,11 @@ void several_images() {
   }
 }
 
+// So large an output is streamed from a strip.
+void large_depthwise() {
+  check_case({2, 32, 187, 183, 32, 3, 3, 1, 1, 32, Order::kNHWC, Order::kNCHW, false, 0});
+}
+
 void random_cases() {
   std::mt19937 random(7);
   const auto pick = [&](std::initializer_list<int64_t> values) {
@@ -231,6 +236,7 @@ int main() {
   RUN(channel_tails);
   RUN(pixel_tails);
   RUN(several_images);
+  RUN(large_depthwise);
   RUN(random_cases);
   RUN(the_forced_level_ran);
   return check::result();
