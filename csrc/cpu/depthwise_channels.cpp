@@ -159,13 +159,12 @@ class ChannelsDriver {
       // Many channels, so that a task reads long pieces of rows; fewer where its rows would not stay in L2.
       const int64_t bands = ceil_div(rows_, kMinRows);
       const int64_t rows_floats = (max_dh_ - min_dh_ + 1 + p_.step_h) * p_.in_w * channels_;
-      const int64_t parts = std::max(ceil_div(wanted, p_.N * bands), ceil_div(rows_floats, kRowsValues));
+      const int64_t blocks = streams_rows() ? 1 : ceil_div(wanted, p_.N * bands);
+      const int64_t parts = std::max(blocks, ceil_div(rows_floats, kRowsValues));
       lanes_ = std::min(channels_, std::max(kLanes, ceil_div(ceil_div(channels_, parts), kLanes) * kLanes));
     }
     lane_blocks_ = ceil_div(channels_, lanes_);
-    // Pixels of 16 bits are parts of lines, so that they stream as rows.
-    strip_out_ =
-        planes_ || (!kIsFloat<K> && lane_blocks_ == 1 && large() && out_row_ % kLineLanes == 0 && !residual_);
+    strip_out_ = planes_ || (streams_rows() && lane_blocks_ == 1);
     const int64_t row_floats = lanes_ * (p_.step_h * p_.in_w + p_.out_step_h * p_.out_w);
     bands_ = ceil_div(wanted, p_.N * lane_blocks_);
     if (strip_in_ || (phases_.size() > 1 && !up_kernel_))
@@ -175,6 +174,9 @@ class ChannelsDriver {
     band_ = ceil_div(rows_, std::min(bands_, rows_));
     bands_ = ceil_div(rows_, band_);
   }
+
+  // Pixels of 16 bits are parts of lines: they stream as rows, all channels at once.
+  bool streams_rows() const { return !kIsFloat<K> && large() && out_row_ % kLineLanes == 0 && !residual_; }
 
   bool large() const {
     return p_.N * channels_ * p_.out_h * p_.out_w >= kStreamValues &&
