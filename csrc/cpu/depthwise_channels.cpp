@@ -170,7 +170,7 @@ class ChannelsDriver {
     if (strip_in_ || (phases_.size() > 1 && !up_kernel_))
       bands_ = std::max(bands_, ceil_div(rows_ * row_floats, kBandValues));
     if (strip_out_ && !planes_)
-      bands_ = std::max(bands_, ceil_div(rows_ * p_.out_step_h * out_row_, 2 * kBandValues));
+      bands_ = std::max(bands_, ceil_div(rows_ * p_.out_step_h * out_row_, kBandValues));
     band_ = ceil_div(rows_, std::min(bands_, rows_));
     bands_ = ceil_div(rows_, band_);
   }
