@@ -223,6 +223,7 @@ def test_runs_on_the_instruction_set_in_use(half: Half) -> None:
 PAIRS: dict[str, tuple[tuple, dict]] = {
     "two images, tails": ((2, 17, (9, 11), 21, (3, 2)), {"padding": (1, 0)}),
     "an odd last image": ((5, 33, (6, 13), 16, (2, 3)), {"padding": ((0, 2), (1, 0))}),
+    "one image, few channels": ((1, 9, (6, 13), 8, (3, 3)), {"padding": (2, 1)}),
     "strides": ((3, 16, (13, 18), 40, (3, 3)), {"stride": (2, 3), "padding": (1, 2)}),
     "1x1, strides": ((4, 70, (11, 14), 18, (1, 1)), {"stride": (3, 2)}),
     "dilation": ((2, 24, (12, 17), 20, (3, 2)), {"dilation": (2, 5), "padding": (2, 3)}),
@@ -247,7 +248,7 @@ by_pairs = pytest.mark.skipif(_C.isa() != "avx512_bf16", reason="pairs need AVX5
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("case", PAIRS)
-def test_backward_weights_of_several_images(case: str, layout: str) -> None:
+def test_backward_weights_by_pairs_of_images(case: str, layout: str) -> None:
     x, y, shape, params = pairs_arrays(case, layout)
     results = []
     for threads in (1, 2, 5):
@@ -268,7 +269,7 @@ def test_backward_weights_of_several_images(case: str, layout: str) -> None:
 
 @by_pairs
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-@pytest.mark.parametrize("images", [2, 3])
+@pytest.mark.parametrize("images", [1, 2, 3])
 def test_pairs_leave_nan_and_infinity_where_they_are(layout: str, images: int) -> None:
     """Neither padding nor the other image of a pair, nor the zeros beside an odd last one, meets them."""
     x, y = np.ones((images, 18, 5, 6), np.float32), np.ones((images, 20, 5, 6), np.float32)

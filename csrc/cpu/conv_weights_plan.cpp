@@ -218,8 +218,8 @@ bool conv_weights_side_is_free(const Conv2dDesc& desc) {
 }
 
 bool conv_weights_pairs_suit(const Conv2dDesc& desc) {
-  constexpr int64_t kMinChannels = 16;
-  return desc.dtype == CNNEXT_BFLOAT16 && bf16_ukernels() && desc.N > 1 &&
+  constexpr int64_t kMinChannels = 8;
+  return desc.dtype == CNNEXT_BFLOAT16 && bf16_ukernels() &&
          std::min(desc.C, desc.K) / desc.groups >= kMinChannels;
 }
 

@@ -179,7 +179,7 @@ void pixel_tails() {
   }
 }
 
-// Several images of at least 16 channels on both sides: bfloat16's backward-weights pairs them.
+// Images of at least 8 channels on both sides: bfloat16's backward-weights pairs them.
 void several_images() {
   for (Order order : kOrders) {
     const Order other = order == Order::kNHWC ? Order::kNCHW : Order::kNHWC;
