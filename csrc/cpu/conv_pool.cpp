@@ -9,7 +9,7 @@
 namespace cnnext {
 namespace {
 
-constexpr int64_t kStripFloats = 256 << 10;         // of one thread, in half of an L2 cache
+constexpr int64_t kStripFloats = 256 << 10;         // of one thread, about an L2 cache
 constexpr int64_t kChunkFloats = (2 << 20) - 1024;  // of all threads, in L3: less than what is streamed past
 constexpr int64_t kMinStrips = 8;                   // fewer tasks than that do not share out well
 constexpr int64_t kMinRows = 8;                     // of the convolution

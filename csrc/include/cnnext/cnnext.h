@@ -94,8 +94,9 @@ typedef struct cnnext_plan {
   int64_t tasks;                /* that the threads share, in the largest step */
   const char* choice; /* "table", or what autotune found: "autotune: large regions"; lives for ever */
   int32_t num_threads;
-  int64_t strip_images; /* of a fused operation: what is computed at a time of the result between its parts, */
-  int64_t strip_rows;   /* so many rows of so many images; 0 for others */
+  int64_t
+      strip_images;   /* of a fused operation: what is computed at a time of the result between its parts, */
+  int64_t strip_rows; /* so many rows of so many images; 0 for others */
 } cnnext_plan;
 #define CNNEXT_PLAN_INIT {sizeof(cnnext_plan), NULL, 0, 0, 0, NULL, 0, 0, 0}
 
