@@ -110,7 +110,7 @@ def loss_cases() -> list[Case]:
                     _labels(target, classes, np.int32, 1),
                     {"ignore_index": 1, "label_smoothing": 0.1},
                 ),
-                ("plain", _labels(target, classes, np.int32, 1), {"ignore_index": 1}),
+                ("plain", _labels(target, classes, np.int32, -3), {"ignore_index": -3}),
                 ("uint8", _labels(target, classes, np.uint8), {"label_smoothing": 0.2}),
                 ("probabilities", _distribution(shape), {"label_smoothing": 0.1}),
             ]

@@ -178,8 +178,9 @@ inline void taps_of_block(const PlaneTaps& a, const int64_t* planes, const int32
   const int32_t S = static_cast<int32_t>(a.S), rows = static_cast<int32_t>(a.R);
   int32_t offset[kTapBlock], row[kTapBlock], column[kTapBlock];
   for (int i = 0; i < kTapBlock; ++i) {
-    const int64_t wide = planes[i] - a.corner - (corners ? corners[i] : 0);
-    offset[i] = static_cast<int32_t>(static_cast<uint64_t>(wide) < INT32_MAX ? wide : -1);
+    const int64_t corner = a.corner + (corners ? corners[i] : 0);
+    const uint64_t wide = static_cast<uint64_t>(planes[i]) - static_cast<uint64_t>(corner);
+    offset[i] = wide < INT32_MAX ? static_cast<int32_t>(wide) : -1;
     row[i] = column[i] = 0;
   }
   for (int32_t r = 1; r < rows; ++r) {
