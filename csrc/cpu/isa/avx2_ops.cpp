@@ -23,7 +23,7 @@ using Vec = Vec8;
 namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
-    "avx2",           Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels, kChannelUkernels,
+    "avx2",           Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels,  kChannelUkernels,
     kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels, drop_codes};
 }  // namespace
 

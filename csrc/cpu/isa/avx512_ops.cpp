@@ -23,7 +23,7 @@ using Vec = Vec16;
 namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
-    "avx512",         Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels, kChannelUkernels,
+    "avx512",         Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels,  kChannelUkernels,
     kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels, drop_codes};
 }  // namespace
 

@@ -20,7 +20,7 @@ using Vec = Vec4;
 namespace cnnext {
 namespace {
 constexpr OpsUkernelTable kTable = {
-    "scalar",         Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels, kChannelUkernels,
+    "scalar",         Vec::kLanes,      kMaxPoolUkernels,     kElementwiseUkernels,  kChannelUkernels,
     kSoftmaxUkernels, kAvgPoolUkernels, kMaxPoolGradUkernels, kMaxPoolBytesUkernels, drop_codes};
 }  // namespace
 
