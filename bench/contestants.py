@@ -47,7 +47,7 @@ class Spec:
     def takes_part(self, layer: Layer, layout: str, which: str) -> bool:
         """Does it run this? Algorithms are the convolution's, packed weights its forward's."""
         entry = LIBRARIES[self.library]
-        if which not in entry.passes or layout not in entry.layouts:
+        if which not in entry.passes or layout not in entry.layouts or layer.kind not in entry.kinds:
             return False
         if layer.kind != "conv":
             return self.algorithm == "auto"

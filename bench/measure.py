@@ -49,7 +49,7 @@ class Result:
 
     @property
     def gbytes(self) -> float:
-        return self.layer.bytes / self.median_ms / 1e6
+        return self.layer.bytes_of(self.which) / self.median_ms / 1e6
 
     def as_dict(self) -> dict[str, Any]:
         spec = self.contestant.spec
@@ -66,7 +66,7 @@ class Result:
             "malloc": spec.malloc,
             "kernel": self.kernel,
             "flops": self.layer.flops,
-            "bytes": self.layer.bytes,
+            "bytes": self.layer.bytes_of(self.which),
             "times_ms": self.times_ms,
             "median_ms": self.median_ms,
             "least_ms": min(self.times_ms),
@@ -76,8 +76,14 @@ class Result:
         }
 
 
-def difference(expected: dict[str, np.ndarray], got: dict[str, np.ndarray], who: str) -> float:
-    """The largest difference over the expected RMS. WrongResult above TOLERANCE or for other indices."""
+def difference(
+    expected: dict[str, np.ndarray], got: dict[str, np.ndarray], who: str, steps: bool = False
+) -> float:
+    """The largest difference over the expected RMS. WrongResult above TOLERANCE or for other indices.
+
+    steps: the result jumps where two values are as good as equal, so that a few elements may differ: then it
+    is the difference's RMS, up to ten times as much.
+    """
     want, have = expected["result"], got["result"]
     if want.shape != have.shape:
         raise WrongResult(f"{who}: the result has shape {have.shape}; the oracle's has {want.shape}")
@@ -85,8 +91,11 @@ def difference(expected: dict[str, np.ndarray], got: dict[str, np.ndarray], who:
     if count := int(np.count_nonzero(expected["indices"] != got["indices"])) if both else 0:
         raise WrongResult(f"{who}: {count} of {want.size} indices differ from the oracle's")
     rms = float(np.sqrt(np.mean(np.square(want, dtype=np.float64)))) or 1.0
-    largest = float(np.max(np.abs(want - have), initial=0.0))
-    if not largest / rms <= TOLERANCE:
+    if steps:
+        largest = float(np.sqrt(np.mean(np.square(want - have, dtype=np.float64))))
+    else:
+        largest = float(np.max(np.abs(want - have), initial=0.0))
+    if not largest / rms <= (10 * TOLERANCE if steps else TOLERANCE):
         raise WrongResult(f"{who}: differs from the oracle by {largest:.3g} at a result of RMS {rms:.3g}")
     return largest / rms
 
@@ -103,7 +112,8 @@ def validate(
         for contestant in contestants:
             contestant.select(layer, layout, which)
             who = f"{layer.kind} {layer.name} {which} {layout}, {contestant.spec.label}"
-            errors[contestant.spec.label] = difference(expected, contestant.compute(path), who)
+            steps = layer.kind == "conv_relu_pool" and which != "fwd"  # where a window's maximum lies
+            errors[contestant.spec.label] = difference(expected, contestant.compute(path), who, steps)
     return errors
 
 

@@ -39,7 +39,7 @@ def roofline(results: list[Result], limits: Limits | None, isa: str, path: Path)
     if not points:
         return False
     figure, [[axes]] = _figure(10, 6)
-    intensity = [result.layer.flops / result.layer.bytes for result in points]
+    intensity = [result.layer.flops / result.layer.bytes_of(result.which) for result in points]
     labels = list(dict.fromkeys((r.contestant.spec.label, r.which) for r in points))
     markers = {"fwd": "o", "bwd_data": "s", "bwd_weights": "^"}
     contestants = list(dict.fromkeys(label for label, _ in labels))

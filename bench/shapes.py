@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "shapes"
-KINDS = ("conv", "max_pool", "avg_pool")
+#: The passes of each kind of layer. "conv_relu_pool" is a convolution, ReLU and max-pool in one; its bwd_data
+#: gives all gradients.
 PASSES = {
     "conv": ("fwd", "bwd_data", "bwd_weights"),
     "max_pool": ("fwd", "bwd_data"),
     "avg_pool": ("fwd", "bwd_data"),
+    "conv_relu_pool": ("fwd", "bwd_data"),
+    "relu": ("fwd", "bwd_data"),
+    "add": ("fwd",),
+    "batch_norm": ("fwd", "bwd_data"),
+    "softmax": ("fwd", "bwd_data"),
 }
+KINDS = tuple(PASSES)
+POINTWISE = ("relu", "add", "batch_norm", "softmax")
 _SIZES = ("N", "C", "H", "W", "K", "R", "S", "groups")
 _PAIRS = ("stride", "padding", "dilation")
+POOL_PAIRS = ("pool", "pool_stride", "pool_padding")
 
 
 class ShapeError(ValueError):
@@ -22,7 +32,7 @@ class ShapeError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One convolution or pool: (N,C,H,W) in, filter (K,C/groups,R,S) or window (R,S), (N,K,P,Q) out."""
+    """One layer: (N,C,H,W) in, filter (K,C/groups,R,S) or window (R,S), (N,K,P,Q) out of that."""
 
     kind: str
     name: str
@@ -37,6 +47,9 @@ class Layer:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    pool: tuple[int, int] = (1, 1)  # the window behind a convolution
+    pool_stride: tuple[int, int] = (1, 1)
+    pool_padding: tuple[int, int] = (0, 0)
 
     @property
     def P(self) -> int:
@@ -60,23 +73,37 @@ class Layer:
 
     @property
     def y_shape(self) -> tuple[int, int, int, int]:
-        return (self.N, self.K, self.P, self.Q)
+        pooled = [
+            (size + 2 * pad - window) // stride + 1
+            for size, window, stride, pad in zip(
+                (self.P, self.Q), self.pool, self.pool_stride, self.pool_padding, strict=True
+            )
+        ]
+        return (self.N, self.K, pooled[0], pooled[1])
+
+    @property
+    def has_filter(self) -> bool:
+        return self.kind.startswith("conv")
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of the direct algorithm, padding taps counted; 0 for pools."""
-        if self.kind != "conv":
+        """A convolution's multiplications and additions, direct, padding taps counted; 0 for the rest."""
+        if not self.has_filter:
             return 0
         return 2 * self.N * self.K * self.P * self.Q * (self.C // self.groups) * self.R * self.S
 
-    @property
-    def bytes(self) -> int:
+    def bytes_of(self, which: str) -> int:
         """What any implementation moves at least: each operand once, as float32; an argmax as one byte."""
-        x = self.N * self.C * self.H * self.W
-        y = self.N * self.K * self.P * self.Q
-        if self.kind == "conv":
-            return 4 * (x + y + self.K * self.C // self.groups * self.R * self.S)
-        return 4 * (x + y) + (y if self.kind == "max_pool" else 0)
+        x, y = math.prod(self.x_shape), math.prod(self.y_shape)
+        if self.kind in POINTWISE:  # a gradient reads what the forward read or wrote as well
+            return 4 * x * (3 if self.kind == "add" or which != "fwd" else 2)
+        floats = x + y
+        if self.has_filter:
+            w = math.prod(self.w_shape)
+            floats += w
+            if self.kind == "conv_relu_pool" and which != "fwd":
+                floats += x + w  # read and written
+        return 4 * floats + (y if self.kind.endswith("pool") and self.kind != "avg_pool" else 0)
 
     def with_batch(self, batch: int | None) -> Layer:
         return self if batch is None else dataclasses.replace(self, N=batch)
@@ -96,18 +123,18 @@ def _pair(text: str, key: str, where: str) -> tuple[int, int]:
     parts = text.split(",")
     if len(parts) not in (1, 2):
         raise ShapeError(f"{where}: {key} is {text!r}; it must be one number or two with a comma (h,w)")
-    values = [_whole(part, key, 0 if key == "padding" else 1, where) for part in parts]
+    values = [_whole(part, key, 0 if key.endswith("padding") else 1, where) for part in parts]
     return (values[0], values[-1])
 
 
 def _check(layer: Layer, where: str) -> Layer:
     if layer.C % layer.groups or layer.K % layer.groups:
         raise ShapeError(f"{where}: groups={layer.groups} must divide C={layer.C} and K={layer.K}")
-    if layer.P < 1 or layer.Q < 1:
-        raise ShapeError(
-            f"{where}: the output would be {layer.P} x {layer.Q}; the filter does not fit the image"
-        )
-    if layer.kind != "conv" and (2 * layer.padding[0] > layer.R or 2 * layer.padding[1] > layer.S):
+    height, width = layer.y_shape[2:] if layer.P > 0 and layer.Q > 0 else (layer.P, layer.Q)
+    if height < 1 or width < 1:
+        size = f"{height} x {width}"
+        raise ShapeError(f"{where}: the output would be {size}; the filter does not fit the image")
+    if not layer.has_filter and (2 * layer.padding[0] > layer.R or 2 * layer.padding[1] > layer.S):
         raise ShapeError(f"{where}: a pool's padding may be at most half its window")
     return layer
 
@@ -126,10 +153,14 @@ def parse_line(line: str, where: str = "line") -> Layer | None:
         )
     if len(words) < 2 or "=" in words[1]:
         raise ShapeError(f"{where}: a name must follow {words[0]!r}")
-    is_conv = words[0] == "conv"
-    allowed = (
-        (*_SIZES, *_PAIRS) if is_conv else tuple(k for k in (*_SIZES, *_PAIRS) if k not in ("K", "groups"))
-    )
+    is_conv = words[0].startswith("conv")
+    pools = POOL_PAIRS if words[0] == "conv_relu_pool" else ()
+    if words[0] in POINTWISE:
+        allowed: tuple[str, ...] = ("N", "C", "H", "W")
+    elif is_conv:
+        allowed = (*_SIZES, *_PAIRS, *pools)
+    else:
+        allowed = tuple(k for k in (*_SIZES, *_PAIRS) if k not in ("K", "groups"))
     values: dict[str, object] = {}
     for word in words[2:]:
         key, equals, text = word.partition("=")
@@ -142,7 +173,11 @@ def parse_line(line: str, where: str = "line") -> Layer | None:
     if not is_conv and "C" in values:
         values["K"] = values["C"]
         values.setdefault("stride", (values.get("R"), values.get("S")))  # as the libraries' default
-    missing = [key for key in ("C", "H", "W", "K", "R", "S") if key not in values]
+    if words[0] in POINTWISE:
+        values |= {"R": 1, "S": 1, "stride": (1, 1)}
+    if pools:
+        values.setdefault("pool_stride", values.get("pool"))
+    missing = [key for key in ("C", "H", "W", "K", "R", "S", *pools[:1]) if key not in values]
     if missing:
         raise ShapeError(f"{where}: {', '.join(missing)} must be given")
     return _check(Layer(words[0], words[1], **values), where)  # type: ignore[arg-type]

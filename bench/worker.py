@@ -38,7 +38,7 @@ class Server:
 
     def prepare(self, layer: dict[str, Any], layout: str) -> dict[str, Any]:
         self.call, self.calls, self.operands = None, {}, {}  # let go of the old arrays first
-        pairs = {key: tuple(layer[key]) for key in ("stride", "padding", "dilation")}
+        pairs = {key: tuple(value) for key, value in layer.items() if isinstance(value, list)}
         self.layer = Layer(**{**layer, **pairs})
         random = np.random.default_rng(0)
 
@@ -50,7 +50,7 @@ class Server:
             "grad": uniform(self.layer.y_shape),
             "nhwc": layout == "nhwc",
         }
-        if self.layer.kind == "conv":
+        if self.layer.has_filter:
             self.operands["w"] = uniform(self.layer.w_shape)
         return {}
 

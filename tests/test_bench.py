@@ -22,6 +22,13 @@ conv  c  N=2 C=4 H=6 W=5 K=6 R=3 S=2 stride=2,1 padding=1,0 groups=2   # a comme
 max_pool  m  C=3 H=6 W=7 R=3 S=2 padding=1
 avg_pool  a  C=3 H=6 W=7 R=2 S=2 stride=1
 """
+MORE = """
+conv_relu_pool f C=3 H=8 W=9 K=5 R=3 S=2 padding=1,0 pool=3,2 pool_stride=2 pool_padding=1
+relu           r C=3 H=6 W=7
+add            s C=3 H=6 W=7
+batch_norm     n C=3 H=6 W=7
+softmax        t C=3 H=6 W=7
+"""
 
 
 @pytest.fixture
@@ -98,6 +105,7 @@ def test_beside_other_peers(
     if missing := entry.missing():
         pytest.skip(f"{', '.join(missing)} is not installed")
     with tiny.open("a") as file:  # dilated, with other sizes along each axis; a padded average
+        file.write(MORE if "add" in entry.kinds else "")
         file.write("conv d C=3 H=9 W=8 K=5 R=3 S=2 stride=1,2 dilation=2,1 padding=2,1\n")
         file.write("avg_pool b C=3 H=6 W=7 R=3 S=2 stride=2,1 padding=1\n")
     assert main(quick("--shapes", tiny, "--out", tmp_path, "--peers", peer, "--no-peak", "--no-plots")) == 0
@@ -108,10 +116,10 @@ def test_beside_other_peers(
         (layer.kind, layer.name, which, layout)
         for layer in shapes.read_file(tiny)
         for which in layer.passes
-        if which in entry.passes
+        if which in entry.passes and layer.kind in entry.kinds
         for layout in entry.layouts
     }
-    assert all(0 <= row["error"] < measure.TOLERANCE for row in rows)
+    assert all(0 <= row["error"] < measure.TOLERANCE and row["gbytes_per_s"] > 0 for row in rows)
     packed = {row["name"] for row in found["results"] if row["contestant"] == "cnnext packed"}
     assert packed == ({"c", "d"} if peer in libraries.PREPACKING else set())
     assert {(e["kind"], e["name"], e["pass"], e["layout"]) for e in found["best"]} == cases
@@ -269,6 +277,9 @@ def test_wrong_counts(flag: str, value: str, capsys: pytest.CaptureFixture[str])
         ("conv c C=1 H=2 W=2 K=1 R=1 S=1 colour=3", "is not KEY=VALUE"),
         ("conv c C=3 H=2 W=2 K=4 R=1 S=1 groups=2", "must divide"),
         ("conv c C=1 H=2 W=2 K=1 R=3 S=1", "does not fit"),
+        ("conv_relu_pool c C=1 H=2 W=2 K=1 R=1 S=1", "pool must be given"),
+        ("conv_relu_pool c C=1 H=2 W=2 K=1 R=1 S=1 pool=3", "0 x 0; the filter does not fit"),
+        ("relu r C=1 H=2 W=2 stride=2", "is not KEY=VALUE"),
         ("max_pool p C=1 H=4 W=4 R=2 S=2 groups=1", "is not KEY=VALUE"),
         ("max_pool p C=1 H=4 W=4 R=2 S=2 padding=2", "at most half its window"),
     ],
@@ -301,7 +312,8 @@ def test_stored_shapes_are_sound() -> None:
     )
     for name in shapes.stored():
         layers = shapes.load(name)
-        assert all(layer.bytes > 0 and layer.P > 0 and layer.Q > 0 for layer in layers)
+        assert all(layer.bytes_of(which) > 0 for layer in layers for which in layer.passes)
+        assert all(layer.P > 0 and layer.Q > 0 for layer in layers)
     resnet = {layer.name: layer for layer in shapes.load("resnet50")}
     assert resnet["conv1"].y_shape == (1, 64, 112, 112)
     assert resnet["pool1"].y_shape == (1, 64, 56, 56)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bench.shapes import Layer
+from bench.shapes import KINDS, Layer
 
 Array = Any
 Call = Callable[[], Any]
@@ -44,15 +44,16 @@ class Entry:
     packages: tuple[str, ...] = ()
     passes: tuple[str, ...] = ("fwd", "bwd_data", "bwd_weights")
     layouts: tuple[str, ...] = ("nchw", "nhwc")
+    kinds: tuple[str, ...] = ("conv", "max_pool", "avg_pool")
 
     def missing(self) -> list[str]:
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
 
 LIBRARIES = {
-    "cnnext": Entry("ours:Cnnext"),
-    "ref": Entry("ours:Reference"),
-    "torch": Entry("torch_:Torch", ("torch",)),
+    "cnnext": Entry("ours:Cnnext", kinds=KINDS),
+    "ref": Entry("ours:Reference", kinds=KINDS),
+    "torch": Entry("torch_:Torch", ("torch",), kinds=KINDS),
     "jax": Entry("jax_:Jax", ("jax",)),
     "onnxruntime": Entry("onnxruntime_:OnnxRuntime", ("onnxruntime", "onnx"), ("fwd",), ("nchw",)),
     "openvino": Entry("openvino_:OpenVino", ("openvino",), ("fwd",), ("nchw",)),

@@ -9,7 +9,7 @@ import numpy as np
 from cnnext import ops, testing
 
 from bench.libraries import Array, Call, Operands
-from bench.shapes import Layer
+from bench.shapes import POINTWISE, Layer
 
 
 class Cnnext:
@@ -42,6 +42,16 @@ class Cnnext:
             if which == "bwd_data":
                 return lambda: ops.conv2d_backward_data(grad, w, x.shape, *shared, algorithm=algorithm)
             return lambda: ops.conv2d_backward_weights(grad, x, w.shape, *shared, algorithm=algorithm)
+        if layer.kind == "conv_relu_pool":
+            shared = (layer.stride, layer.padding, layer.dilation, layer.groups)
+            pool = {f"pool_{name}": getattr(layer, f"pool_{name}") for name in ("stride", "padding")}
+            pool["pool_size"] = layer.pool
+            if which == "fwd":
+                return lambda: ops.conv2d_relu_max_pool2d(x, w, None, *shared, **pool)
+            _, codes = ops.conv2d_relu_max_pool2d(x, w, None, *shared, **pool)
+            return lambda: ops.conv2d_relu_max_pool2d_backward(grad, codes, x, w, *shared, **pool)
+        if layer.kind in POINTWISE:
+            return self._pointwise(layer, x, grad, which)
         window = ((layer.R, layer.S), layer.stride, layer.padding)
         if layer.kind == "avg_pool":
             if which == "fwd":
@@ -54,7 +64,25 @@ class Cnnext:
             grad, taps, x.shape, *window, layer.dilation, indices_kind="window"
         )
 
+    def _pointwise(self, layer: Layer, x: Array, grad: Array, which: str) -> Call:
+        if layer.kind == "add":
+            return lambda: ops.add(x, grad)
+        if layer.kind == "relu":
+            return (
+                (lambda: ops.relu(x)) if which == "fwd" else lambda: ops.activation_backward(grad, x, "relu")
+            )
+        if layer.kind == "softmax":
+            y = ops.softmax(x, 1)
+            return (lambda: ops.softmax(x, 1)) if which == "fwd" else lambda: ops.softmax_backward(grad, y, 1)
+        weight = np.linspace(0.5, 1.5, layer.C, dtype=np.float32)
+        if which == "fwd":
+            return lambda: ops.batch_norm_forward(x, None, None, weight, weight)
+        _, *saved = ops.batch_norm_forward(x, None, None, weight, weight)
+        return lambda: ops.batch_norm_backward(grad, x, weight, *saved)
+
     def results(self, layer: Layer, which: str, returned: Any) -> dict[str, np.ndarray]:
+        if layer.kind in ("batch_norm", "conv_relu_pool"):  # the output, or x's gradient
+            return {"result": returned[0]}
         if layer.kind != "max_pool" or which != "fwd":
             return {"result": returned}
         values, taps = returned

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bench.libraries import Array, Call, Operands
-from bench.shapes import Layer
+from bench.shapes import POINTWISE, Layer
 
 
 class Torch:
@@ -38,6 +38,10 @@ class Torch:
             return lambda: aten.convolution_backward(
                 grad, x, w, None, stride, padding, dilation, False, [0, 0], layer.groups, needs
             )[place]
+        if layer.kind == "conv_relu_pool":
+            return self._conv_relu_pool(layer, operands, which)
+        if layer.kind in POINTWISE:
+            return self._pointwise(layer, x, grad, which)
         kernel = [layer.R, layer.S]
         if layer.kind == "avg_pool":
             if which == "fwd":
@@ -50,7 +54,46 @@ class Torch:
             grad, x, kernel, stride, padding, dilation, False, places
         )
 
+    def _conv_relu_pool(self, layer: Layer, operands: Operands, which: str) -> Call:
+        functional, x, w = torch.nn.functional, operands["x"], operands["w"]
+
+        def block() -> Any:
+            y = functional.conv2d(x, w, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            return functional.max_pool2d(
+                y.relu_(), layer.pool, layer.pool_stride, layer.pool_padding, return_indices=True
+            )[0]
+
+        if which == "fwd":
+            return block
+        x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+        with torch.enable_grad():
+            y = block()
+        return lambda: torch.autograd.grad(y, (x, w), operands["grad"], retain_graph=True)
+
+    def _pointwise(self, layer: Layer, x: Any, grad: Any, which: str) -> Call:
+        aten, fwd = torch.ops.aten, which == "fwd"
+        if layer.kind == "add":
+            return lambda: x + grad
+        if layer.kind == "relu":
+            return (lambda: torch.relu(x)) if fwd else lambda: aten.threshold_backward(grad, x, 0)
+        if layer.kind == "softmax":
+            y = torch.softmax(x, 1)
+            return (
+                (lambda: torch.softmax(x, 1))
+                if fwd
+                else lambda: aten._softmax_backward_data(grad, y, 1, x.dtype)
+            )
+        weight = torch.from_numpy(np.linspace(0.5, 1.5, layer.C, dtype=np.float32))
+        if fwd:
+            return lambda: torch.native_batch_norm(x, weight, weight, None, None, True, 0.1, 1e-5)
+        _, *saved = torch.native_batch_norm(x, weight, weight, None, None, True, 0.1, 1e-5)
+        return lambda: aten.native_batch_norm_backward(
+            grad, x, weight, None, None, *saved, True, 1e-5, [True, True, True]
+        )
+
     def results(self, layer: Layer, which: str, returned: Any) -> dict[str, np.ndarray]:
         names = ("result", "indices")
         values = returned if isinstance(returned, tuple) else (returned,)
-        return {name: value.numpy() for name, value in zip(names, values, strict=False)}
+        if layer.kind in ("batch_norm", "conv_relu_pool"):  # the output, or x's gradient
+            values = values[:1]
+        return {name: value.detach().numpy() for name, value in zip(names, values, strict=False)}
