@@ -22,13 +22,15 @@
 #include "core/error.h"
 #include "core/host_limits.h"
 #include "cpu/futex.h"
+#include "cpu/placement.h"
 
 namespace cnnext {
 namespace {
 
 constexpr int kMaxThreads = 1024;
 constexpr uint64_t kSeatBits = 16, kSeatMask = (uint64_t{1} << kSeatBits) - 1;
-constexpr auto kSpin = std::chrono::microseconds(30);
+constexpr auto kSpin = std::chrono::microseconds(200);
+constexpr auto kLateWaking = std::chrono::microseconds(200);  // a worker that is free to run is there by then
 
 struct Job {
   cnnext_task task;
@@ -48,6 +50,9 @@ struct Pool {
   alignas(64) std::atomic<int64_t> next{0};         // the next index to claim
   alignas(64) std::atomic<uint32_t> signed_off{0};  // workers that left the job; the caller sleeps on it
   std::atomic<uint32_t> awaited{0};                 // the count it sleeps for; 0: it does not sleep
+  std::atomic<int> callers_processor{-1};           // where the last job was published
+  std::atomic<int> started{0};                      // numbers the workers
+  Placement placement;
 
   alignas(64) std::atomic<bool> busy{false};  // held by the caller that has the pool
   // Written by whoever holds busy.
@@ -121,12 +126,14 @@ void wait_for_seat_or_stop() {
   // the kernel sees that `published` has moved.
   if (!ready()) futex_wait(&pool.published, seen);
   pool.sleepers.fetch_sub(1, std::memory_order_seq_cst);
+  pool.placement.woke(pool.callers_processor.load(std::memory_order_relaxed));
 }
 
 void* worker_main(void*) {
 #if defined(__linux__)
   pthread_setname_np(pthread_self(), "cnnext");
 #endif
+  pool.placement.started(pool.started.fetch_add(1, std::memory_order_relaxed));
   while (!pool.stopping.load(std::memory_order_acquire)) {
     if (!take_seat()) {
       wait_for_seat_or_stop();
@@ -146,6 +153,8 @@ void reset_after_fork() {
   pool.state.store(pool.state.load(std::memory_order_relaxed) & ~kSeatMask, std::memory_order_relaxed);
   pool.sleepers.store(0, std::memory_order_relaxed);
   pool.awaited.store(0, std::memory_order_relaxed);
+  pool.placement.reset();
+  pool.started.store(0, std::memory_order_relaxed);
   pool.workers = 0;
   pool.spawn_failed.store(false, std::memory_order_relaxed);
   pool.busy.store(false, std::memory_order_relaxed);
@@ -183,16 +192,27 @@ __attribute__((destructor)) void stop_workers() {
 }
 
 // ---- one job ----
-void publish(int seats) {
+// Whether it woke workers.
+bool publish(int seats) {
+  const int processor = current_processor();
+  pool.callers_processor.store(processor, std::memory_order_relaxed);
+  if (pool.placement.shared() && pool.sleepers.load(std::memory_order_relaxed) > 0) {
+    const bool crowded = pool.oversubscribed.load(std::memory_order_relaxed);
+    pool.placement.keep_off(crowded ? -1 : processor, pool.workers);
+  }
   const uint64_t number = (pool.state.load(std::memory_order_relaxed) >> kSeatBits) + 1;
   pool.state.store(number << kSeatBits | static_cast<uint64_t>(seats), std::memory_order_release);
   pool.published.fetch_add(1, std::memory_order_seq_cst);
   const int sleepers = pool.sleepers.load(std::memory_order_seq_cst);
-  if (sleepers > 0) futex_wake(&pool.published, std::min(sleepers, seats));
+  if (sleepers == 0) return false;
+  futex_wake(&pool.published, std::min(sleepers, seats));
+  return true;
 }
 
-void close_and_wait(int seats) {
+// late: workers were woken long ago.
+void close_and_wait(int seats, bool late) {
   const uint64_t left = pool.state.fetch_and(~kSeatMask, std::memory_order_acq_rel) & kSeatMask;
+  if (late && left == static_cast<uint64_t>(seats)) pool.placement.none_came();
   const uint32_t taken = static_cast<uint32_t>(static_cast<uint64_t>(seats) - left);
   if (spin_until([taken] { return pool.signed_off.load(std::memory_order_acquire) == taken; })) return;
   pool.awaited.store(taken, std::memory_order_seq_cst);
@@ -236,9 +256,10 @@ void pool_parallel_for(int64_t count, cnnext_task task, void* arg) {
     pool.job = {task, arg, count};
     pool.next.store(0, std::memory_order_relaxed);
     pool.signed_off.store(0, std::memory_order_relaxed);
-    publish(seats);
+    using clock = std::chrono::steady_clock;
+    const auto begin = publish(seats) ? clock::now() : clock::time_point::max();
     claim_and_run(pool.job);
-    close_and_wait(seats);
+    close_and_wait(seats, begin != clock::time_point::max() && clock::now() - begin > kLateWaking);
   }
   pool.busy.store(false, std::memory_order_release);
 }

@@ -1,6 +1,7 @@
 // The pool: every index exactly once whatever the number of threads, the callers and the nesting.
 #include <sched.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include "check.h"
 #include "core/error.h"
 #include "core/threads.h"
+#include "cpu/placement.h"
 
 using namespace cnnext;
 
@@ -140,6 +142,56 @@ void idle_workers_sleep() {
   CHECK(used < 30000);  // a spinning worker would take 300,000
 }
 
+// What a thread may run on follows the caller about, and gives way to what others set for it.
+void workers_are_kept_off_the_callers_processor() {
+  static Placement placement;
+  std::atomic<int> tid{0};
+  std::atomic<bool> done{false};
+  std::thread worker([&] {
+    placement.started(0);
+    tid = static_cast<int>(gettid());
+    while (!done) std::this_thread::yield();
+  });
+  while (!tid) std::this_thread::yield();
+  const auto allowed = [&] {
+    cpu_set_t mask;
+    CHECK_EQ(sched_getaffinity(tid, sizeof(mask), &mask), 0);
+    return mask;
+  };
+  const cpu_set_t all = allowed();
+  int first = 0;
+  while (!CPU_ISSET(first, &all)) ++first;
+  CHECK(!placement.shared());
+  placement.woke(-1);
+  CHECK(!placement.shared());
+  placement.none_came();
+  CHECK(placement.shared());
+  if (CPU_COUNT(&all) > 1) {
+    placement.keep_off(first, 1);
+    cpu_set_t others = all;
+    CPU_CLR(first, &others);
+    cpu_set_t now = allowed();
+    CHECK(CPU_EQUAL(&now, &others));
+    placement.keep_off(-1, 1);
+    now = allowed();
+    CHECK(CPU_EQUAL(&now, &all));
+  }
+  // Set from outside: one processor, from which it cannot be kept off, and which it is left.
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  CHECK_EQ(sched_setaffinity(tid, sizeof(one), &one), 0);
+  placement.keep_off(first, 1);
+  cpu_set_t now = allowed();
+  CHECK(CPU_EQUAL(&now, &one));
+  placement.keep_off(-1, 1);
+  now = allowed();
+  CHECK(CPU_EQUAL(&now, &one));
+  done = true;
+  worker.join();
+  placement.keep_off(first, 1);  // a thread that has ended is no error
+}
+
 void works_after_fork() {
   if (CHECK_TSAN) return;  // its run time allows no threads in a forked child
   pool_set_num_threads(3);
@@ -255,6 +307,7 @@ int main(int argc, char** argv) {
   RUN(nested_runs_serially);
   RUN(concurrent_callers);
   RUN(idle_workers_sleep);
+  RUN(workers_are_kept_off_the_callers_processor);
   RUN(works_after_fork);
   RUN(fork_while_another_thread_computes);
   RUN(child_ends_by_exit);
