@@ -30,6 +30,8 @@ CASES = [
      {"pool_size": 3, "pool_stride": 2, "pool_padding": 1}),
     ("windows in four-sided padding", (8, 5, 65, 67), (24, 5, 3, 3), {"padding": ((2, 0), (0, 1))},
      {"pool_size": (5, 3), "pool_stride": (3, 4), "pool_padding": ((4, 4), (1, 2))}),
+    ("the largest strip is neither the first nor the last", (2, 1, 96, 64), (64, 1, 1, 1), {},
+     {"pool_size": (34, 1), "pool_stride": (32, 1), "pool_padding": ((33, 33), (0, 0))}),
     ("Winograd, images", (8, 32, 20, 18), (48, 32, 3, 3), {"padding": 1}, {"pool_size": 2}),
     ("Winograd, rows", (1, 32, 122, 90), (64, 32, 3, 3), {"padding": (1, 0)},
      {"pool_size": 3, "pool_stride": 2, "pool_padding": 1}),
@@ -268,10 +270,21 @@ def test_bad_dtypes_and_codes() -> None:
         ops.conv2d_relu_max_pool2d_backward(y, codes[:1], X, W, pool_size=2)
     with pytest.raises(ValueError, match="grad_y has shape"):
         ops.conv2d_relu_max_pool2d_backward(y[..., :1], codes, X, W, pool_size=2)
-    with pytest.raises(ValueError, match=r"indices.*77"):
+    with pytest.raises(ValueError, match=r"codes holds 77"):
         ops.conv2d_relu_max_pool2d_backward(y, np.full_like(codes, 77), X, W, pool_size=2)
     with pytest.raises(ValueError, match="needs has 2"):
         ops.conv2d_relu_max_pool2d_backward(y, codes, X, W, pool_size=2, needs=(True, False))
+
+
+def test_a_bad_code_is_found_where_it_is() -> None:
+    x, weight = (
+        np.ones((16, 1, 56, 56), np.float32),
+        np.ones((64, 1, 1, 1), np.float32),
+    )  # images in two parts
+    y, codes = ops.conv2d_relu_max_pool2d(x, weight, pool_size=2)
+    codes[12, 3, 5, 7] = 44  # in the second part of the images
+    with pytest.raises(ValueError, match=r"codes holds 44 at \(n, c, p, q\) = \(12, 3, 5, 7\)"):
+        ops.conv2d_relu_max_pool2d_backward(y, codes, x, weight, pool_size=2)
 
 
 @LAYOUT

@@ -117,3 +117,35 @@ def test_conversions_refuse_what_names_no_tap(source: str, target: str, layout: 
     given[1, 2, 0, 0] = 0 if source == "window" else -7
     with pytest.raises(ValueError, match="indices holds"):
         ops.convert_indices(given, pool[1], **params, source=source, target=target)
+
+
+# Windows that reach far beyond the image cost no more than others.
+FAR = [
+    ((1, 1, 8, 4), (1, 2), (1, 2**61), ((0, 0), (2**61, 0))),
+    ((1, 1, 8, 4), (1, 2), (1, 2**30), ((0, 0), (2**30, 0))),
+    ((1, 1, 4, 4), (2, 1), (2**30, 1), ((2**30, 0), (0, 0))),
+    ((1, 1, 4, 4), (2, 1), (2**61, 1), ((2**61, 0), (0, 0))),
+    ((2, 3, 5, 6), (2, 2), (2**31, 2**31), ((2**31, 1), (2**31, 2))),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, layouts], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize(("shape", "kernel", "dilation", "padding"), FAR)
+@pytest.mark.parametrize("kind", ["plane", "window"])
+def test_windows_that_span_more_than_the_image(
+    shape: Any, kernel: Any, dilation: Any, padding: Any, kind: str, layout: Any, dtype: Any
+) -> None:
+    params: dict[str, Any] = {"kernel_size": kernel, "stride": 1, "padding": padding, "dilation": dilation}
+    x = layout((np.arange(np.prod(shape)).reshape(shape) % 251).astype(dtype))
+    y, indices = ops.max_pool2d(x, **params, return_indices=True, indices=kind)
+    with testing.backend("ref"):
+        want, want_indices = ops.max_pool2d(x, **params, return_indices=True, indices=kind)
+    np.testing.assert_array_equal(y, want)
+    np.testing.assert_array_equal(indices, want_indices)
+    if dtype is not np.float32:
+        return
+    grad = ops.max_pool2d_backward(y, indices, shape, **params, indices_kind=kind)
+    with testing.backend("ref"):
+        want = ops.max_pool2d_backward(y, indices, shape, **params, indices_kind=kind)
+    np.testing.assert_array_equal(grad, want)

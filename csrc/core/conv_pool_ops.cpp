@@ -1,5 +1,6 @@
 // The ABI functions of convolution, ReLU and max-pool in one.
 #include "core/make_desc.h"
+#include "core/pool_index.h"
 
 namespace cnnext {
 
@@ -144,7 +145,13 @@ cnnext_status cnnext_conv2d_relu_max_pool2d_backward(
     if (grad_x && numel(*grad_x)) desc.grad_x = call.output(batched(*grad_x), format);
     if (grad_w && numel(*grad_w)) desc.grad_w = call.output(*grad_w, Format::kNCHW);
     if (grad_bias && numel(*grad_bias)) desc.grad_bias = call.output(*grad_bias, Format::kNCHW);
-    CNNEXT_RUN(call, conv2d_relu_max_pool2d_backward, desc);
+    try {
+      CNNEXT_RUN(call, conv2d_relu_max_pool2d_backward, desc);
+    } catch (const Error& e) {
+      // The parts see a pool's indices, of some of the images.
+      if (e.status == CNNEXT_INVALID_VALUE) fail_bad_index(desc.pool, CNNEXT_INDEX_WINDOW, "codes");
+      throw;
+    }
   });
 }
 

@@ -49,7 +49,7 @@ int64_t code_from_plane(const Pool2dDesc& d, int32_t kind, int64_t plane, const 
   }
 }
 
-void fail_bad_index(const Pool2dDesc& d, int32_t target_kind) {
+void fail_bad_index(const Pool2dDesc& d, int32_t target_kind, const char* name) {
   const Tensor& t = d.indices;
   for (int64_t i = 0; i < d.N * d.C * d.P * d.Q; ++i) {
     const PoolPosition at = {i / (d.C * d.P * d.Q), i / (d.P * d.Q) % d.C, i / d.Q % d.P, i % d.Q};
@@ -57,7 +57,7 @@ void fail_bad_index(const Pool2dDesc& d, int32_t target_kind) {
         at.n * t.strides[0] + at.c * t.strides[1] + at.p * t.strides[2] + at.q * t.strides[3];
     const int64_t code = load_index(t.data, t.dtype, offset);
     const int64_t plane = plane_from_code(d, d.index_kind, code, at);
-    const std::string where = concat("indices holds ", code, " at (n, c, p, q) = (", at.n, ", ", at.c, ", ",
+    const std::string where = concat(name, " holds ", code, " at (n, c, p, q) = (", at.n, ", ", at.c, ", ",
                                      at.p, ", ", at.q, "); ");
     if (plane == kBadIndex && d.index_kind == CNNEXT_INDEX_WINDOW) {
       fail_value(where, "it must be the number, from 0 to ", d.R * d.S - 1,
@@ -72,7 +72,7 @@ void fail_bad_index(const Pool2dDesc& d, int32_t target_kind) {
       fail_value(where, "row ", plane / d.W, ", column ", plane % d.W, " is no tap of that window");
     }
   }
-  fail_value("indices changed during the call");
+  fail_value(name, " changed during the call");
 }
 
 }  // namespace cnnext

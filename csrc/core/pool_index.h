@@ -57,6 +57,6 @@ int64_t code_from_plane(const Pool2dDesc& desc, int32_t kind, int64_t plane, con
 
 // Finds the first code of desc.indices, in row-major order, that names no element (or, for target_kind
 // window, no tap) and throws a ValueError that says so. For ops that found one somewhere, on any thread.
-[[noreturn]] void fail_bad_index(const Pool2dDesc& desc, int32_t target_kind);
+[[noreturn]] void fail_bad_index(const Pool2dDesc& desc, int32_t target_kind, const char* name = "indices");
 
 }  // namespace cnnext

@@ -16,11 +16,14 @@ constexpr int64_t kMinRows = 8;                     // of the convolution
 constexpr int64_t kTileRows = 4;                    // Winograd's: strips begin where its tiles do
 constexpr int64_t kMostRepeated = 16;               // at most one row in so many is computed twice
 
+// Rows of the convolution that a window spans.
+int64_t window_rows(const ConvPoolDesc& d) { return (d.pool.R - 1) * d.pool.dilation_h + 1; }
+
 // Rows of windows of a strip of about `floats` values of the convolution.
 int64_t strip_rows(const ConvPoolDesc& d, int64_t floats) {
   const Pool2dDesc& pool = d.pool;
-  const int64_t stride = pool.stride_h, reach = (pool.R - 1) * pool.dilation_h + 1;
-  const int64_t repeated = std::max<int64_t>(reach - stride, 0);
+  const int64_t stride = pool.stride_h;
+  const int64_t repeated = std::clamp<int64_t>(window_rows(d) - stride, 0, d.conv.P);
   const int64_t fit = (floats / (d.conv.K * d.conv.Q) - repeated) / stride;
   const int64_t least = std::max(ceil_div(kMostRepeated * repeated, stride), ceil_div(kMinRows, stride));
   const int64_t whole = kTileRows / std::gcd(kTileRows, stride);
@@ -57,10 +60,7 @@ ConvPoolStrips plan_conv_pool(const ConvPoolDesc& d) {
   ConvPoolStrips s = cut(kStripFloats, std::max<int64_t>(1, d.conv.N / kMinStrips));
   s.serial = s.count() >= kMinStrips;
   if (!s.serial) s = cut(kChunkFloats, d.conv.N);
-  for (const int64_t i : {int64_t{0}, std::min<int64_t>(1, s.count() - 1), s.row_parts - 1}) {
-    const ConvPoolStrip strip = conv_pool_strip(d, s, i);
-    s.conv_rows = std::max(s.conv_rows, strip.h1 - strip.h0);
-  }
+  s.conv_rows = std::min(d.conv.P, (s.rows - 1) * d.pool.stride_h + window_rows(d));
   return s;
 }
 
@@ -77,9 +77,8 @@ ConvPoolStrip conv_pool_strip(const ConvPoolDesc& d, const ConvPoolStrips& strip
   s.p0 = index % strips.row_parts * strips.rows;
   s.p1 = std::min(pool.P, s.p0 + strips.rows);
   // Where all windows of a strip lie in the padding, one row stands for the image.
-  const int64_t reach = (pool.R - 1) * pool.dilation_h + 1;
   s.h0 = std::clamp<int64_t>(s.p0 * pool.stride_h - pool.pad_top, 0, d.conv.P - 1);
-  s.h1 = std::clamp<int64_t>((s.p1 - 1) * pool.stride_h - pool.pad_top + reach, s.h0 + 1, d.conv.P);
+  s.h1 = std::clamp<int64_t>((s.p1 - 1) * pool.stride_h - pool.pad_top + window_rows(d), s.h0 + 1, d.conv.P);
   return s;
 }
 

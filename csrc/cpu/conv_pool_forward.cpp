@@ -151,14 +151,24 @@ PartReport run_serial(const Driver& driver, const ConvPoolStrips& strips, Exec& 
   return report;
 }
 
+// The first strip with the most rows of the convolution.
+int64_t widest_strip(const ConvPoolDesc& desc, const ConvPoolStrips& strips) {
+  int64_t widest = 0, most = 0;
+  for (int64_t i = 0; i < strips.row_parts; ++i) {
+    const ConvPoolStrip strip = conv_pool_strip(desc, strips, i);
+    if (strip.h1 - strip.h0 > most) most = strip.h1 - strip.h0, widest = i;
+  }
+  return widest;
+}
+
 }  // namespace
 
 Ran cpu_conv2d_relu_max_pool2d_forward(const ConvPoolDesc& desc, Exec& exec) {
   if (desc.conv.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
   const ConvPoolStrips strips = plan_conv_pool(desc);
   Driver driver(desc, strips);
-  const int64_t last = strips.count() - 1, inner = std::min<int64_t>(1, last);
-  const Weights weights(driver.conv(inner), exec);
+  const int64_t last = strips.count() - 1, widest = widest_strip(desc, strips);
+  const Weights weights(driver.conv(widest), exec);
   driver.set_weights(weights.handle());
 
   const int64_t strands = strips.serial ? std::min<int64_t>(exec.num_threads(), last + 1) : 1;
@@ -168,7 +178,8 @@ Ran cpu_conv2d_relu_max_pool2d_forward(const ConvPoolDesc& desc, Exec& exec) {
   } else {
     float* const scratch = exec.scratch_array<float>(strands * driver.scratch_floats());
     // A plan looks at those that differ.
-    for (int64_t i = 0; i <= last; i = exec.planning() && i == inner && i < last ? last : i + 1) {
+    for (int64_t i = 0; i <= last; ++i) {
+      if (exec.planning() && i != 0 && i != widest && i != last) continue;
       const PartReport part = driver.run(i, exec, scratch);
       if (i == 0) report.kernel = part.kernel;
       report.include(part);

@@ -87,12 +87,16 @@ bool has_empty_rows(const Pool2dDesc& d) {
 
 // Gathering asks as many windows for each element as a window has taps; these limits are measured.
 constexpr int64_t kMostPlaneTaps = 16, kMostPixelTaps = 36;
+constexpr int64_t kMostSpread = 4;  // of a window's taps, in planes
 
 bool gathers_pixels(const Pool2dDesc& d) {
   return d.format == Format::kNHWC && d.R * d.S <= kMostPixelTaps && TapSource::takes(d) &&
          !has_empty_rows(d);
 }
 bool gathers_planes(const Pool2dDesc& d) {
+  // Rows beside a block's own are in its strip.
+  if ((d.R - 1) * d.dilation_h > kMostSpread * d.H || (d.S - 1) * d.dilation_w > kMostSpread * d.W)
+    return false;
   return d.format == Format::kNCHW && d.index_kind == CNNEXT_INDEX_WINDOW && d.R * d.S <= kMostPlaneTaps &&
          d.stride_h == 1 && d.stride_w == 1;
 }

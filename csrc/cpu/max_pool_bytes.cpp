@@ -12,6 +12,7 @@ namespace cnnext {
 namespace {
 
 constexpr int64_t kTaskOutputs = 16384;
+constexpr int64_t kMostSpread = 8;  // of a row's windows and padding beside what it holds
 
 struct Problem {
   const Pool2dDesc& d;
@@ -150,6 +151,10 @@ void plane_rows(const Problem& problem, int64_t plane, int64_t begin, int64_t en
 
 Ran max_pool_bytes_forward(const Pool2dDesc& d, Exec& exec) {
   if (d.R * d.S > kMostTaps || d.H * d.W > INT32_MAX / 2) return Ran::kUnsupported;
+  // Strips are as wide as that.
+  if ((d.S - 1) * d.dilation_w / kMostSpread > d.W + d.Q || d.pad_left / kMostSpread > d.W + d.Q) {
+    return Ran::kUnsupported;
+  }
   const Problem problem(d, exec);
   const bool pixels = d.format == Format::kNHWC;
   const int64_t row = d.Q * (pixels ? d.C : 1), images = pixels ? d.N : d.N * d.C;

@@ -20,7 +20,7 @@ class TapSource {
   explicit TapSource(const Pool2dDesc& desc) : d(desc), stored_(desc.index_kind == CNNEXT_INDEX_WINDOW) {}
 
   static bool takes(const Pool2dDesc& d) {
-    if (d.R * d.S > kMostTaps || d.R * d.dilation_h > INT32_MAX / 2 / d.W) return false;
+    if (d.R * d.S > kMostTaps || d.dilation_h > INT32_MAX / 2 / d.W / d.R) return false;
     return d.index_kind == CNNEXT_INDEX_WINDOW || (d.S - 1) * d.dilation_w < d.W;
   }
   bool stored() const { return stored_; }

@@ -212,14 +212,15 @@ void taps_of_planes(const PlaneTaps& a) {
 }
 
 void places_of_taps(const TapPlaces& a) {
-  const int32_t corner = static_cast<int32_t>(a.corner);
-  const int32_t S = static_cast<int32_t>(a.S), by_S = 65536 / S + 1;  // exact: taps are below 256
-  const int32_t line = static_cast<int32_t>(a.line), step = static_cast<int32_t>(a.step);
+  // Modulo 2^32: what overflows on the way to a place in the image comes back.
+  const uint32_t corner = static_cast<uint32_t>(a.corner);
+  const uint32_t S = static_cast<uint32_t>(a.S), by_S = 65536 / S + 1;  // exact: taps are below 256
+  const uint32_t line = static_cast<uint32_t>(a.line), step = static_cast<uint32_t>(a.step);
   const auto block = [=](const uint8_t* taps, const int32_t* corners, int32_t* places) {
     for (int i = 0; i < kTapBlock; ++i) {
-      const int32_t tap = taps[i], r = tap * by_S >> 16;
-      const int32_t place = corner + corners[i] + r * line + (tap - r * S) * step;
-      places[i] = tap == kNoTapByte ? -1 : place;
+      const uint32_t tap = taps[i], r = tap * by_S >> 16;
+      const uint32_t place = corner + static_cast<uint32_t>(corners[i]) + r * line + (tap - r * S) * step;
+      places[i] = tap == kNoTapByte ? -1 : static_cast<int32_t>(place);
     }
   };
   for_tap_blocks(

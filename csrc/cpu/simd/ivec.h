@@ -27,9 +27,6 @@ inline IVec select(__mmask16 m, IVec a, IVec b) { return {_mm512_mask_blend_epi3
 inline __mmask16 either(__mmask16 a, __mmask16 b) { return a | b; }
 // acc + a where m is set.
 inline Vec16 add_where(__mmask16 m, Vec16 acc, Vec16 a) { return {_mm512_mask_add_ps(acc.v, m, acc.v, a.v)}; }
-inline IVec count_where(__mmask16 m, IVec acc) {
-  return {_mm512_mask_sub_epi32(acc.v, m, acc.v, _mm512_set1_epi32(-1))};
-}
 // a[0], a[1], ... a[L-1], b[0], ... as those at even and those at odd places; and back.
 inline void deinterleave(Vec16 a, Vec16 b, Vec16* even, Vec16* odd) {
   const __m512i e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -65,7 +62,6 @@ inline IVec select(__m256 m, IVec a, IVec b) {
 }
 inline __m256 either(__m256 a, __m256 b) { return _mm256_or_ps(a, b); }
 inline Vec8 add_where(__m256 m, Vec8 acc, Vec8 a) { return {_mm256_add_ps(acc.v, _mm256_and_ps(m, a.v))}; }
-inline IVec count_where(__m256 m, IVec acc) { return {_mm256_sub_epi32(acc.v, _mm256_castps_si256(m))}; }
 inline void deinterleave(Vec8 a, Vec8 b, Vec8* even, Vec8* odd) {
   const __m256 e = _mm256_shuffle_ps(a.v, b.v, 0x88), o = _mm256_shuffle_ps(a.v, b.v, 0xdd);
   even->v = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(e), 0xd8));
@@ -104,7 +100,6 @@ inline Vec4::Mask gt(IVec a, IVec b) { return a.v > b.v; }
 inline IVec select(Vec4::Mask m, IVec a, IVec b) { return {(m & a.v) | (~m & b.v)}; }
 inline Vec4::Mask either(Vec4::Mask a, Vec4::Mask b) { return a | b; }
 inline Vec4 add_where(Vec4::Mask m, Vec4 acc, Vec4 a) { return {acc.v + (Vec4::Raw)(m & (Vec4::Mask)a.v)}; }
-inline IVec count_where(Vec4::Mask m, IVec acc) { return {acc.v - m}; }
 #if defined(__clang__)
 #define CNNEXT_SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #else
@@ -127,14 +122,6 @@ inline void stream_fence() {
 #if defined(__SSE2__)
   _mm_sfence();
 #endif
-}
-
-inline int64_t sum_lanes(IVec a) {
-  int32_t lanes[Vec::kLanes];
-  a.store(lanes);
-  int64_t sum = 0;
-  for (int i = 0; i < Vec::kLanes; ++i) sum += lanes[i];
-  return sum;
 }
 
 }  // namespace

@@ -157,6 +157,7 @@ CNNEXT_API void cnnext_free(void* block);
 CNNEXT_API void cnnext_empty_cache(void);
 typedef struct cnnext_memory_stats {
   size_t size;
+  /* in use: what was asked for; a block of the cache that serves it may be twice as large */
   uint64_t in_use_bytes, peak_in_use_bytes, cached_bytes, cache_limit_bytes, allocations, cache_hits;
 } cnnext_memory_stats;
 CNNEXT_API cnnext_status cnnext_get_memory_stats(cnnext_memory_stats* stats);
