@@ -267,9 +267,69 @@ def test_fuse_plans_ahead_and_joins_named_layers() -> None:
     model.train()(x)
     assert model.bn1.num_batches_tracked.item() == 1
     other = copy.deepcopy(model.eval())
+    assert not hasattr(other.conv1, "_fused")  # joined where it is, not in its copies
     other.conv1.weight.requires_grad_(False).zero_()
     with cx.no_grad():
         assert np.abs(other(x).numpy() - model(x).numpy()).max() > 1e-3
+        alone = copy.deepcopy(model.conv1)
+        np.testing.assert_allclose(alone(x).numpy(), plain(model.conv1, x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def plain(layer: nn.Module, x: cx.Tensor) -> cx.Tensor:
+    return type(layer).forward(layer, x)
+
+
+@pytest.mark.parametrize("name", ["conv1", "bn1", "relu1"])
+@pytest.mark.parametrize("change", ["replaced", "identity", "own forward"])
+def test_a_run_ends_where_a_layer_changes(name: str, change: str) -> None:
+    model, x = Residual().eval(), images(2, 3, 9, 7)
+    cx.fuse(model, [["conv1", "bn1", "relu1"]])
+    factor = {}
+    with cx.no_grad():
+        model(x)
+        layer = getattr(model, name)
+        if change == "replaced":
+            new = {"conv1": nn.Conv2d(3, 3, 3, padding=1), "bn1": settled(3, 7), "relu1": nn.Sigmoid()}
+            setattr(model, name, new[name])
+        elif change == "identity":
+            setattr(model, name, nn.Identity())
+        else:
+            layer.forward = lambda x: plain(layer, x) * 2
+            factor[layer] = 2
+        y = x
+        for each in (model.conv1, model.bn1, model.relu1):
+            y = plain(each, y) * factor.get(each, 1)
+        np.testing.assert_allclose(model(x).numpy(), (x + model.body(y)).numpy(), rtol=1e-5, atol=1e-5)
+    assert not hasattr(model.bn1, "_fused")
+
+
+def test_a_setting_given_as_a_list() -> None:
+    model, x = block(nn.ReLU(), nn.MaxPool2d(2, dilation=[1, 1])).eval(), images(2, 3, 12, 10)
+    with cx.no_grad():
+        model(x)
+        model[2].dilation = [2, 2]
+        assert model(x).shape == one_by_one(model, x).shape
+
+
+def test_what_else_may_stand_for_a_parameter() -> None:
+    model, x = block(settled(8)).eval(), images(2, 3, 9, 7)
+    del model[0].bias
+    model[0].bias = cx.ones(8)
+    del model[1].weight
+    model[1].weight = cx.full((8,), 2.0)
+    with cx.no_grad():
+        np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_who_holds_a_weight_changes_no_bit(dtype: Any) -> None:
+    model, x = block(settled(8), nn.ReLU()).eval().to(dtype), images(2, 3, 9, 7).to(dtype)
+    with cx.no_grad():
+        want = model(x).numpy().copy()
+        held = model.state_dict()
+        np.testing.assert_array_equal(model(x).numpy(), want)
+        next(iter(held.values())).mul_(2)
+        assert (model(x).numpy() != want).any()
 
 
 def test_fuse_refuses() -> None:
@@ -281,5 +341,14 @@ def test_fuse_refuses() -> None:
         cx.fuse(Residual(), [["conv1", "conv1"]])
     with pytest.raises(ValueError, match="'body' is Sequential"):
         cx.fuse(Residual(), [["conv1", "body"]])
-    with pytest.raises(ValueError, match="plain layer"):
-        cx.fuse(Residual(), [["conv1", "bn1"], ["bn1", "relu1"]])
+    model = Residual()
+    with pytest.raises(ValueError, match="'bn1' is in a run already"):
+        cx.fuse(model, [["conv1", "bn1"], ["bn1", "relu1"]])
+    cx.fuse(model, [["conv1", "bn1"]])  # nothing was joined
+    with pytest.raises(ValueError, match="'bn1' is in a run already"):
+        cx.fuse(model, [["bn1", "relu1"]])
+    with pytest.raises(TypeError, match="'conv1' must be a list"):
+        cx.fuse(Residual(), ["conv1", "bn1"])
+    for names in ([], ["conv1"]):
+        with pytest.raises(ValueError, match="two layers or more"):
+            cx.fuse(Residual(), [names])

@@ -422,3 +422,20 @@ def test_bfloat16_without_ml_dtypes(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "exporter.py").write_text(f"from typing import Any\n\n{inspect.getsource(Exporter)}")
     subprocess.run([sys.executable, "-c", WITHOUT_ML_DTYPES], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16])
+def test_gradients_pass_through_sixteen_bits(half: Any) -> None:
+    def grads(dtype: Any) -> list[np.ndarray]:
+        cx.manual_seed(0)
+        conv, x = cx.nn.Conv2d(3, 4, 3, bias=False), cx.rand(2, 3, 7, 6)
+        x.requires_grad_(True)
+        y = cx.nn.functional.relu(
+            cx.nn.functional.conv2d(x.to(np.dtype(dtype)), conv.weight.to(np.dtype(dtype)))
+        )
+        (y.to(np.float32) * y.to(np.float32)).sum().backward()
+        return [x.grad.numpy(), conv.weight.grad.numpy()]
+
+    for got, want in zip(grads(half), grads(np.float32), strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, atol=0.03 * np.abs(want).max())

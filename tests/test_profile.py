@@ -149,3 +149,34 @@ def test_nothing_stays_behind():
     assert len(p.events) == 2
     assert (tape.Primitive.__call__, tape.Node.vjp, _C.conv2d) == before
     assert str(cx.profile()).splitlines()[-1].startswith("operations 0.000 ms of 0.000 ms")
+
+
+def test_an_array_that_tells_no_shape() -> None:
+    class Bare:
+        def __init__(self, array: np.ndarray) -> None:
+            self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+    x, w = np.ones((1, 1, 4, 4), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    with cx.profile() as p:
+        y = cx.ops.conv2d(x, Bare(w))
+    np.testing.assert_array_equal(y, np.full((1, 1, 2, 2), 9))
+    assert [e.name for e in p.events] == ["conv2d"]
+
+
+def test_parameters_are_not_kept_for_backward_frozen_or_not() -> None:
+    conv, x = nn.Conv2d(3, 4, 3), cx.rand(2, 3, 8, 6)
+    conv.weight.requires_grad_(False)
+    x.requires_grad_(True)
+    with cx.profile() as p:
+        conv(x)
+    assert by_name(p, "forward")["conv2d"].kept == 0
+
+
+def test_a_primitive_of_any_name_is_no_update() -> None:
+    @tape.primitive
+    def heaviside_step(x):
+        return (x > 0).astype(x.dtype)
+
+    with cx.profile() as p:
+        heaviside_step(cx.rand(3))
+    assert set(by_name(p, "forward")) == {"heaviside_step"}

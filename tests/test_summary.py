@@ -104,3 +104,27 @@ def test_wrong_arguments():
             cx.summary(nn.ReLU(), shape)
     with pytest.raises(TypeError, match="model must be a Module"):
         cx.summary(len, (1, 2))
+
+
+def test_a_summary_leaves_what_is_fused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    cx.fuse(model)
+    first, second = (str(cx.summary(model, (1, 3, 9, 9))) for _ in range(2))
+    assert first == second
+    assert "conv2d+relu+max_pool2d" in first
+    assert model[0]._fused == "conv2d+relu+max_pool2d"
+
+
+def test_joined_layers_show_their_own_shapes() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.pool = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)
+
+        def forward(self, x: cx.Tensor) -> cx.Tensor:
+            return self.pool(self.relu(self.conv(x)))
+
+    model = cx.fuse(Net(), [["conv", "relu", "pool"]])
+    shapes = {row.path: row.output_shape for row in cx.summary(model, (1, 3, 9, 8)).rows}
+    assert shapes == {"": (1, 4, 3, 3), "conv": (1, 4, 7, 6), "relu": (1, 4, 7, 6), "pool": (1, 4, 3, 3)}
+    assert model.pool._fused == "conv2d+relu+max_pool2d"

@@ -46,9 +46,15 @@ _MACS: dict[str, Callable[[tuple, Any], int]] = {
 
 
 def macs(function: str, args: tuple, result: Any) -> int:
-    """Multiply-adds of a call of that function of cnnext._C; 0 where they are not what it is for."""
+    """Multiply-adds of a call of that function of cnnext._C; 0 where they are not what it is for.
+
+    And where an array does not tell its shape, as one that has __dlpack__ alone.
+    """
     rule = _MACS.get(function)
-    return rule(args, result) if rule else 0
+    try:
+        return rule(args, result) if rule else 0
+    except AttributeError:
+        return 0
 
 
 def nbytes(*values: Any) -> int:

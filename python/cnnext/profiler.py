@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import _C, costs
+from .nn.module import Parameter
 from .tables import aligned
 from .tape import Node, Primitive, Variable
 
@@ -92,7 +93,9 @@ class profile:
     # -- what runs in place of the functions --
 
     def _begin(self, name: str, arguments: Any) -> Event:
-        phase = "update" if name.endswith("_step") else "backward" if self._local.backward else "forward"
+        phase = "backward" if self._local.backward else "forward"
+        if name in ("sgd_step", "adam_step"):
+            phase = "update"
         shapes = tuple(tuple(a.shape) for a in arguments if hasattr(a, "shape"))
         return Event(name, phase, 0, thread=threading.get_ident(), shapes=shapes)
 
@@ -161,7 +164,7 @@ class profile:
         total = 0
         for _, value, *_ in node.saved if node is not None and isinstance(node.saved, list) else ():
             if isinstance(value, Variable):
-                if value._requires_grad and value._node is None:
+                if isinstance(value, Parameter):
                     continue
                 value = value.data
             while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .grad_mode import no_grad
 from .nn import Module
+from .nn.fuse import fuse
+from .nn.joins import is_joined
 from .profiler import profile
 from .tables import aligned
 from .tensor import Tensor
@@ -69,7 +72,7 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
     """Each layer's output shape, parameters and multiply-adds, for an input of that shape, batch included.
 
     Runs the model once, on zeros, in evaluation mode and without gradients, each layer by itself; it is as it
-    was afterwards.
+    was afterwards. RuntimeError where a profile is active.
     print(cx.summary(model, (1, 3, 224, 224))) shows the table.
     """
     if not isinstance(model, Module):
@@ -99,7 +102,8 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
         open_calls = [0]  # for each call that runs, the flops of those within it
         for (_, module), row in zip(modules, result.rows, strict=True):
             own = {"forward": module.__dict__["forward"]} if "forward" in module.__dict__ else {}
-            watched = _watched(module.forward, row, profiled, open_calls)
+            forward = partial(type(module).forward, module) if is_joined(module) else module.forward
+            watched = _watched(forward, row, profiled, open_calls)
             stack.callback(module.__dict__.update, own)
             stack.callback(module.__dict__.pop, "forward")
             module.__dict__["forward"] = watched
@@ -108,6 +112,7 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
         model.eval()
         with no_grad():
             model(Tensor(np.zeros(shape, dtype)))
+    fuse(model)  # the layers' own forwards were in its way
     return result
 
 

@@ -167,7 +167,7 @@ class Primitive:
         node.edges, node.dtypes, node.wanted = edges, dtypes, wanted
         node.shapes = tuple([getattr(a, "shape", ()) for a in arrays])
         for i, out in enumerate(outputs):
-            if i not in self.nondiff and out.data.dtype.kind in "fc":
+            if i not in self.nondiff and out.data.dtype.kind not in "biu":
                 out._node, out._index, out._requires_grad = node, i, True
         # Outputs are saved without their node: node -> output -> node would be a cycle that only gc frees.
         node.saved = [_save(name, args[i], args[i], None) for name, i in saved_args]
@@ -228,7 +228,7 @@ class Node:
             return value
         variable = wrap(value)
         variable._version = version
-        if output not in self.primitive.nondiff and value.dtype.kind in "fc":
+        if output not in self.primitive.nondiff and value.dtype.kind not in "biu":
             variable._node, variable._index, variable._requires_grad = self, output, True
         return variable
 

@@ -235,7 +235,10 @@ defvjp(
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Tensor:
-    """Differentiable cnnext.ops.linear (torch.nn.functional.linear): x (..., in) by weight (out, in)."""
+    """Differentiable cnnext.ops.linear (torch.nn.functional.linear): x (..., in) by weight (out, in).
+
+    activation: as conv2d's, of the result; "relu" is one operation with it.
+    """
     x = as_tensor(x)
     if activation == "relu":
         return _linear_relu(x, weight, bias)

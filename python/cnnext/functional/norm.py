@@ -144,7 +144,7 @@ def layer_norm(
     normalized_shape: the sizes of those dimensions; weight and bias have that shape.
     """
     x = as_tensor(x)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = (normalized_shape,) if np.ndim(normalized_shape) == 0 else tuple(normalized_shape)
     if not shape or x.shape[max(x.ndim - len(shape), 0) :] != shape:
         raise ValueError(
             f"layer_norm: normalized_shape={shape} must be the last sizes of x, of shape {list(x.shape)}"

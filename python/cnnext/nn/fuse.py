@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .conv import Conv2d, Linear
+from .joins import Join, is_joined, joins_of
 from .layers import GELU, LeakyReLU, MaxPool2d, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .module import Module
 from .norm import BatchNorm2d
@@ -41,7 +42,10 @@ _SETTINGS: dict[type, tuple[str, ...]] = {
 
 
 def _is_plain(layer: Module, joined: bool = False) -> bool:
-    """Is it one of ours, with nothing that would see or change what passes between layers?"""
+    """Is it one of ours, with nothing that would see or change what passes between layers?
+
+    joined: a forward of its own is what fuse() gave it.
+    """
     own = vars(layer)
     if type(layer) not in _SETTINGS or ("forward" in own and not joined):
         return False
@@ -55,6 +59,7 @@ def _signature(layer: Module, joined: bool) -> tuple:
     """As long as it stays the same, so do the runs."""
     settings = _SETTINGS.get(type(layer), ())
     values = [getattr(layer, name) for name in settings]
+    values = [tuple(value) if isinstance(value, list) else value for value in values]
     known = [value if isinstance(value, (int, float, str, tuple)) else value is None for value in values]
     return (layer, type(layer), layer.training, _is_plain(layer, joined), *known)
 
@@ -149,21 +154,22 @@ class Plan:
         return steps
 
 
-class JoinedLayers:
-    """The forward of the first of the layers that fuse() joined: all of them."""
-
-    def __init__(self, layers: list[Module]) -> None:
-        self._layers, self._plan = layers, Plan(joined=True)
-
-    def __call__(self, x: Any) -> Any:
-        for step in self._plan.steps(self._layers):
-            x = step(x)
-        return x
-
-
-def hand_on(x: Any) -> Any:
-    """The forward of the others."""
-    return x
+def _checked_run(model: Module, names: Any, taken: set[int]) -> list[str]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"runs: {names!r} must be a list of names of layers")
+    names = list(names)
+    if len(names) < 2:
+        raise ValueError(f"runs: {names} must name two layers or more")
+    layers = [model.get_submodule(name) for name in names]
+    for name, layer in zip(names, layers, strict=True):
+        if is_joined(layer):
+            raise ValueError(f"runs: {name!r} is in a run already")
+        if not _is_plain(layer):
+            raise ValueError(f"runs: {name!r} is {type(layer).__name__}; it must be a plain layer of nn")
+        if id(layer) in taken:
+            raise ValueError(f"runs: {names} has a layer twice: {name!r} is in a run already")
+        taken.add(id(layer))
+    return names
 
 
 def fuse(model: Module, runs: Iterable[Sequence[str]] = ()) -> Module:
@@ -173,25 +179,21 @@ def fuse(model: Module, runs: Iterable[Sequence[str]] = ()) -> Module:
     with a forward of its own only you know what follows what: runs=[["conv1", "bn1", "relu1"], ...] names
     layers (by their dotted names) that it calls directly one after the other, each once. The first then
     computes them all and the others hand on what they are given; parameters, their names and repr stay.
-    Call it in the mode in which the model will run: batch norm is folded into a convolution in evaluation.
+    Batch norm is folded into a convolution in evaluation. Where a layer of a run is replaced or gets a
+    forward of its own, the run is undone; copies of the model have none.
 
-    ValueError for names that are in no run, or are in two.
+    TypeError, ValueError, AttributeError: for runs that are no lists of two names of plain layers or more, or
+    that share a layer, with one another or with an earlier call's. Nothing is joined then.
     """
     if not isinstance(model, Module):
         raise TypeError(f"model is {type(model).__name__}; it must be a Module")
-    for names in runs:
-        layers = [model.get_submodule(name) for name in names]
-        for name, layer in zip(names, layers, strict=True):
-            if not _is_plain(layer):
-                raise ValueError(f"runs: {name!r} is {type(layer).__name__}; it must be a plain layer of nn")
-        if len(set(map(id, layers))) < len(layers):
-            raise ValueError(f"runs: {list(names)} has a layer twice")
-        joined = JoinedLayers(layers)
-        vars(layers[0])["forward"] = joined
-        for layer in layers[1:]:
-            vars(layer)["forward"] = hand_on
+    taken: set[int] = set()
+    for names in [_checked_run(model, names, taken) for names in runs]:
+        Join(model, names, Plan(joined=True).steps)
     for module in model.modules():
         plan = vars(module).get("_plan")
         if isinstance(plan, Plan):
             plan.steps(module._modules.values())
+    for join in joins_of(model):
+        join.plan()
     return model

@@ -71,6 +71,14 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: not what fuse() put there."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name != "_fused" and not getattr(type(value), "stays_here", False)
+        }
+
     # -- attributes --
 
     def __getattr__(self, name: str) -> Any:

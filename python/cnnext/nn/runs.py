@@ -113,7 +113,7 @@ class FoldedNorm:
     """A convolution's weight and bias with the batch norm behind it in them.
 
     The weight is folded anew when it is another or has changed (which its version says, as long as nobody
-    else holds its array: else nothing is folded), the rest of what it is made of when its values differ.
+    else holds its array: else at every call), the rest of what it is made of when its values differ.
     Copies and pickles hold the layers alone.
     """
 
@@ -133,7 +133,7 @@ class FoldedNorm:
     def _vectors(self) -> list[Any]:
         conv, norm = self._conv, self._norm
         held = (conv.bias, norm.weight, norm.bias)
-        own = [value if value is None else value.own_array() for value in held]
+        own = [value.own_array() if isinstance(value, Parameter) else as_raw(value) for value in held]
         return [*own, norm.running_mean.data, norm.running_var.data]
 
     def get(self, x: Tensor) -> tuple[Parameter, np.ndarray, KeptWeight] | None:
@@ -147,13 +147,19 @@ class FoldedNorm:
         if made_of != self._made_of:
             self._made_of = self._weight = self._bias = None
             self._kept.clear()
-            if is_held_elsewhere(weight):
-                return None
-            self._fold(weight.own_array(), *vectors, eps)
+            held = is_held_elsewhere(weight)
+            folded = _fold(weight.own_array(), *vectors, eps)
+            if held:
+                return *folded, KeptWeight()
+            self._weight, self._bias = folded
             self._made_of = made_of
         return self._weight, self._bias, self._kept
 
-    def _fold(self, weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float) -> None:
+
+def _fold(
+    weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float
+) -> tuple[Parameter, np.ndarray]:
+    with np.errstate(all="ignore"):  # as quiet as the layers
         scale = 1.0 / np.sqrt(var.astype(np.float64) + eps)
         if gamma is not None:
             scale = scale * gamma
@@ -161,5 +167,4 @@ class FoldedNorm:
         if beta is not None:
             shift = shift + beta
         folded = weight * scale.astype(weight.dtype).reshape(-1, 1, 1, 1)
-        self._weight = Parameter(np.ascontiguousarray(folded), requires_grad=False)
-        self._bias = shift.astype(weight.dtype)
+        return Parameter(np.ascontiguousarray(folded), requires_grad=False), shift.astype(weight.dtype)
