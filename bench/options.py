@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from bench import step_peers
 from bench.contestants import Spec
-from bench.libraries import LIBRARIES, PEERS, PREPACKING
+from bench.libraries import LIBRARIES, PEERS, PREPACKING, missing
 from bench.shapes import Layer, load, stored
 
 PASSES = ("fwd", "bwd_data", "bwd_weights")
@@ -72,7 +73,10 @@ def parser() -> argparse.ArgumentParser:
         help="cnnext's instruction sets, with commas: scalar,avx2,avx512; default: its own choice",
     )
     p.add_argument(
-        "--peers", default="torch", help=f"{','.join(PEERS)}; all; or none. What is not installed is left out"
+        "--peers",
+        default="torch",
+        help=f"{','.join(PEERS)}; all; or none. What is not installed is left out. "
+        f"With --steps: {','.join(step_peers.PEERS)}",
     )
     p.add_argument(
         "--malloc", default="kept", help="torch's malloc: kept (never gives pages back), default, or both"
@@ -95,17 +99,21 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def peers_from(text: str) -> list[str]:
-    """The peers that are asked for and installed; one line on stderr for each that is not."""
+def peers_from(text: str, packages: dict[str, tuple[str, ...]]) -> list[str]:
+    """The peers that are asked for and installed; one line on stderr for each that is not.
+
+    packages: those that each peer needs.
+    """
     if text == "none":
         return []
-    asked = list(PEERS) if text == "all" else choices(text, "peers", PEERS, "all or none")
+    known = tuple(packages)
+    asked = list(known) if text == "all" else choices(text, "peers", known, "all or none")
     if not asked:
-        raise UsageError(f"--peers is empty; it must be of {', '.join(PEERS)}, or all or none")
+        raise UsageError(f"--peers is empty; it must be of {', '.join(known)}, or all or none")
     found = []
     for name in asked:
-        if missing := LIBRARIES[name].missing():
-            needs = " ".join(missing)
+        if absent := missing(packages[name]):
+            needs = " ".join(absent)
             print(f"{name} is left out: {needs} is not installed (pip install {needs})", file=sys.stderr)
         else:
             found.append(name)
@@ -121,8 +129,9 @@ def specs_from(args: argparse.Namespace) -> list[Spec]:
         raise UsageError(f"--algorithms is empty; it must be of {', '.join(ALGORITHMS)}")
     if not mallocs:
         raise UsageError(f"--malloc is empty; it must be of {', '.join(MALLOCS)}")
-    peers = peers_from(args.peers)
-    if any(peer in PREPACKING for peer in peers) and "packed" not in algorithms:
+    steps = args.steps is not None
+    peers = peers_from(args.peers, step_peers.PEERS if steps else {p: LIBRARIES[p].packages for p in PEERS})
+    if not steps and any(peer in PREPACKING for peer in peers) and "packed" not in algorithms:
         algorithms.append("packed")
     specs = []
     for isa in dict.fromkeys(isas):
@@ -130,7 +139,7 @@ def specs_from(args: argparse.Namespace) -> list[Spec]:
             label = "cnnext" + (f" {isa}" if isa else "") + (f" {algorithm}" if algorithm != "auto" else "")
             specs.append(Spec(label, "cnnext", isa=isa, algorithm=algorithm))
     for peer in peers:
-        for malloc in mallocs if peer == "torch" else ("default",):
+        for malloc in mallocs if step_peers.is_torch(peer) else ("default",):
             specs.append(Spec(peer + (" kept" if malloc == "kept" else ""), peer, malloc=malloc))
     return specs
 

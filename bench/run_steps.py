@@ -18,6 +18,7 @@ from bench import report
 from bench.contestants import Process, Spec
 from bench.measure import Plan, WrongResult
 from bench.options import UsageError
+from bench.step_peers import is_torch, takes_part
 from bench.steps import Step
 
 SCHEMA = 1
@@ -36,8 +37,6 @@ _HEADINGS = [
 
 
 def check_options(args: argparse.Namespace) -> None:
-    if args.peers not in ("torch", "none"):
-        raise UsageError(f"--peers is {args.peers!r}; with --steps it must be torch or none")
     if args.algorithms != "auto":
         raise UsageError(f"--algorithms is {args.algorithms!r}; with --steps it must be auto")
 
@@ -50,6 +49,8 @@ def measure(
         field = []
         for spec in specs:
             for layout in layouts:
+                if not takes_part(spec.library, step.training, layout):
+                    continue
                 process = Process(spec, threads, "bench.step_worker")
                 stack.callback(process.close)
                 process.ask("prepare", step=step.name, layout=layout)
@@ -57,7 +58,9 @@ def measure(
                 row |= {"training": step.training, "contestant": spec.label, "library": spec.library}
                 field.append((process, row | {"layout": layout, "times_ms": []}))
         values = [np.array(process.ask("check")["values"]) for process, _ in field]
-        expected = values[-1]  # torch's, where it takes part
+        expected = next(
+            (v for (_, row), v in zip(field, values, strict=True) if row["library"] == "torch"), values[-1]
+        )
         scale = float(np.sqrt(np.mean(np.square(expected))))
         for (_, row), got in zip(field, values, strict=True):
             row["error"] = float(np.max(np.abs(got - expected))) / scale
@@ -85,11 +88,13 @@ def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for (step, who), mine in fastest.items():
         for (other, peer), theirs in fastest.items():
-            if step == other and mine["library"] == "cnnext" and theirs["library"] != "cnnext":
+            peer_library = theirs["library"]
+            if step == other and mine["library"] == "cnnext" and peer_library != "cnnext":
                 entry = {"step": step, "training": mine["training"], "contestant": who, "peer": peer}
                 entry |= {"layout": mine["layout"], "peer_layout": theirs["layout"]}
                 entry["time"] = theirs["median_ms"] / mine["median_ms"]
-                entry["memory"] = theirs["peak_mb"] / mine["peak_mb"]
+                # The others have torch in their process as well, whose network they were made from.
+                entry["memory"] = theirs["peak_mb"] / mine["peak_mb"] if is_torch(peer_library) else None
                 found.append(entry)
     return found
 
@@ -101,7 +106,7 @@ def table(rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
         entry = first.get((row["step"], row["contestant"], row["layout"]))
         times = [f"{row[name]:.2f}" for name in ("median_ms", "least_ms")]
         sizes = [f"{row[name]:.0f}" for name in ("peak_mb", "before_mb")]
-        against = [f"{entry[name]:.2f}x" if entry else "" for name in ("time", "memory")]
+        against = [f"{entry[name]:.2f}x" if entry and entry[name] else "" for name in ("time", "memory")]
         cells.append([row["step"], row["contestant"], row["layout"], *times, *sizes, *against])
     lines = aligned(cells, set(_HEADINGS[3:]))
     for training, kind in ((True, "training"), (False, "inference")):

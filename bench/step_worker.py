@@ -1,4 +1,4 @@
-"""One library's whole steps in a process of its own: `python -m bench.step_worker LIBRARY THREADS`.
+"""One contestant's whole steps in a process of its own: `python -m bench.step_worker LIBRARY THREADS`.
 
 cnnext's API has torch's names, so that the step is written once. So are the networks: torch runs the sources
 of cnnext.models with its own layers.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.libraries import make
+from bench.step_peers import is_torch, session
 from bench.steps import STEPS
 from bench.worker import serve, timed
 
@@ -62,10 +63,14 @@ def reset_peak() -> None:
 class Server:
     """Holds one step in one memory layout."""
 
-    def __init__(self, library: str, threads: int) -> None:
-        self.about = make(library, threads).describe()
-        self.library = importlib.import_module(library)
-        self.models = torch_models() if library == "torch" else importlib.import_module("cnnext.models")
+    def __init__(self, contestant: str, threads: int) -> None:
+        self.contestant, self.threads = contestant, threads
+        ours = contestant == "cnnext"
+        self.about = make("torch" if is_torch(contestant) else contestant, threads).describe()
+        if not ours:
+            make("torch", threads)
+        self.library = importlib.import_module("cnnext" if ours else "torch")
+        self.models = importlib.import_module("cnnext.models") if ours else torch_models()
         self.before_mb = resident_mb("VmRSS")
 
     def describe(self) -> dict[str, Any]:
@@ -89,6 +94,7 @@ class Server:
             for module in model.modules():
                 if type(module).__name__ in ("ReLU", "ReLU6"):
                     module.inplace = True
+        run = library.compile(model) if self.contestant == "torch_compile" else model
         if chosen.training:
             model.train()
             optimizer = library.optim.SGD(
@@ -97,26 +103,29 @@ class Server:
 
             @library.enable_grad()
             def call() -> Any:
-                loss = library.nn.functional.cross_entropy(model(x), labels)
+                loss = library.nn.functional.cross_entropy(run(x), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 return loss.detach()
-        else:
+        elif self.contestant == "cnnext" or is_torch(self.contestant):
             model.eval()
 
             @library.no_grad()
             def call() -> Any:
-                return model(x)
-
+                return run(x)
+        else:
+            call = session(self.contestant, model.eval(), x, self.threads)
         self.call = call
-        reset_peak()
         return {}
 
     def check(self) -> dict[str, Any]:
-        """The losses of the first steps, or the logits."""
-        calls = 3 if self.training else 1
-        return {"values": np.concatenate([self.call().numpy().reshape(-1) for _ in range(calls)]).tolist()}
+        """The losses of the first steps, or the logits. Peaks of memory are those of what follows."""
+        found = [self.call() for _ in range(3 if self.training else 1)]
+        values = [np.reshape(y if isinstance(y, np.ndarray) else y.numpy(), -1) for y in found]
+        del found
+        reset_peak()
+        return {"values": np.concatenate(values).tolist()}
 
     def time(self, repeats: int, rest_ms: float) -> dict[str, Any]:
         return {"times_ms": timed(self.call, repeats, rest_ms, limit_s=1.0)}

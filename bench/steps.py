@@ -32,8 +32,9 @@ def _infer(model: str, batch: int) -> Step:
 STEPS = {
     step.name: step
     for step in (
-        _train("lenet5", (1, 28, 28), 64, dropout=0.0),
-        _train("lenet5", (1, 28, 28), 8, dropout=0.0),
+        _train("lenet5", (1, 28, 28), 64),
+        _train("lenet5", (1, 28, 28), 8),
+        _train("mnist-cnn", (1, 28, 28), 64, dropout=0.0),
         _train("vgg_cifar", (3, 32, 32), 32, dropout=0.0),
         _train("resnet18_cifar", (3, 32, 32), 32),
         _train("mobilenet_v2_cifar", (3, 32, 32), 32, dropout=0.0),

@@ -102,7 +102,7 @@ def test_beside_other_peers(
     peer: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = libraries.LIBRARIES[peer]
-    if missing := entry.missing():
+    if missing := libraries.missing(entry.packages):
         pytest.skip(f"{', '.join(missing)} is not installed")
     with tiny.open("a") as file:  # dilated, with other sizes along each axis; a padded average
         file.write(MORE if "add" in entry.kinds else "")
@@ -163,6 +163,18 @@ def test_whole_steps(peers: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     table = (tmp_path / "steps.txt").read_text()
     assert table in capsys.readouterr().out
     assert ("geometric mean of 1" in table) == (peers == "torch")
+
+
+def test_networks_of_other_runtimes(tmp_path: Path) -> None:
+    names = ["onnxruntime", "openvino"]
+    for package in ("torch", "onnx", *names):
+        pytest.importorskip(package)
+    arguments = ["--steps", "mobilenet_v2-infer-1", "--out", tmp_path, "--peers", f"torch,{','.join(names)}"]
+    assert main(quick(*arguments)) == 0
+    found = json.loads((tmp_path / "steps.json").read_text())
+    assert [r["layout"] for r in found["results"] if r["library"] in names] == ["nchw", "nchw"]
+    assert [e["memory"] for e in found["ratios"] if e["peer"] in names] == [None, None]
+    assert all(row["error"] <= run_steps.TOLERANCE for row in found["results"])
 
 
 def test_ratios_of_steps_take_each_ones_fastest_layout() -> None:
@@ -242,7 +254,10 @@ def test_as_a_script(tmp_path: Path) -> None:
         (["--filter", "no_such_layer"], "no layer is left"),
         (["--rest-ms", "-1"], "--rest-ms is -1"),
         (["--steps", "nothing"], "--steps 'nothing' is part of no name; they are lenet5-train-64,"),
-        (["--steps", "--peers", "jax"], "--peers is 'jax'; with --steps it must be torch or none"),
+        (
+            ["--steps", "--peers", "jax"],
+            "--peers has 'jax'; it must be of torch, torch_compile, onnxruntime, openvino, or all or none",
+        ),
         (["--steps", "--algorithms", "direct"], "--algorithms is 'direct'; with --steps it must be auto"),
         (["--isa", "avx9000"], 'CNNEXT_CPU_ISA is "avx9000"; it must be one of scalar'),
     ],

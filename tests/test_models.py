@@ -159,5 +159,5 @@ def test_stochastic_depth() -> None:
 
 
 def test_names() -> None:
-    assert set(NETS) | {"lenet5", "digits-cnn"} == set(models.names())
+    assert set(NETS) | {"lenet5", "digits-cnn", "mnist-cnn"} == set(models.names())
     assert models.create("vgg_cifar", classes=7).classifier[1].out_features == 7

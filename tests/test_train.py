@@ -78,11 +78,11 @@ def test_config_refuses(change, message):
 def test_unknown_names():
     with pytest.raises(ValueError, match="dataset is 'x'"):
         train.TrainConfig.preset("x")
-    with pytest.raises(ValueError, match=r"name is 'x'; the rule is one of .*digits-cnn, lenet5"):
+    with pytest.raises(ValueError, match=r"name is 'x'; the rule is one of .*digits-cnn, lenet5, mnist-cnn"):
         models.create("x")
 
 
-@pytest.mark.parametrize(("name", "size"), [("digits-cnn", 8), ("lenet5", 28)])
+@pytest.mark.parametrize(("name", "size"), [("digits-cnn", 8), ("lenet5", 28), ("mnist-cnn", 28)])
 def test_models_map_images_to_logits(name, size):
     assert name in models.names()
     model = models.create(name, classes=7)

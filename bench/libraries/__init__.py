@@ -36,6 +36,11 @@ class Library(Protocol):
     def kernel(self) -> str: ...
 
 
+def missing(packages: tuple[str, ...]) -> list[str]:
+    """Those that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """Where a library's class lies, the packages it imports, and what it runs."""
@@ -45,9 +50,6 @@ class Entry:
     passes: tuple[str, ...] = ("fwd", "bwd_data", "bwd_weights")
     layouts: tuple[str, ...] = ("nchw", "nhwc")
     kinds: tuple[str, ...] = ("conv", "max_pool", "avg_pool")
-
-    def missing(self) -> list[str]:
-        return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
 
 LIBRARIES = {

@@ -15,11 +15,12 @@ from .convnext import ConvNeXt, convnext_tiny
 from .mobilenet import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
 from .resnet import ResNet, resnet18, resnet18_cifar, resnet50
 from .segnet import SegNet, segnet
-from .small import DigitsCNN, LeNet5
+from .small import DigitsCNN, LeNet5, MnistCNN
 from .vgg import VGG, vgg11, vgg11_bn, vgg16, vgg16_bn, vgg_cifar
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "digits-cnn": DigitsCNN,
+    "mnist-cnn": MnistCNN,
     "lenet5": LeNet5,
     "vgg11": vgg11,
     "vgg11_bn": vgg11_bn,
@@ -40,6 +41,7 @@ __all__ = [
     "ConvNeXt",
     "DigitsCNN",
     "LeNet5",
+    "MnistCNN",
     "MobileNetV2",
     "ResNet",
     "SegNet",

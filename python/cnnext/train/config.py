@@ -82,5 +82,5 @@ class TrainConfig:
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "digits": {"model": "digits-cnn", "epochs": 40, "batch_size": 32, "lr": 3e-3, "rotate": 8.0},
-    "mnist": {"model": "lenet5", "epochs": 12, "batch_size": 64, "lr": 2e-3, "shift": 2.0},
+    "mnist": {"model": "mnist-cnn", "epochs": 12, "batch_size": 64, "lr": 2e-3, "shift": 2.0},
 }
