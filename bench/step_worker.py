@@ -128,7 +128,7 @@ class Server:
         return {"values": np.concatenate(values).tolist()}
 
     def time(self, repeats: int, rest_ms: float) -> dict[str, Any]:
-        return {"times_ms": timed(self.call, repeats, rest_ms, limit_s=1.0)}
+        return {"times_ms": timed(self.call, repeats, rest_ms, least_s=0.1, limit_s=1.0)}
 
     def memory(self) -> dict[str, Any]:
         return {"peak_mb": resident_mb("VmHWM"), "before_mb": self.before_mb}

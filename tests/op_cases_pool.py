@@ -129,6 +129,20 @@ def pool_cases() -> list[Case]:
                 note = f"{dtype.__name__} {shape} {stride} {kind}"
                 arrays = {"x": few_values(shape, dtype)}
                 cases.append(Case("max_pool2d", note, arrays, params, rule="exact"))
+    # Planes that are summed in several bands, and at once.
+    for x, kernel, stride, padding in (
+        ((1, 2, 300, 70), (3, 5), 1, (1, 2)),
+        ((1, 2, 301, 70), (7, 3), (1, 2), ((0, 6), (1, 0))),
+        ((2, 1, 203, 131), (5, 4), (2, 3), ((4, 1), (3, 2))),
+        ((1, 1, 100, 83), (3, 3), (40, 1), 1),
+        ((3, 9, 5, 4), (2, 4), (1, 4), ((1, 0), (3, 0))),
+    ):
+        params = {"kernel_size": kernel, "stride": stride, "padding": padding}
+        y, terms, note = pool_output(x, params), int(np.prod(kernel)), f"{x} {kernel} {stride}"
+        params["count_include_pad"] = False
+        back = {"input_shape": x, **params}
+        cases.append(Case("avg_pool2d", note, {"x": x}, params, terms=terms))
+        cases.append(Case("avg_pool2d_backward", note, {"grad_y": y}, back, terms=terms))
     divisor = {"kernel_size": (2, 3), "divisor_override": 5}
     cases.append(Case("avg_pool2d", "divisor", {"x": (2, 3, 6, 9)}, divisor, terms=6))
     cases.append(Case("avg_pool2d", "unbatched", {"x": (3, 6, 9)}, {"kernel_size": 2}, terms=4))

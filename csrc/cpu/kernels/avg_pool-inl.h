@@ -7,7 +7,7 @@
 namespace cnnext {
 namespace {
 
-// Two vectors at a time. Long sums go in runs: rounding errors stay small.
+// Long sums go in runs: rounding errors stay small.
 template <int U, bool kScales, class Load>
 inline void sum_terms_vectors(const SumTerms& a, int64_t i, const Load& load, Vec (&sum)[U]) {
   constexpr int64_t kRun = 32;
@@ -27,18 +27,27 @@ inline void sum_terms_vectors(const SumTerms& a, int64_t i, const Load& load, Ve
   }
 }
 
+// As many whole vectors from i on as there are, U at a time: terms that lie far apart are read some lines at
+// a time.
+template <int U, bool kScales>
+int64_t sum_whole_vectors(const SumTerms& a, int64_t i, Vec divisor) {
+  constexpr int L = Vec::kLanes;
+  for (; i + U * L <= a.count; i += U * L) {
+    Vec sum[U];
+    sum_terms_vectors<U, kScales>(a, i, LoadVector{}, sum);
+    for (int u = 0; u < U; ++u) {
+      (sum[u] / (a.divisors ? Vec::load(a.divisors + i + u * L) : divisor)).store(a.y + i + u * L);
+    }
+  }
+  return i;
+}
+
 template <bool kScales>
 void sum_terms_as(const SumTerms& a) {
   constexpr int L = Vec::kLanes;
   const Vec divisor = Vec::set1(a.divisor);
-  int64_t i = 0;
-  for (; i + 2 * L <= a.count; i += 2 * L) {
-    Vec sum[2];
-    sum_terms_vectors<2, kScales>(a, i, LoadVector{}, sum);
-    for (int u = 0; u < 2; ++u) {
-      (sum[u] / (a.divisors ? Vec::load(a.divisors + i + u * L) : divisor)).store(a.y + i + u * L);
-    }
-  }
+  int64_t i = sum_whole_vectors<L == 16 ? 8 : 4, kScales>(a, 0, divisor);
+  i = sum_whole_vectors<2, kScales>(a, i, divisor);
   for (; i < a.count; i += L) {
     const int n = a.count - i < L ? static_cast<int>(a.count - i) : L;
     const LoadTail load{n};
