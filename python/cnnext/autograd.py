@@ -65,14 +65,15 @@ def _run(
 
     def send(edge: tuple, grad: Any, fresh: bool) -> None:
         old = sums.get(edge)
-        if old is None:
-            sums[edge] = (grad, fresh)
-        elif old[1] and not create_graph:
-            np.add(old[0].data, grad.data, out=old[0].data)
-        else:
-            sums[edge] = (old[0] + grad, True)
+        if old is not None:
+            if old[1] and not create_graph:
+                np.add(old[0].data, grad.data, out=old[0].data)
+            else:
+                sums[edge] = (old[0] + grad, True)
+            return
+        sums[edge] = (grad, fresh)
         node = edge[0]
-        if isinstance(node, Node) and node not in scheduled and not (stop and edge in targets):
+        if type(node) is Node and node not in scheduled and not (stop and edge in targets):
             scheduled.add(node)
             heapq.heappush(heap, (-node.order, node))
 
@@ -97,7 +98,7 @@ def _run(
                 node.saved = FREED
             for edge, grad in zip(node.edges, results, strict=False):
                 if grad is not None:
-                    send(edge, grad, not isinstance(edge[0], Node) and _is_fresh(grad, results, values))
+                    send(edge, grad, type(edge[0]) is not Node and _is_fresh(grad, results, values))
     return sums if targets is None else {edge: sums[edge] for edge in targets if edge in sums}
 
 

@@ -17,6 +17,7 @@ The engine itself sums a gradient over broadcast axes and casts it to the argume
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -88,17 +89,17 @@ def _argument_names(fn: Callable) -> tuple[str, ...]:
 
 
 class _Rule:
-    __slots__ = ("fn", "names")
+    __slots__ = ("fn", "names", "needs_g", "pick")
 
     def __init__(self, fn: Callable) -> None:
         self.fn = fn
         self.names = _argument_names(fn)
+        self.needs_g = "g" in self.names
+        # Of two names and more it gives a tuple.
+        self.pick = operator.itemgetter(*self.names) if len(self.names) > 1 else self._pick_few
 
-    def applies(self, gs: tuple) -> bool:
-        return gs[0] is not None or "g" not in self.names
-
-    def __call__(self, values: dict[str, Any]) -> Any:
-        return self.fn(*[values[name] for name in self.names])
+    def _pick_few(self, values: dict[str, Any]) -> tuple:
+        return tuple([values[name] for name in self.names])
 
 
 class Primitive:
@@ -116,16 +117,23 @@ class Primitive:
         return f"<primitive {self.name}>"
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        arrays = [a.data if isinstance(a, Variable) else a for a in args]
+        # Plain loops here and below: a comprehension costs as much as some of the operations.
+        arrays: list[Any] = []
+        needs: list[bool] = []
+        for a in args:
+            if isinstance(a, Variable):
+                arrays.append(a.data)
+                needs.append(a._requires_grad)
+            else:
+                arrays.append(a)
+                needs.append(False)
         result = self.fn(*arrays, **params)
-        many = isinstance(result, tuple)
+        many = type(result) is tuple
         outputs = tuple([wrap(r) for r in result]) if many else (wrap(result),)
         if self.view and isinstance(args[0], Variable) and np.may_share_memory(result, arrays[0]):
             outputs[0]._share_version(args[0])
-        if _mode.enabled:
-            needs = tuple([isinstance(a, Variable) and a._requires_grad for a in args])
-            if True in needs:
-                self._record(args, arrays, needs, params, outputs)
+        if True in needs and _mode.enabled:
+            self._record(args, arrays, tuple(needs), params, outputs)
         return outputs if many else outputs[0]
 
     def _plan(self, needs: tuple[bool, ...]) -> _Plan:
@@ -151,6 +159,9 @@ class Primitive:
             return
         edges: list[Any] = [None] * len(args)
         dtypes: list[Any] = [None] * len(args)
+        shapes: list[Any] = []
+        for array in arrays:
+            shapes.append(getattr(array, "shape", ()))
         for i, w in enumerate(wanted):
             if not w:
                 continue
@@ -160,18 +171,22 @@ class Primitive:
                     f"{self.name}: this view was made before its base was changed in place: its history is "
                     "out of date; make the view again after the change"
                 )
-            edges[i] = edge_of(a)
+            node = a._node
+            edges[i] = (a, 0) if node is None else (node, a._index)
             dtypes[i] = arrays[i].dtype
         node = Node()
         node.primitive, node.params, node.order, node.outputs = self, params, next(_order), len(outputs)
         node.edges, node.dtypes, node.wanted = edges, dtypes, wanted
-        node.shapes = tuple([getattr(a, "shape", ()) for a in arrays])
+        node.shapes = tuple(shapes)
         for i, out in enumerate(outputs):
             if i not in self.nondiff and out.data.dtype.kind not in "biu":
                 out._node, out._index, out._requires_grad = node, i, True
         # Outputs are saved without their node: node -> output -> node would be a cycle that only gc frees.
-        node.saved = [_save(name, args[i], args[i], None) for name, i in saved_args]
-        node.saved += [_save(name, outputs[i].data, outputs[i], i) for name, i in saved_outs]
+        node.saved = saved = []
+        for name, i in saved_args:
+            saved.append(_save(name, args[i], args[i], None))
+        for name, i in saved_outs:
+            saved.append(_save(name, outputs[i].data, outputs[i], i))
 
 
 class _Plan(NamedTuple):
@@ -239,23 +254,27 @@ class Node:
                 f"Trying to backward through the graph a second time: what {self.primitive.name} saved has "
                 "been freed. Pass retain_graph=True to the first backward() or grad()"
             )
-        primitive = self.primitive
-        values = {saved[0]: self._unpack(saved) for saved in self.saved}
-        values |= self.params
-        values["g"], values["gs"] = gs[0], gs
-        values["shapes"], values["params"], values["wanted"] = self.shapes, self.params, wanted
-        if primitive.joint is not None:
-            grads = list(primitive.joint(values))
+        g, params, shapes, dtypes = gs[0], self.params, self.shapes, self.dtypes
+        values = {}
+        for saved in self.saved:
+            values[saved[0]] = self._unpack(saved)
+        values.update(params)
+        values.update(g=g, gs=gs, shapes=shapes, params=params, wanted=wanted)
+        joint, grads = self.primitive.joint, []
+        if joint is not None:
+            grads += joint.fn(*joint.pick(values))
         else:
-            rules = zip(primitive.rules, wanted, strict=False)
-            grads = [rule(values) if w and rule.applies(gs) else None for rule, w in rules]
+            for rule, w in zip(self.primitive.rules, wanted):  # noqa: B905 - rules may be fewer or more
+                run = w and (g is not None or not rule.needs_g)
+                grads.append(rule.fn(*rule.pick(values)) if run else None)
         for i, grad in enumerate(grads):
             if grad is None or not wanted[i]:
                 grads[i] = None
                 continue
-            if grad.data.shape != self.shapes[i]:
-                grad = grad.sum_to(self.shapes[i])
-            grads[i] = grad if grad.data.dtype == self.dtypes[i] else grad.to(self.dtypes[i])
+            if grad.data.shape != shapes[i]:
+                grads[i] = grad = grad.sum_to(shapes[i])
+            if grad.data.dtype != dtypes[i]:
+                grads[i] = grad.to(dtypes[i])
         return grads, values
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .. import ops
+from .. import _C, ops
 from ..elementary import copy, exp
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
@@ -20,19 +20,19 @@ _KINDS = ("relu", "relu6", "leaky_relu", "gelu", "gelu_tanh", "silu", "sigmoid",
 
 @primitive
 def _activation(x: Any, *, kind: str, negative_slope: float) -> Any:
-    return ops.activation(x, kind, negative_slope=negative_slope)
+    return _C.activation(x, kind, negative_slope, None)
 
 
 @primitive
 def _activation_of_sign(x: Any, *, kind: str, negative_slope: float) -> Any:
     """A piecewise linear activation whose output tells which piece it is on: the input need not be kept."""
-    return ops.activation(x, kind, negative_slope=negative_slope)
+    return _C.activation(x, kind, negative_slope, None)
 
 
 @primitive
 def activation_backward(grad_y: Any, x: Any, *, kind: str, negative_slope: float) -> Any:
     """grad_y times the derivative at x, the input of the activation."""
-    return ops.activation_backward(grad_y, x, kind, negative_slope=negative_slope)
+    return _C.activation_backward(grad_y, x, kind, negative_slope, None)
 
 
 def _gelu_tanh_second(x: Tensor) -> Tensor:
@@ -109,6 +109,8 @@ def apply_activation(x: Any, kind: str, negative_slope: float = 0.01, inplace: b
 
 def relu(x: Any, inplace: bool = False) -> Tensor:
     """max(x, 0); NaN stays NaN."""
+    if not inplace and isinstance(x, Tensor):  # the one that is called most
+        return _activation_of_sign(x, kind="relu", negative_slope=0.01)
     return apply_activation(x, "relu", inplace=inplace)
 
 
