@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.contestants import Contestant, ContestantError
-from bench.shapes import Layer
+from bench.shapes import FUSED, Layer
 
 # Direct algorithms in float32 stay near 1e-6 of the result's RMS, Winograd some times above; a wrong tap
 # anywhere is of the order of 1.
@@ -112,7 +112,7 @@ def validate(
         for contestant in contestants:
             contestant.select(layer, layout, which)
             who = f"{layer.kind} {layer.name} {which} {layout}, {contestant.spec.label}"
-            steps = layer.kind == "conv_relu_pool" and which != "fwd"  # where a window's maximum lies
+            steps = layer.kind in FUSED and which != "fwd"  # where a maximum lies, or ReLU stops
             errors[contestant.spec.label] = difference(expected, contestant.compute(path), who, steps)
     return errors
 

@@ -7,19 +7,21 @@ import math
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "shapes"
-#: The passes of each kind of layer. "conv_relu_pool" is a convolution, ReLU and max-pool in one; its bwd_data
-#: gives all gradients.
+#: The passes of each kind of layer. "conv_relu_pool" is a convolution, ReLU and max-pool in one, and
+#: "conv_norm_relu" a convolution, batch norm in training and ReLU; their bwd_data gives all gradients.
 PASSES = {
     "conv": ("fwd", "bwd_data", "bwd_weights"),
     "max_pool": ("fwd", "bwd_data"),
     "avg_pool": ("fwd", "bwd_data"),
     "conv_relu_pool": ("fwd", "bwd_data"),
+    "conv_norm_relu": ("fwd", "bwd_data"),
     "relu": ("fwd", "bwd_data"),
     "add": ("fwd",),
     "batch_norm": ("fwd", "bwd_data"),
     "softmax": ("fwd", "bwd_data"),
 }
 KINDS = tuple(PASSES)
+FUSED = ("conv_relu_pool", "conv_norm_relu")
 POINTWISE = ("relu", "add", "batch_norm", "softmax")
 _SIZES = ("N", "C", "H", "W", "K", "R", "S", "groups")
 _PAIRS = ("stride", "padding", "dilation")
@@ -101,8 +103,10 @@ class Layer:
         if self.has_filter:
             w = math.prod(self.w_shape)
             floats += w
-            if self.kind == "conv_relu_pool" and which != "fwd":
+            if self.kind in FUSED and which != "fwd":
                 floats += x + w  # read and written
+            if self.kind == "conv_norm_relu":  # the convolution's result, written and read once
+                floats += 2 * y
         return 4 * floats + (y if self.kind.endswith("pool") and self.kind != "avg_pool" else 0)
 
     def with_batch(self, batch: int | None) -> Layer:

@@ -24,6 +24,7 @@ avg_pool  a  C=3 H=6 W=7 R=2 S=2 stride=1
 """
 MORE = """
 conv_relu_pool f C=3 H=8 W=9 K=5 R=3 S=2 padding=1,0 pool=3,2 pool_stride=2 pool_padding=1
+conv_norm_relu g C=3 H=8 W=9 K=5 R=3 S=2 padding=1,0 stride=2,1
 relu           r C=3 H=6 W=7
 add            s C=3 H=6 W=7
 batch_norm     n C=3 H=6 W=7

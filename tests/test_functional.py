@@ -64,6 +64,20 @@ CASES = {
         lambda x, w: F.conv2d_relu_max_pool2d(x, w, padding="same", pool_size=2),
         [apart((2, 5, 4)), apart((3, 2, 3, 3), 1)],
     ),
+    "conv2d_batch_norm": (
+        lambda x, w, b, g, c: F.conv2d_batch_norm(
+            x, w, b, (1, 2), (1, 0), (2, 1), 2, norm_weight=g, norm_bias=c, eps=0.1
+        ),
+        random_arrays((2, 4, 6, 7), (6, 2, 2, 3), (6,), (6,), (6,)),
+    ),
+    "conv2d_batch_norm relu": (
+        lambda x, w, g, c: F.conv2d_batch_norm(x, w, padding=1, norm_weight=g, norm_bias=c, relu=True),
+        random_arrays((2, 2, 5, 4), (3, 2, 3, 3), (3,), (3,)),
+    ),
+    "conv2d_batch_norm plain": (
+        lambda x, w: F.conv2d_batch_norm(x, w, running_mean=np.zeros(2), running_var=np.ones(2), eps=0.1),
+        random_arrays((3, 2, 3, 4), (2, 2, 2, 2)),
+    ),
     "conv2d silu": _conv((1, 2, 3, 3), (2, 2, 2, 2), (2,), activation="silu"),
     "conv_transpose2d": _transposed((2, 3, 3, 4), (3, 2, 3, 2), (2,)),
     "conv_transpose2d stride": _transposed(
@@ -453,6 +467,40 @@ def test_batch_norm_counts_as_a_change_of_its_running_statistics():
     x = cx.randn(4, 3).requires_grad_()
     y = x * mean
     F.batch_norm(x, mean, var, training=True)
+    with pytest.raises(RuntimeError, match="inplace"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("needs", [(True, True, True), (False, True, False), (False, False, True)])
+def test_conv2d_batch_norm_has_the_gradients_of_the_two(relu, needs):
+    shapes = (9, 5, 60, 64), (33, 5, 3, 3), (33,), (33,)
+    rng = np.random.default_rng(3)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+    def gradients(fused):
+        x, w, g, c = (cx.Tensor(a) for a in arrays)
+        for t, wanted in zip((x, w, g), needs, strict=True):
+            t.requires_grad_(wanted)
+        mean, var = cx.zeros(33), cx.ones(33)
+        if fused:
+            y = F.conv2d_batch_norm(
+                x, w, padding=1, running_mean=mean, running_var=var, norm_weight=g, norm_bias=c, relu=relu
+            )
+        else:
+            y = F.batch_norm(F.conv2d(x, w, padding=1), mean, var, g, c, training=True, relu=relu)
+        (y * y * y).sum().backward()
+        return [t.grad.numpy() for t in (x, w, g) if t.requires_grad] + [mean.numpy(), var.numpy()]
+
+    for got, want in zip(gradients(True), gradients(False), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
+def test_conv2d_batch_norm_counts_as_a_change_of_its_running_statistics():
+    mean, var = cx.zeros(3), cx.ones(3)
+    x = cx.randn(4, 3, 2, 2).requires_grad_()
+    y = x * mean.reshape(1, 3, 1, 1)
+    F.conv2d_batch_norm(x, cx.randn(3, 3, 1, 1), running_mean=mean, running_var=var)
     with pytest.raises(RuntimeError, match="inplace"):
         y.sum().backward()
 

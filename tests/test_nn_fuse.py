@@ -98,7 +98,8 @@ def test_training_has_the_gradients_of_the_layers(dtype: Any) -> None:
         y = one_by_one(model, x) if apart else model(x)
         (y * y).sum().backward()
         if not apart:
-            assert fused(model) == [*POOLED, None, *["batch_norm+relu"] * 2, None, *["linear+relu"] * 2]
+            normed = ["conv2d+batch_norm+relu"] * 3
+            assert fused(model) == [*POOLED, *normed, None, *["linear+relu"] * 2]
         return [x.grad.numpy(), *(p.grad.numpy() for p in model.parameters())]
 
     for got, want in zip(gradients(False), gradients(True), strict=True):
@@ -150,12 +151,81 @@ def test_modes_are_followed() -> None:
         with cx.no_grad():
             got = model(x)
         assert (model[1].running_mean.numpy() != before).any() == training
-        folded = (getattr(model[0], "_fused", None) or "").startswith("conv2d+batch_norm")
-        assert folded != training
+        assert fused(model) == ["conv2d+batch_norm+relu"] * 3
         if not training:
             np.testing.assert_allclose(
                 got.numpy(), one_by_one(model, x).detach().numpy(), rtol=1e-5, atol=1e-5
             )
+
+
+# name, the layers behind a convolution, what each then is part of in training
+TRAINED = [
+    ("norm", lambda: [settled(8)], ["conv2d+batch_norm"] * 2),
+    ("norm relu", lambda: [settled(8), nn.ReLU()], ["conv2d+batch_norm+relu"] * 3),
+    ("in place", lambda: [settled(8, affine=False), nn.ReLU(inplace=True)], ["conv2d+batch_norm+relu"] * 3),
+    ("no statistics", lambda: [nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU()],
+     ["conv2d+batch_norm+relu"] * 3),
+    ("cumulative", lambda: [settled(8, momentum=None), nn.SiLU()], ["conv2d+batch_norm"] * 2 + [None]),
+    ("pool", lambda: [settled(8, bias=False), nn.ReLU(), nn.MaxPool2d(2)],
+     ["conv2d+batch_norm+relu"] * 3 + [None]),
+    ("two", lambda: [settled(8), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False), settled(4, eps=0.1)],
+     ["conv2d+batch_norm+relu"] * 3 + ["conv2d+batch_norm"] * 2),
+    ("evaluated norm", lambda: [settled(8).eval(), nn.ReLU()], ["conv2d+batch_norm+relu"] * 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("layers", "runs"), [e[1:] for e in TRAINED], ids=[e[0] for e in TRAINED])
+def test_training(layers: Any, runs: list[str | None], channels_last: bool, dtype: Any) -> None:
+    x = images(3, 3, 12, 10, channels_last=channels_last, dtype=dtype)
+    models = [block(*layers()).to(dtype) for _ in range(2)]
+    grads = []
+    for model, run in zip(models, (lambda m, x: m(x), one_by_one), strict=True):
+        for _ in range(3):
+            model.zero_grad()
+            y = run(model, x)
+            (y * y * y).sum().backward()
+        with cx.no_grad():
+            grads.append(
+                [y.detach().numpy(), run(model, x).numpy(), *(p.grad.numpy() for p in model.parameters())]
+            )
+    assert fused(models[0]) == runs
+    for got, want in zip(*grads, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-4 * max(1, np.abs(want).max()))
+    for (name, got), want in zip(
+        models[0].state_dict().items(), models[1].state_dict().values(), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_summary_shows_what_runs_in_one_in_training() -> None:
+    model = block(nn.BatchNorm2d(8), nn.ReLU())
+    model(images(2, 3, 9, 7))
+    assert [row.fused for row in cx.summary(model, (2, 3, 9, 7)).rows[1:]] == ["conv2d+batch_norm+relu"] * 3
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        (lambda: [nn.BatchNorm2d(8)], (3, 12, 10)),
+        (lambda: [nn.BatchNorm2d(8)], (1, 3, 1, 1)),
+        (lambda: [nn.BatchNorm2d(7)], (2, 3, 9, 7)),
+        (lambda: [nn.BatchNorm2d(8)], (2, 5, 9, 7)),
+        (lambda: [nn.BatchNorm2d(8).to(np.float64)], (2, 3, 9, 7)),
+    ],
+    ids=["unbatched", "one value", "features", "channels", "dtype"],
+)
+def test_wrong_input_in_training_raises_and_counts_as_the_layers_do(layers: Any, shape: tuple) -> None:
+    found = []
+    for run in (lambda m, x: m(x), one_by_one):
+        model = block(*layers())
+        try:
+            run(model, images(*shape))
+        except Exception as error:
+            found.append((type(error), str(error), int(model[1].num_batches_tracked.item())))
+    assert len(found) == 2
+    assert found[0] == found[1]
 
 
 class Loud(nn.ReLU):
@@ -166,6 +236,21 @@ class Loud(nn.ReLU):
 def shared() -> nn.Sequential:
     relu = nn.ReLU()
     return block(relu, nn.Conv2d(8, 8, 1), relu)
+
+
+def normed(layer: Any) -> nn.Sequential:
+    model = block(nn.BatchNorm2d(8), nn.ReLU())
+    vars(model[1])["_forward_hooks"] = {0: print} if layer == "hook" else {}
+    if layer == "twice":
+        model = block(model[1], nn.Conv2d(8, 8, 1), model[1])
+    return model
+
+
+@pytest.mark.parametrize("how", ["hook", "twice"])
+def test_a_norm_that_is_not_plain_is_called_itself(how: str) -> None:
+    model, x = normed(how), images(2, 3, 12, 10)
+    model(x)
+    assert not any(fused(model))
 
 
 def hooked() -> nn.Sequential:

@@ -9,7 +9,7 @@ import numpy as np
 from cnnext import ops, testing
 
 from bench.libraries import Array, Call, Operands
-from bench.shapes import POINTWISE, Layer
+from bench.shapes import FUSED, POINTWISE, Layer
 
 
 class Cnnext:
@@ -50,6 +50,8 @@ class Cnnext:
                 return lambda: ops.conv2d_relu_max_pool2d(x, w, None, *shared, **pool)
             _, codes = ops.conv2d_relu_max_pool2d(x, w, None, *shared, **pool)
             return lambda: ops.conv2d_relu_max_pool2d_backward(grad, codes, x, w, *shared, **pool)
+        if layer.kind == "conv_norm_relu":
+            return self._conv_norm_relu(layer, operands, which)
         if layer.kind in POINTWISE:
             return self._pointwise(layer, x, grad, which)
         window = ((layer.R, layer.S), layer.stride, layer.padding)
@@ -63,6 +65,24 @@ class Cnnext:
         return lambda: ops.max_pool2d_backward(
             grad, taps, x.shape, *window, layer.dilation, indices_kind="window"
         )
+
+    def _conv_norm_relu(self, layer: Layer, operands: Operands, which: str) -> Call:
+        x, w, grad = operands["x"], operands["w"], operands["grad"]
+        shared = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        weight = np.linspace(0.5, 1.5, layer.K, dtype=np.float32)
+
+        def forward() -> Any:
+            return ops.conv2d_batch_norm(x, w, None, *shared, norm_weight=weight, norm_bias=weight, relu=True)
+
+        if which == "fwd":
+            return forward
+        y, conv_y, *saved = forward()
+
+        def backward() -> Any:
+            inner, *_ = ops.batch_norm_backward(grad, conv_y, weight, *saved, y=y)
+            return ops.conv2d_backward(inner, x, w, *shared, needs=(True, True, False))
+
+        return backward
 
     def _pointwise(self, layer: Layer, x: Array, grad: Array, which: str) -> Call:
         if layer.kind == "add":
@@ -81,7 +101,7 @@ class Cnnext:
         return lambda: ops.batch_norm_backward(grad, x, weight, *saved)
 
     def results(self, layer: Layer, which: str, returned: Any) -> dict[str, np.ndarray]:
-        if layer.kind in ("batch_norm", "conv_relu_pool"):  # the output, or x's gradient
+        if layer.kind in ("batch_norm", *FUSED):  # the output, or x's gradient
             return {"result": returned[0]}
         if layer.kind != "max_pool" or which != "fwd":
             return {"result": returned}

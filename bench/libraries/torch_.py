@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bench.libraries import Array, Call, Operands
-from bench.shapes import POINTWISE, Layer
+from bench.shapes import FUSED, POINTWISE, Layer
 
 
 class Torch:
@@ -38,8 +38,8 @@ class Torch:
             return lambda: aten.convolution_backward(
                 grad, x, w, None, stride, padding, dilation, False, [0, 0], layer.groups, needs
             )[place]
-        if layer.kind == "conv_relu_pool":
-            return self._conv_relu_pool(layer, operands, which)
+        if layer.kind in FUSED:
+            return self._block(layer, operands, which)
         if layer.kind in POINTWISE:
             return self._pointwise(layer, x, grad, which)
         kernel = [layer.R, layer.S]
@@ -54,11 +54,14 @@ class Torch:
             grad, x, kernel, stride, padding, dilation, False, places
         )
 
-    def _conv_relu_pool(self, layer: Layer, operands: Operands, which: str) -> Call:
+    def _block(self, layer: Layer, operands: Operands, which: str) -> Call:
         functional, x, w = torch.nn.functional, operands["x"], operands["w"]
+        affine = torch.from_numpy(np.linspace(0.5, 1.5, layer.K, dtype=np.float32))
 
         def block() -> Any:
             y = functional.conv2d(x, w, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            if layer.kind == "conv_norm_relu":
+                return functional.batch_norm(y, None, None, affine, affine, training=True).relu_()
             return functional.max_pool2d(
                 y.relu_(), layer.pool, layer.pool_stride, layer.pool_padding, return_indices=True
             )[0]
@@ -94,6 +97,6 @@ class Torch:
     def results(self, layer: Layer, which: str, returned: Any) -> dict[str, np.ndarray]:
         names = ("result", "indices")
         values = returned if isinstance(returned, tuple) else (returned,)
-        if layer.kind in ("batch_norm", "conv_relu_pool"):  # the output, or x's gradient
+        if layer.kind in ("batch_norm", *FUSED):  # the output, or x's gradient
             values = values[:1]
         return {name: value.detach().numpy() for name, value in zip(names, values, strict=False)}

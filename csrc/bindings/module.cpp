@@ -9,6 +9,7 @@ PYBIND11_MODULE(_C, m) {
   bindings::add_conv(m);
   bindings::add_pool(m);
   bindings::add_conv_pool(m);
+  bindings::add_conv_norm(m);
   bindings::add_elementwise(m);
   bindings::add_norm(m);
   bindings::add_optim(m);

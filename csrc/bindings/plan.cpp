@@ -124,6 +124,14 @@ py::object plan_conv(Args args) {
     planner.run({&y}, [&](const cnnext_context* with) {
       return cnnext_conv_transpose2d(with, &params, &x, &w, given, &y);
     });
+  } else if (!std::strcmp(op, "conv2d_batch_norm")) {
+    cnnext_batch_norm_params norm = CNNEXT_BATCH_NORM_PARAMS_INIT;
+    norm.training = 1;
+    cnnext_tensor conv_y{}, mean{}, invstd{};
+    planner.run({&y, &conv_y, &mean, &invstd}, [&](const cnnext_context* with) {
+      return cnnext_conv2d_batch_norm(with, &params, &norm, &x, &w, given, nullptr, nullptr, nullptr, nullptr,
+                                      &y, &conv_y, &mean, &invstd);
+    });
   } else if (!std::strcmp(op, "conv2d_backward_data")) {
     planner.describe_gradient(&y, forward);
     cnnext_tensor grad_x = x;

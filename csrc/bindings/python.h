@@ -56,6 +56,7 @@ const cnnext_context* context();
 void add_conv(py::module_& m);
 void add_pool(py::module_& m);
 void add_conv_pool(py::module_& m);
+void add_conv_norm(py::module_& m);
 void add_elementwise(py::module_& m);
 void add_norm(py::module_& m);
 void add_optim(py::module_& m);

@@ -257,7 +257,8 @@ void Call::check_can_plan(const char* op_name) const {
                                         "max_pool2d_forward",
                                         "max_pool2d_backward",
                                         "conv2d_relu_max_pool2d_forward",
-                                        "conv2d_relu_max_pool2d_backward"};
+                                        "conv2d_relu_max_pool2d_backward",
+                                        "conv2d_batch_norm_forward"};
   if (exec_.backend() == CNNEXT_BACKEND_CUDA) fail_not_implemented("the cuda backend makes no plans");
   for (const char* name : planned) {
     if (!std::strcmp(name, op_name)) return;

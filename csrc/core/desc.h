@@ -122,6 +122,14 @@ struct BatchNormDesc {
   Tensor grad_y, grad_x, grad_weight, grad_bias;
 };
 
+// batch_norm(conv2d(x, w, bias)) by the batch's statistics: norm.y, norm's saved and running statistics <-
+// conv.x, conv.w, conv.bias. conv.y is norm.x: the convolution's result for the backward, or norm.y itself
+// where nobody wants it.
+struct ConvBatchNormDesc {
+  Conv2dDesc conv;
+  BatchNormDesc norm;
+};
+
 // Element (o, d, i) at (o*dim + d)*inner + i. forward: y <- x. backward: grad_x <- grad_y, y.
 struct SoftmaxDesc {
   int64_t outer, dim, inner;

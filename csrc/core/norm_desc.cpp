@@ -1,11 +1,10 @@
 // Batch normalisation as torch has it: the biased variance normalises, the unbiased one goes into
 // running_var.
+#include "core/norm_desc.h"
+
 #include <cmath>
 
-#include "core/views.h"
-
 namespace cnnext {
-namespace {
 
 void check_batch_norm_params(const cnnext_batch_norm_params* params) {
   check_params(params, sizeof(*params), "params");
@@ -14,13 +13,6 @@ void check_batch_norm_params(const cnnext_batch_norm_params* params) {
   }
   if (params->training && params->eps == 0.0) fail_value("eps is 0; it must be positive in training");
   if (std::isnan(params->momentum)) fail_value("momentum is nan; it must be a number");
-}
-
-// (N, C, ...); torch also lets an empty vector pass, as no channels.
-ChannelShape batch_norm_shape(const Tensor& x, const char* name) {
-  if (x.ndim == 1 && x.shape[0] == 0) return {0, 0, 1, Format::kNHWC};
-  check_ndim(x, name, 2, CNNEXT_MAX_NDIM);
-  return channel_shape(x);
 }
 
 BatchNormDesc make_batch_norm_desc(const cnnext_batch_norm_params& params, const Tensor& x,
@@ -41,6 +33,15 @@ BatchNormDesc make_batch_norm_desc(const cnnext_batch_norm_params& params, const
   d.x = d.weight = d.bias = d.running_mean = d.running_var = d.y = d.save_mean = d.save_invstd = absent();
   d.grad_y = d.grad_x = d.grad_weight = d.grad_bias = absent();
   return d;
+}
+
+namespace {
+
+// (N, C, ...); torch also lets an empty vector pass, as no channels.
+ChannelShape batch_norm_shape(const Tensor& x, const char* name) {
+  if (x.ndim == 1 && x.shape[0] == 0) return {0, 0, 1, Format::kNHWC};
+  check_ndim(x, name, 2, CNNEXT_MAX_NDIM);
+  return channel_shape(x);
 }
 
 constexpr char kPerChannel[] = "one value for each channel (axis 1 of x)";
@@ -83,6 +84,34 @@ bool describe_optional(Tensor* out, const char* name, int32_t dtype, int64_t C) 
 Tensor optional_output(Call& call, const Tensor* t) { return t ? call.output(*t, Format::kNCHW) : absent(); }
 
 }  // namespace
+
+void check_batch_norm_vectors(const cnnext_batch_norm_params& params, const Tensor& x, int64_t C,
+                              const BatchNormVectors& v) {
+  if (v.weight) check_vector(v.weight, "weight", x, C, kPerChannel);
+  if (v.bias) check_vector(v.bias, "bias", x, C, kPerChannel);
+  check_running_stats(params, x, C, v.running_mean, v.running_var);
+}
+
+bool describe_saved_statistics(const BatchNormVectors& v, int32_t dtype, int64_t C) {
+  const bool dry = describe_optional(v.save_mean, "save_mean", dtype, C);
+  return describe_optional(v.save_invstd, "save_invstd", dtype, C) || dry;
+}
+
+void read_batch_norm_vectors(Call& call, const BatchNormVectors& v, BatchNormDesc* d) {
+  d->weight = optional_vector(call, v.weight);
+  d->bias = optional_vector(call, v.bias);
+  d->running_mean = optional_vector(call, v.running_mean);
+  d->running_var = optional_vector(call, v.running_var);
+  d->save_mean = optional_output(call, v.save_mean);
+  d->save_invstd = optional_output(call, v.save_invstd);
+}
+
+void write_back_running_statistics(Call& call, const BatchNormDesc& d, const BatchNormVectors& v) {
+  if (!d.training || !v.running_mean || call.exec().planning()) return;
+  write_back(call, d.running_mean, *v.running_mean);
+  write_back(call, d.running_var, *v.running_var);
+}
+
 }  // namespace cnnext
 
 using namespace cnnext;
@@ -99,29 +128,19 @@ extern "C" cnnext_status cnnext_batch_norm(const cnnext_context* context,
     check_float(*x, "x");
     const ChannelShape shape = batch_norm_shape(*x, "x");
     BatchNormDesc d = make_batch_norm_desc(*params, *x, shape);
-    if (weight) check_vector(weight, "weight", *x, d.C, kPerChannel);
-    if (bias) check_vector(bias, "bias", *x, d.C, kPerChannel);
-    check_running_stats(*params, *x, d.C, running_mean, running_var);
+    const BatchNormVectors vectors{weight, bias, running_mean, running_var, save_mean, save_invstd};
+    check_batch_norm_vectors(*params, *x, d.C, vectors);
     bool dry = describe_channel_output(y, "y", *x);
-    dry |= describe_optional(save_mean, "save_mean", x->dtype, d.C);
-    dry |= describe_optional(save_invstd, "save_invstd", x->dtype, d.C);
+    dry |= describe_saved_statistics(vectors, x->dtype, d.C);
     if (dry) return;
 
     Call call(context);
     d.x = channel_input(call, *x, d.format);
     call.avoid(d.x);
-    d.weight = optional_vector(call, weight);
-    d.bias = optional_vector(call, bias);
-    d.running_mean = optional_vector(call, running_mean);
-    d.running_var = optional_vector(call, running_var);
+    read_batch_norm_vectors(call, vectors, &d);
     d.y = channel_output(call, *y, d.format);
-    d.save_mean = optional_output(call, save_mean);
-    d.save_invstd = optional_output(call, save_invstd);
     CNNEXT_RUN(call, batch_norm_forward, d);
-    if (d.training && running_mean) {
-      write_back(call, d.running_mean, *running_mean);
-      write_back(call, d.running_var, *running_var);
-    }
+    write_back_running_statistics(call, d, vectors);
   });
 }
 

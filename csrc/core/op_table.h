@@ -13,6 +13,7 @@ namespace cnnext {
   X(conv2d_backward_weights, Conv2dDesc)           \
   X(conv2d_relu_max_pool2d_forward, ConvPoolDesc)  \
   X(conv2d_relu_max_pool2d_backward, ConvPoolDesc) \
+  X(conv2d_batch_norm_forward, ConvBatchNormDesc)  \
   X(max_pool2d_forward, Pool2dDesc)                \
   X(max_pool2d_backward, Pool2dDesc)               \
   X(max_pool2d_gather, Pool2dDesc)                 \

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "cpu/conv_part.h"
 #include "cpu/pool_tables.h"
 
 namespace cnnext {
@@ -29,18 +30,6 @@ int64_t strip_rows(const ConvPoolDesc& d, int64_t floats) {
   const int64_t whole = kTileRows / std::gcd(kTileRows, stride);
   const int64_t parts = ceil_div(pool.P, std::max(fit, least));
   return std::min(pool.P, round_up(ceil_div(pool.P, parts), whole));
-}
-
-Tensor dense_image(int64_t N, int64_t C, int64_t H, int64_t W, const Conv2dDesc& like, void* data) {
-  Tensor t{};
-  t.data = data;
-  t.dtype = like.dtype;
-  t.ndim = 4;
-  t.device_type = CNNEXT_CPU;
-  const int64_t shape[] = {N, C, H, W};
-  std::copy(shape, shape + 4, t.shape);
-  set_format(&t, like.format);
-  return t;
 }
 
 }  // namespace
@@ -86,31 +75,14 @@ ConvPoolStrip conv_pool_images(const ConvPoolDesc& d, int64_t n0, int64_t n1) {
   return {n0, n1, 0, d.pool.P, 0, d.conv.P};
 }
 
-Tensor images_of(const Tensor& t, int64_t n0, int64_t n1) {
-  Tensor part = t;
-  part.shape[0] = n1 - n0;
-  part.data = static_cast<char*>(t.data) + n0 * t.shape[1] * t.shape[2] * t.shape[3] * dtype_size(t.dtype);
-  return part;
-}
-
 void zero_conv_pool_gradients(const ConvPoolDesc& d) {
   for (const Tensor* t : {&d.grad_w, &d.grad_bias}) {
     if (present(*t)) std::memset(t->data, 0, static_cast<size_t>(numel(*t) * dtype_size(t->dtype)));
   }
 }
 
-// Rows of the result that begin elsewhere read an image with other padding, less than none for rows further
-// down: the drivers only ever add it.
 Conv2dDesc strip_conv(const ConvPoolDesc& d, const ConvPoolStrip& s, void* inner) {
-  Conv2dDesc c = d.conv;
-  c.N = s.images();
-  c.P = s.h1 - s.h0;
-  c.pad_top -= s.h0 * c.stride_h;
-  c.pad_bottom = (c.P - 1) * c.stride_h + (c.R - 1) * c.dilation_h + 1 - c.H - c.pad_top;
-  if (c.P == 1) c.stride_h = 1;
-  c.x = images_of(d.conv.x, s.n0, s.n1);
-  c.y = dense_image(c.N, c.K, c.P, c.Q, c, inner);
-  return c;
+  return conv_part(d.conv, {s.n0, s.n1, s.h0, s.h1}, inner);
 }
 
 Pool2dDesc strip_pool(const ConvPoolDesc& d, const ConvPoolStrip& s, void* inner) {

@@ -35,7 +35,4 @@ Pool2dDesc strip_pool(const ConvPoolDesc& desc, const ConvPoolStrip& strip, void
 // What weights and bias get from no images.
 void zero_conv_pool_gradients(const ConvPoolDesc& desc);
 
-// Images [n0, n1) of a dense image.
-Tensor images_of(const Tensor& t, int64_t n0, int64_t n1);
-
 }  // namespace cnnext

@@ -1,9 +1,9 @@
 // The gradients of convolution, ReLU and max-pool in one: the gradient of the convolution's result is spread
 // out from the windows some images at a time, and used while it is in a cache. The images' gradients of
 // weights and bias are added in order.
+#include "cpu/conv_part.h"
 #include "cpu/conv_pool.h"
 #include "cpu/cpu.h"
-#include "cpu/exec_part.h"
 #include "cpu/ref/ref.h"
 
 namespace cnnext {

@@ -1,43 +1,17 @@
-#include <atomic>
 #include <cstring>
-#include <new>
 
+#include "cpu/conv_part.h"
 #include "cpu/conv_pool.h"
 #include "cpu/cpu.h"
-#include "cpu/exec_part.h"
 #include "cpu/flat_tasks.h"
 #include "cpu/ops_ukernels.h"
 #include "cpu/ref/ref.h"
 #include "cpu/scratch_parts.h"
-#include "cpu/strands.h"
+#include "cpu/serial_parts.h"
 #include "cpu/winograd.h"
 
 namespace cnnext {
 namespace {
-
-// Packed weights for all strips: the caller's handle, or one made for this call.
-class Weights {
- public:
-  Weights(const Conv2dDesc& strip, Exec& exec) {
-    handle_ = static_cast<const cnnext_packed_weight*>(strip.packed);
-    if (handle_ && handle_->packed.blob) return;
-    cpu_pack_weight(strip, exec, &own_.packed);
-    if (!own_.packed.blob) return;  // read as they lie
-    exec.borrows(own_.packed.blob_bytes);
-    exec.packs(static_cast<int64_t>(own_.packed.blob_bytes / sizeof(float)));
-    handle_ = &own_;
-  }
-  ~Weights() {
-    if (own_.packed.blob) own_.packed.free_blob(own_.packed.blob);
-  }
-  Weights(const Weights&) = delete;
-  Weights& operator=(const Weights&) = delete;
-  const void* handle() const { return handle_; }
-
- private:
-  const cnnext_packed_weight* handle_;
-  cnnext_packed_weight own_{};
-};
 
 class Driver {
  public:
@@ -130,27 +104,6 @@ PartReport Driver::run(int64_t index, const Exec& exec, float* scratch) const {
   return report;
 }
 
-// Strips as tasks, each with its parts on one thread.
-PartReport run_serial(const Driver& driver, const ConvPoolStrips& strips, Exec& exec) {
-  PartReport report;
-  std::atomic<size_t> most{0};
-  std::atomic<bool> out_of_memory{false};
-  parallel_strands(exec, strips.count(), driver.scratch_floats(), [&](int64_t index, float* scratch) {
-    try {
-      const PartReport part = driver.run(index, exec, scratch);
-      if (index == 0) report.kernel = part.kernel;
-      size_t seen = most.load();
-      while (seen < part.scratch_bytes && !most.compare_exchange_weak(seen, part.scratch_bytes)) {
-      }
-    } catch (const std::bad_alloc&) {
-      out_of_memory.store(true);
-    }
-  });
-  if (out_of_memory.load()) throw std::bad_alloc();
-  report.scratch_bytes = most.load();
-  return report;
-}
-
 // The first strip with the most rows of the convolution.
 int64_t widest_strip(const ConvPoolDesc& desc, const ConvPoolStrips& strips) {
   int64_t widest = 0, most = 0;
@@ -168,13 +121,14 @@ Ran cpu_conv2d_relu_max_pool2d_forward(const ConvPoolDesc& desc, Exec& exec) {
   const ConvPoolStrips strips = plan_conv_pool(desc);
   Driver driver(desc, strips);
   const int64_t last = strips.count() - 1, widest = widest_strip(desc, strips);
-  const Weights weights(driver.conv(widest), exec);
+  const SharedWeight weights(driver.conv(widest), exec);
   driver.set_weights(weights.handle());
 
   const int64_t strands = strips.serial ? std::min<int64_t>(exec.num_threads(), last + 1) : 1;
   PartReport report;
   if (strips.serial && !exec.planning()) {
-    report = run_serial(driver, strips, exec);
+    report = run_serial_parts(exec, strips.count(), driver.scratch_floats(),
+                              [&](int64_t i, float* scratch) { return driver.run(i, exec, scratch); });
   } else {
     float* const scratch = exec.scratch_array<float>(strands * driver.scratch_floats());
     // A plan looks at those that differ.

@@ -15,6 +15,7 @@ Ran cpu_conv2d_forward_untuned(const Conv2dDesc& desc, Exec& exec);
 
 Ran cpu_conv2d_relu_max_pool2d_forward(const ConvPoolDesc& desc, Exec& exec);
 Ran cpu_conv2d_relu_max_pool2d_backward(const ConvPoolDesc& desc, Exec& exec);
+Ran cpu_conv2d_batch_norm_forward(const ConvBatchNormDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_forward(const Pool2dDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_backward(const Pool2dDesc& desc, Exec& exec);
 Ran cpu_max_pool2d_gather(const Pool2dDesc& desc, Exec& exec);

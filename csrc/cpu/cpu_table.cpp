@@ -19,6 +19,7 @@ OpTable make_table() {
   t.pack_weight = cpu_pack_weight;
   t.conv2d_relu_max_pool2d_forward = cpu_conv2d_relu_max_pool2d_forward;
   t.conv2d_relu_max_pool2d_backward = cpu_conv2d_relu_max_pool2d_backward;
+  t.conv2d_batch_norm_forward = cpu_conv2d_batch_norm_forward;
   t.max_pool2d_forward = cpu_max_pool2d_forward;
   t.max_pool2d_backward = cpu_max_pool2d_backward;
   t.max_pool2d_gather = cpu_max_pool2d_gather;

@@ -125,6 +125,24 @@ def max_pool2d(
     out: _Array | None,
     /,
 ) -> _Array | tuple[_Array, _Array]: ...
+def conv2d_batch_norm(
+    x: _Array,
+    weight: _Array,
+    bias: _Array | None,
+    stride: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    groups: int,
+    running_mean: _Array | None,
+    running_var: _Array | None,
+    norm_weight: _Array | None,
+    norm_bias: _Array | None,
+    momentum: float,
+    eps: float,
+    relu: bool,
+    return_saved: bool,
+    /,
+) -> _Array | tuple[_Array, _Array, _Array, _Array]: ...
 def conv2d_relu_max_pool2d(
     x: _Array,
     weight: _Array | PackedWeight,

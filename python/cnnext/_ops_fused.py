@@ -64,3 +64,41 @@ def conv2d_relu_max_pool2d_backward(
         grad_y, codes, x, weight, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding,
         *parse_needs(needs),
     )  # fmt: skip
+
+
+def conv2d_batch_norm(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    *,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    norm_weight: Array | None = None,
+    norm_bias: Array | None = None,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    relu: bool = False,
+    return_saved: bool = True,
+) -> tuple[Array, Array, Array, Array] | Array:
+    """batch_norm(conv2d(x, weight) + bias) in training, and what its backward needs.
+
+    Where it pays (docs/ALGORITHMS.md) the batch's statistics are taken of some images of the convolution's
+    result while they are in a cache, which reads it from memory one time less; else, and for float64, it is
+    the two one after the other. Equal to them to rounding.
+    x (N, C, H, W), weight, bias, stride, padding, dilation and groups: as conv2d's. norm_weight, norm_bias
+    and the running statistics (K,), which are updated in place, momentum and eps: as batch_norm's. relu: y
+    is max(y, 0), in the same pass.
+    The result: (y, conv_y, mean, 1/sqrt(var + eps)); y and the convolution's result conv_y (N, K, P, Q), the
+    others (K,): what batch_norm_backward, and behind it conv2d_backward, take. return_saved=False: y alone,
+    whose memory then serves for the convolution's result.
+    dtypes: float32 or float64. ValueError for fewer than two values a channel. torch: the functions, with
+    training=True.
+    """
+    return _C.conv2d_batch_norm(
+        x, weight, bias, stride, padding, dilation, groups, running_mean, running_var, norm_weight, norm_bias,
+        momentum, eps, relu, return_saved,
+    )  # fmt: skip

@@ -32,6 +32,9 @@ _MACS: dict[str, Callable[[tuple, Any], int]] = {
     "conv2d": lambda args, y: math.prod(y.shape) * _taps(args[1].shape),
     "conv2d_backward_data": lambda args, _: math.prod(args[0].shape) * _taps(args[1].shape),
     "conv2d_backward_weights": lambda args, _: math.prod(args[0].shape) * _taps(args[2]),
+    "conv2d_batch_norm": lambda args, y: (
+        math.prod((y[0] if isinstance(y, tuple) else y).shape) * _taps(args[1].shape)
+    ),
     "conv2d_relu_max_pool2d": lambda args, _: _conv_macs(args[0].shape, args[1].shape, *args[3:6]),
     "conv2d_relu_max_pool2d_backward": lambda args, _: (
         (args[11] + args[12]) * _conv_macs(args[2].shape, args[3].shape, *args[4:7])

@@ -83,6 +83,7 @@ def explain(
 
     op, and what follows x_shape (N, C, H, W) or (C, H, W), with the names and defaults of cnnext.ops:
         "conv2d": weight_shape, stride, padding, dilation, groups, *, bias=False, activation, algorithm
+        "conv2d_batch_norm": the same without activation and algorithm
         "conv2d_backward_data", "conv2d_backward_weights": the same without bias and activation; x_shape and
             weight_shape are always the forward's
         "conv_transpose2d": weight_shape, stride, padding, output_padding, groups, dilation, *, bias=False,
@@ -150,7 +151,9 @@ def _conv(op: str, x_shape: Sequence[int], weight_shape: Sequence[int], *rest: A
     # Each element of the feature side meets all of one filter.
     features = x_shape if op == "conv_transpose2d" else y_shape
     flops = 2.0 * math.prod(features) * math.prod(weight_shape[1:])
-    elements = sum(map(math.prod, (x_shape, weight_shape, y_shape))) + (y_shape[-3] if bias else 0)
+    written = 2 if op == "conv2d_batch_norm" else 1
+    elements = math.prod(x_shape) + math.prod(weight_shape) + written * math.prod(y_shape)
+    elements += y_shape[-3] if bias else 0
     return plan, flops, elements * _ITEM_BYTES[dtype]
 
 
@@ -169,8 +172,12 @@ def _conv2d(
     channels_last: bool,
     dtype: str,
 ) -> _Answer:
-    if op != "conv2d" and (bias or activation):
-        raise TypeError(f"{op} takes neither bias nor activation")
+    if op != "conv2d" and activation:
+        raise TypeError(f"{op} takes no activation")
+    if op not in ("conv2d", "conv2d_batch_norm") and bias:
+        raise TypeError(f"{op} takes no bias")
+    if op == "conv2d_batch_norm" and algorithm != "auto":
+        raise TypeError(f"{op} takes no algorithm")
     ends = (bias, activation, algorithm, channels_last, dtype)
     return _conv(op, x_shape, weight_shape, stride, padding, dilation, groups, 0, *ends)
 
@@ -252,6 +259,7 @@ def _max_pool2d(
 
 _OPS = {
     "conv2d": _conv2d,
+    "conv2d_batch_norm": _conv2d,
     "conv2d_backward_data": _conv2d,
     "conv2d_backward_weights": _conv2d,
     "conv_transpose2d": _conv_transpose2d,

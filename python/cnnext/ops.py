@@ -37,7 +37,7 @@ from ._ops_elementwise import (
     silu,
     tanh,
 )
-from ._ops_fused import conv2d_relu_max_pool2d, conv2d_relu_max_pool2d_backward
+from ._ops_fused import conv2d_batch_norm, conv2d_relu_max_pool2d, conv2d_relu_max_pool2d_backward
 from ._ops_norm import (
     batch_norm,
     batch_norm_backward,
@@ -83,6 +83,7 @@ __all__ = [
     "conv2d_backward",
     "conv2d_backward_data",
     "conv2d_backward_weights",
+    "conv2d_batch_norm",
     "conv2d_relu_max_pool2d",
     "conv2d_relu_max_pool2d_backward",
     "conv_transpose2d",

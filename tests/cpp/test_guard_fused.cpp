@@ -1,4 +1,4 @@
-// Convolution, ReLU and max-pool in one, of the forced instruction set against ref, on arrays that end
+// Convolutions with what follows them in one, of the forced instruction set against ref, on arrays that end
 // exactly where reading or writing on is a fault: strips read images and write results in parts.
 #include <cmath>
 
@@ -93,6 +93,67 @@ void strips_of_rows_and_of_images() {
   }
 }
 
+// Results of at least 8 MB: smaller ones are computed as a whole.
+struct NormCase {
+  int64_t N, C, H, W, K, kernel, stride, padding;
+};
+
+void check_norm_case(const NormCase& c, Order order, Side side) {
+  say_when_faulting("norm case of K " + std::to_string(c.K) + ", W " + std::to_string(c.W));
+  if (!takes_next_case()) return;
+  std::mt19937 random(static_cast<unsigned>(c.W * 31 + c.K));
+  cnnext_conv2d_params conv = CNNEXT_CONV2D_PARAMS_INIT;
+  cnnext_batch_norm_params norm = CNNEXT_BATCH_NORM_PARAMS_INIT;
+  norm.training = norm.relu = 1;
+  for (int i = 0; i < 4; ++i) conv.padding[i] = c.padding;
+  for (int i = 0; i < 2; ++i) conv.stride[i] = c.stride;
+  const GuardedTensor x({c.N, c.C, c.H, c.W}, side, order), w({c.K, c.C, c.kernel, c.kernel}, side);
+  const GuardedTensor bias({c.K}, side), norm_weight({c.K}, side), norm_bias({c.K}, side);
+  for (const GuardedTensor* t : {&x, &w, &bias, &norm_weight, &norm_bias}) {
+    t->randomize(random);
+    t->memory->freeze();
+  }
+  const int64_t P = (c.H + 2 * c.padding - c.kernel) / c.stride + 1;
+  const int64_t Q = (c.W + 2 * c.padding - c.kernel) / c.stride + 1;
+  struct Results {
+    GuardedTensor y, conv_y, mean, invstd, running_mean, running_var;
+  };
+  const auto results = [&](Side at) {
+    return Results{{{c.N, c.K, P, Q}, at, order},
+                   {{c.N, c.K, P, Q}, at, order},
+                   {{c.K}, at},
+                   {{c.K}, at},
+                   {{c.K}, at},
+                   {{c.K}, at}};
+  };
+  Results got = results(side), want = results(Side::kEnd);
+  for (auto& [on, r] : {std::pair{&kOnCpu, &got}, std::pair{&kOnRef, &want}}) {
+    for (GuardedTensor* t : {&r->running_mean, &r->running_var}) std::fill_n(t->floats(), c.K, 1.f);
+    CHECK_EQ(cnnext_conv2d_batch_norm(on, &conv, &norm, &x.t, &w.t, &bias.t, &norm_weight.t, &norm_bias.t,
+                                      &r->running_mean.t, &r->running_var.t, &r->y.t, &r->conv_y.t,
+                                      &r->mean.t, &r->invstd.t),
+             CNNEXT_OK);
+  }
+  CHECK(close(got.y, want.y) && close(got.conv_y, want.conv_y) && close(got.mean, want.mean));
+  CHECK(close(got.running_mean, want.running_mean) && close(got.running_var, want.running_var));
+  for (const GuardedTensor* t :
+       {&got.y, &got.conv_y, &got.mean, &got.invstd, &got.running_mean, &got.running_var}) {
+    CHECK(t->memory->intact());
+  }
+}
+
+void norm_of_strips() {
+  const NormCase cases[] = {
+      {17, 3, 65, 67, 33, 3, 1, 1},  {70, 2, 24, 27, 65, 3, 1, 1}, {9, 7, 63, 66, 70, 1, 1, 0},
+      {3, 2, 230, 146, 65, 3, 1, 1}, {9, 32, 66, 62, 65, 3, 1, 1}, {2, 3, 9, 8, 5, 3, 2, 1},
+  };
+  for (const NormCase& c : cases) {
+    for (Order order : {Order::kNCHW, Order::kNHWC}) {
+      for (Side side : {Side::kEnd, Side::kBegin}) check_norm_case(c, order, side);
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -104,5 +165,6 @@ int main() {
   if (forced && *forced) CHECK_EQ(std::string(cnnext_isa()), forced);
   cnnext_set_num_threads(2);
   RUN(strips_of_rows_and_of_images);
+  RUN(norm_of_strips);
   return check::result();
 }

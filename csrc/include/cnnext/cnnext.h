@@ -399,6 +399,20 @@ CNNEXT_API cnnext_status cnnext_batch_norm_relu_backward(
     const cnnext_tensor* save_mean, const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
     cnnext_tensor* grad_weight, cnnext_tensor* grad_bias);
 
+/* y = batch_norm(conv2d(x, w) + bias), max(y, 0) where norm->relu, by the batch's statistics (norm->training
+ * is required): they are taken of images of the convolution's result that are still in a cache. x is 4-D;
+ * conv's activation is NONE. bias, norm_weight, norm_bias, running_mean and running_var (updated in place)
+ * may be NULL. conv_y (the convolution's result), save_mean and save_invstd feed batch_norm's backward,
+ * behind which comes conv2d's; each may be NULL. float32 and float64. */
+CNNEXT_API cnnext_status cnnext_conv2d_batch_norm(const cnnext_context*, const cnnext_conv2d_params* conv,
+                                                  const cnnext_batch_norm_params* norm,
+                                                  const cnnext_tensor* x, const cnnext_tensor* w,
+                                                  const cnnext_tensor* bias, const cnnext_tensor* norm_weight,
+                                                  const cnnext_tensor* norm_bias, cnnext_tensor* running_mean,
+                                                  cnnext_tensor* running_var, cnnext_tensor* y,
+                                                  cnnext_tensor* conv_y, cnnext_tensor* save_mean,
+                                                  cnnext_tensor* save_invstd);
+
 CNNEXT_API cnnext_status cnnext_softmax(const cnnext_context*, int32_t dim, int32_t log,
                                         const cnnext_tensor* x, cnnext_tensor* y);
 /* y is the forward's result. */

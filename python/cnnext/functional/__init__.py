@@ -6,7 +6,7 @@ primitives, too. Arrays are taken where tensors are.
 
 from .activation import gelu, leaky_relu, log_softmax, relu, relu6, sigmoid, silu, softmax, tanh
 from .conv import conv2d, conv_transpose2d, linear
-from .fused import conv2d_relu_max_pool2d
+from .fused import conv2d_batch_norm, conv2d_relu_max_pool2d
 from .loss import cross_entropy, mse_loss, nll_loss
 from .norm import batch_norm, dropout, layer_norm
 from .padding import flatten, pad
@@ -17,6 +17,7 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "conv2d",
+    "conv2d_batch_norm",
     "conv2d_relu_max_pool2d",
     "conv_transpose2d",
     "cross_entropy",

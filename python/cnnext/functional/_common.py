@@ -30,6 +30,13 @@ def unbatched(y: Any, was_single: bool) -> Any:
     return y.squeeze(0) if was_single else y
 
 
+def note_update(*values: Any) -> None:
+    """Count a change in place of those that are Tensors, which an operation of arrays made."""
+    for value in values:
+        if isinstance(value, Variable):
+            value._version.count += 1
+
+
 def as_raw(x: Any) -> Any:
     """The array of a Tensor; anything else as it is."""
     return x.data if isinstance(x, Variable) else x

@@ -1,4 +1,4 @@
-"""Convolution, ReLU and max-pool in one. Training keeps the input and one byte a window."""
+"""Convolution with what follows it: ReLU and max-pool, or batch norm and ReLU."""
 
 from __future__ import annotations
 
@@ -8,12 +8,26 @@ from .. import _C, ops
 from ..grad_mode import mode
 from ..tape import defvjp, primitive, wrap
 from ..tensor import Tensor
-from ._common import as_raw, batched, records, unbatched
-from .conv import _conv2d_backward_data, _conv2d_backward_weights, bias_grad
+from ._common import as_raw, as_tensor, batched, note_update, records, unbatched
+from .activation import activation_backward
+from .conv import _conv2d, _conv2d_backward_data, _conv2d_backward_weights, bias_grad
+from .norm import _batch_norm_backward
 from .pool import _max_pool2d_backward
 
 # `geometry` is a dict of ops.conv2d's stride, padding, dilation and groups; `window` of pool_size,
 # pool_stride and pool_padding.
+
+
+def _conv_gradients(g: Any, x: Any, weight: Any, shapes: Any, geometry: dict, wanted: Any) -> tuple:
+    """Of x, weight and bias, of primitives; g: of the convolution's result."""
+    return (
+        _conv2d_backward_data(g, weight, shape=shapes[0], geometry=geometry) if wanted[0] else None,
+        _conv2d_backward_weights(g, x, shape=shapes[1], geometry=geometry) if wanted[1] else None,
+        bias_grad(g) if wanted[2] else None,
+    )
+
+
+# ---- ReLU and max-pool: training keeps the input and one byte a window ----
 
 
 @primitive
@@ -43,11 +57,7 @@ def _rule_of_primitives(
     pool = {name.removeprefix("pool_"): value for name, value in window.items()}
     pool["kernel_size"] = pool.pop("size")
     g = _max_pool2d_backward(g, codes, shape=shape, window=pool, kind="window")
-    return (
-        _conv2d_backward_data(g, weight, shape=shapes[0], geometry=geometry) if wanted[0] else None,
-        _conv2d_backward_weights(g, x, shape=shapes[1], geometry=geometry) if wanted[1] else None,
-        bias_grad(g) if wanted[2] else None,
-    )
+    return _conv_gradients(g, x, weight, shapes, geometry, wanted)
 
 
 defvjp(_conv2d_relu_max_pool2d, joint=_rule)
@@ -79,3 +89,95 @@ def conv2d_relu_max_pool2d(
         arrays = (x.data, as_raw(weight), as_raw(bias))
         y = wrap(ops.conv2d_relu_max_pool2d(*arrays, **geometry, **window, return_codes=False))
     return unbatched(y, single)
+
+
+# ---- batch norm in training, and ReLU: training keeps the input, the convolution's result and y ----
+
+
+@primitive(nondiff=(1, 2, 3))
+def _conv2d_batch_norm(
+    x: Any, weight: Any, bias: Any, norm_weight: Any, norm_bias: Any, *, geometry: dict, norm: dict
+) -> Any:
+    return ops.conv2d_batch_norm(
+        x, weight, bias, **geometry, **norm, norm_weight=norm_weight, norm_bias=norm_bias
+    )
+
+
+@primitive(nondiff=(1, 2, 3))
+def _conv2d_batch_norm_relu(
+    x: Any, weight: Any, bias: Any, norm_weight: Any, norm_bias: Any, *, geometry: dict, norm: dict
+) -> Any:
+    affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
+    return ops.conv2d_batch_norm(x, weight, bias, **geometry, **norm, **affine, relu=True)
+
+
+def _norm_relu_rule(
+    g: Any, out: Any, x: Any, weight: Any, bias: Any, norm_weight: Any, out1: Any, out2: Any, out3: Any,
+    shapes: Any, geometry: dict, norm: dict, wanted: Any,
+) -> tuple:  # fmt: skip
+    if mode.enabled:  # step by step, so that it can be differentiated again
+        if out is not None:
+            g = activation_backward(g, out, kind="relu", negative_slope=0.0)
+        conv_y = _conv2d(x, weight, bias, geometry=geometry)  # out1 has no history
+        g, *of_norm = _batch_norm_backward(g, conv_y, norm_weight, out2, out3, training=True, eps=norm["eps"])
+        return (*_conv_gradients(g, x, weight, shapes, geometry, wanted), *of_norm)
+    needs = (any(wanted[:3]), *wanted[3:])
+    saved = [as_raw(a) for a in (g, out1, norm_weight, out2, out3)]
+    grad, *of_norm = ops.batch_norm_backward(*saved, needs=needs, y=as_raw(out))
+    of_conv: Any = (None, None, None)
+    if needs[0]:
+        of_conv = ops.conv2d_backward(grad, as_raw(x), as_raw(weight), **geometry, needs=wanted[:3])
+    return tuple(None if grad is None else wrap(grad) for grad in (*of_conv, *of_norm))
+
+
+def _norm_rule(
+    g: Any, x: Any, weight: Any, bias: Any, norm_weight: Any, out1: Any, out2: Any, out3: Any,
+    shapes: Any, geometry: dict, norm: dict, wanted: Any,
+) -> tuple:  # fmt: skip
+    arrays = (x, weight, bias, norm_weight, out1, out2, out3)
+    return _norm_relu_rule(g, None, *arrays, shapes, geometry, norm, wanted)
+
+
+defvjp(_conv2d_batch_norm, joint=_norm_rule)
+defvjp(_conv2d_batch_norm_relu, joint=_norm_relu_rule)
+
+
+def conv2d_batch_norm(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    running_mean: Any = None,
+    running_var: Any = None,
+    norm_weight: Any = None,
+    norm_bias: Any = None,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> Tensor:
+    """batch_norm(conv2d(x, weight, bias)) in training, differentiable; relu: max(y, 0) besides.
+
+    Parameters as cnnext.ops.conv2d_batch_norm's. The running statistics are updated in place.
+    """
+    x = as_tensor(x)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    arrays = (x, weight, bias, norm_weight, norm_bias)
+    norm = {
+        "running_mean": as_raw(running_mean),
+        "running_var": as_raw(running_var),
+        "momentum": momentum,
+        "eps": eps,
+    }
+    if records(*arrays):
+        call = _conv2d_batch_norm_relu if relu else _conv2d_batch_norm
+        y = call(*arrays, geometry=geometry, norm=norm)[0]
+    else:
+        *conv, norm_weight, norm_bias = map(as_raw, arrays)
+        affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
+        y = wrap(ops.conv2d_batch_norm(*conv, **geometry, **norm, **affine, relu=relu, return_saved=False))
+    note_update(running_mean, running_var)
+    return y

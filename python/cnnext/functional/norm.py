@@ -10,9 +10,9 @@ import numpy as np
 from .. import ops, random
 from ..autograd import vjp_through
 from ..grad_mode import mode
-from ..tape import Variable, defvjp, primitive, wrap
+from ..tape import defvjp, primitive, wrap
 from ..tensor import Tensor
-from ._common import as_raw, as_tensor, records
+from ._common import as_raw, as_tensor, note_update, records
 from .activation import activation_backward
 
 
@@ -130,9 +130,7 @@ def batch_norm(
         x, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps
     )[0]
     if training:
-        for statistic in (running_mean, running_var):
-            if isinstance(statistic, Variable):
-                statistic._version.count += 1
+        note_update(running_mean, running_var)
     return y
 
 

@@ -14,7 +14,7 @@ from .joins import Join, is_joined, joins_of
 from .layers import GELU, LeakyReLU, MaxPool2d, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .module import Module
 from .norm import BatchNorm2d
-from .runs import ConvRun, LinearRun, NormRun, Run
+from .runs import ConvNormRun, ConvRun, LinearRun, NormRun, Run
 
 _ACTIVATIONS: dict[type, Callable[[Any], str | None]] = {
     ReLU: lambda layer: "relu",
@@ -68,14 +68,12 @@ def _activation(layer: Module | None) -> str | None:
     return _ACTIVATIONS[type(layer)](layer) if type(layer) in _ACTIVATIONS else None
 
 
-def _folds(conv: Conv2d, norm: Module | None) -> bool:
-    return (
-        isinstance(norm, BatchNorm2d)
-        and not norm.training
-        and norm.running_mean is not None
-        and norm.running_var is not None
-        and norm.num_features == conv.out_channels
-    )
+def _follows(conv: Conv2d, norm: Module | None) -> bool:
+    return isinstance(norm, BatchNorm2d) and norm.num_features == conv.out_channels
+
+
+def _has_statistics(norm: BatchNorm2d) -> bool:
+    return norm.running_mean is not None and norm.running_var is not None
 
 
 def _pools(layer: Module | None) -> bool:
@@ -97,9 +95,12 @@ def run_at(layers: Sequence[Module | None]) -> Run | None:
         return None
     at = 1
     norm = None
-    if _folds(first, ahead[at]):
-        norm = ahead[at]
-        at += 1
+    if _follows(first, ahead[at]):
+        if ahead[at].training:
+            return ConvNormRun(first, ahead[at], ahead[2] if isinstance(ahead[2], ReLU) else None)
+        if _has_statistics(ahead[at]):
+            norm = ahead[at]
+            at += 1
     kind = _activation(ahead[at])
     if kind is None:
         return ConvRun(first, norm, None, None, None) if norm else None

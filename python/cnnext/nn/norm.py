@@ -74,18 +74,28 @@ class _BatchNorm(Module):
         if x.ndim not in self._ranks:
             expected = " or ".join(f"{rank}D" for rank in self._ranks)
             raise ValueError(f"{type(self).__name__}: expected {expected} input, got {x.ndim}D")
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            tracked = self.num_batches_tracked
-            tracked.data += 1  # not add_: an integer has no history, and this is on every step's way
-            tracked._version.count += 1
-            if self.momentum is None:
-                momentum = 1.0 / tracked.item()
+        momentum = self.next_momentum()
+        if self.training:
+            self.count_batch()
         training = self.training or self.running_mean is None
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps,
             relu=relu,
         )  # fmt: skip
+
+    def next_momentum(self) -> float:
+        """What the next batch weighs in the running statistics; momentum=None: as much as each before it."""
+        if self.momentum is not None:
+            return self.momentum
+        tracked = self.num_batches_tracked
+        return 1.0 / (tracked.item() + 1) if self.training and tracked is not None else 0.0
+
+    def count_batch(self) -> None:
+        """One more in num_batches_tracked."""
+        tracked = self.num_batches_tracked
+        if tracked is not None:
+            tracked.data += 1  # not add_: an integer has no history, and this is on every step's way
+            tracked._version.count += 1
 
     def extra_repr(self) -> str:
         """As torch prints it."""

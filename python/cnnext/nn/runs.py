@@ -68,6 +68,32 @@ class NormRun(Run):
         return self._norm.normalised(x, relu=True)
 
 
+class ConvNormRun(Run):
+    """A convolution, batch norm in training, and ReLU or nothing."""
+
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d, relu: Any) -> None:
+        parts = {"conv2d": conv, "batch_norm": norm, "relu": relu}
+        parts = {name: layer for name, layer in parts.items() if layer is not None}
+        super().__init__(list(parts), list(parts.values()))
+        self._conv, self._norm, self._relu = conv, norm, relu is not None
+
+    def __call__(self, x: Any) -> Any:
+        x, conv, norm = as_tensor(x), self._conv, self._norm
+        if records(x, conv.weight, conv.bias):
+            conv._kept.clear()
+        try:
+            y = F.conv2d_batch_norm(
+                x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups,
+                running_mean=norm.running_mean, running_var=norm.running_var,
+                norm_weight=norm.weight, norm_bias=norm.bias,
+                momentum=norm.next_momentum(), eps=norm.eps, relu=self._relu,
+            )  # fmt: skip
+        except (ValueError, TypeError, NotImplementedError):
+            return self.plainly(x)  # the layer that does not take its input says so
+        norm.count_batch()
+        return y
+
+
 class ConvRun(Run):
     """A convolution with what follows of: batch norm in evaluation, an activation, max-pool after ReLU."""
 
