@@ -21,7 +21,7 @@ CASES = [
     ("images, odd channels", (17, 3, 65, 67), (33, 3, 3, 3), {"padding": 1}, "nchw nhwc"),
     ("one channel", (9, 2, 486, 484), (1, 2, 3, 3), {}, "nchw nhwc"),
     ("several images a strip", (70, 8, 24, 27), (65, 8, 3, 3), {"padding": 1}, "nchw nhwc"),
-    ("several strips a task", (4001, 1, 6, 5), (70, 1, 3, 2), {"padding": 1}, "nchw nhwc"),
+    ("several strips a task", (3401, 1, 6, 5), (70, 1, 3, 2), {"padding": 1}, "nchw nhwc"),
     ("four-sided padding, stride", (19, 5, 130, 126), (48, 5, 5, 3),
      {"padding": ((2, 0), (0, 1)), "stride": 2}, "nchw nhwc"),
     ("depthwise", (13, 48, 66, 59), (48, 1, 3, 3), {"padding": 1, "groups": 48}, ""),
@@ -118,7 +118,7 @@ def test_statistics_of_values_far_from_zero(layout: str) -> None:
     np.testing.assert_allclose(invstd, 1 / np.sqrt(values.var((0, 2, 3)) + 1e-5), rtol=1e-5)
 
 
-@EACH
+@pytest.mark.parametrize("case", [case for case in CASES if not case[4]], ids=lambda case: case[0])
 def test_the_reference_is_the_two_in_float64(case: Any) -> None:
     args = made(case, dtype=np.float64)
     stats, want_stats = running(len(args[2]), np.float64), running(len(args[2]), np.float64)
