@@ -11,7 +11,8 @@ namespace cnnext {
 
 Placement& Placement::operator=(const Placement&) {
   for (std::atomic<int>& tid : tids_) tid.store(0, std::memory_order_relaxed);
-  shared_.store(false, std::memory_order_relaxed);
+  missed_.store(0, std::memory_order_relaxed);
+  patience_ = 1, in_vain_ = 0;
   kept_off_ = -1, kept_ = 0;
   return *this;
 }

@@ -196,9 +196,9 @@ __attribute__((destructor)) void stop_workers() {
 bool publish(int seats) {
   const int processor = current_processor();
   pool.callers_processor.store(processor, std::memory_order_relaxed);
-  if (pool.placement.shared() && pool.sleepers.load(std::memory_order_relaxed) > 0) {
-    const bool crowded = pool.oversubscribed.load(std::memory_order_relaxed);
-    pool.placement.keep_off(crowded ? -1 : processor, pool.workers);
+  const bool shared = pool.placement.shared() && !pool.oversubscribed.load(std::memory_order_relaxed);
+  if ((shared || pool.placement.keeps()) && pool.sleepers.load(std::memory_order_relaxed) > 0) {
+    pool.placement.keep_off(shared ? processor : -1, pool.workers);
   }
   const uint64_t number = (pool.state.load(std::memory_order_relaxed) >> kSeatBits) + 1;
   pool.state.store(number << kSeatBits | static_cast<uint64_t>(seats), std::memory_order_release);
@@ -212,7 +212,11 @@ bool publish(int seats) {
 // late: workers were woken long ago.
 void close_and_wait(int seats, bool late) {
   const uint64_t left = pool.state.fetch_and(~kSeatMask, std::memory_order_acq_rel) & kSeatMask;
-  if (late && left == static_cast<uint64_t>(seats)) pool.placement.none_came();
+  if (left < static_cast<uint64_t>(seats)) {
+    pool.placement.some_came();
+  } else if (late) {
+    pool.placement.none_came();
+  }
   const uint32_t taken = static_cast<uint32_t>(static_cast<uint64_t>(seats) - left);
   if (spin_until([taken] { return pool.signed_off.load(std::memory_order_acquire) == taken; })) return;
   pool.awaited.store(taken, std::memory_order_seq_cst);

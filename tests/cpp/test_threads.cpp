@@ -172,9 +172,23 @@ void workers_are_kept_off_the_callers_processor() {
     CPU_CLR(first, &others);
     cpu_set_t now = allowed();
     CHECK(CPU_EQUAL(&now, &others));
+    placement.none_came();
+    placement.none_came();
+    placement.some_came();
+    for (int i = 0; i < 3; ++i) {
+      CHECK(placement.shared());
+      placement.none_came();
+    }
+    CHECK(!placement.shared());  // in vain
     placement.keep_off(-1, 1);
+    CHECK(!placement.keeps());
     now = allowed();
     CHECK(CPU_EQUAL(&now, &all));
+    for (int i = 0; i < 4; ++i) {
+      CHECK(!placement.shared());
+      placement.none_came();
+    }
+    CHECK(placement.shared());
   }
   // Set from outside: one processor, from which it cannot be kept off, and which it is left.
   cpu_set_t one;
