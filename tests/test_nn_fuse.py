@@ -437,3 +437,53 @@ def test_fuse_refuses() -> None:
     for names in ([], ["conv1"]):
         with pytest.raises(ValueError, match="two layers or more"):
             cx.fuse(Residual(), [names])
+
+
+class Branch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.relu = nn.Conv2d(3, 3, 3, padding=1), settled(3), nn.ReLU()
+        self.row = nn.Row()
+
+    def forward(self, x: cx.Tensor, residual: cx.Tensor | None = None) -> cx.Tensor:
+        if residual is None:
+            return self.row(x, self.conv, self.norm, self.relu)
+        return self.row(x, self.conv, self.norm, residual=residual, then=self.relu)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [None, (2, 3, 9, 7), (1, 3, 1, 1), (1,)])
+def test_a_row_is_its_layers_one_after_the_other(shape: Any, training: bool, channels_last: bool) -> None:
+    cx.manual_seed(2)
+    model = Branch().train(training)
+    x = images(2, 3, 9, 7, channels_last=channels_last)
+    residual = None if shape is None else images(*shape, seed=4)
+    twin = copy.deepcopy(model)
+
+    def plainly(x: cx.Tensor) -> cx.Tensor:
+        y = twin.norm(twin.conv(x))
+        return twin.relu(y if residual is None else y + residual)
+
+    for enabled in (False, True, False):
+        with cx.enable_grad() if enabled else cx.no_grad():
+            got, want = model(x, residual), plainly(x)
+            np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-5, atol=1e-5)
+        if enabled:
+            got.sum().backward()
+            want.sum().backward()
+            np.testing.assert_allclose(
+                model.conv.weight.grad.numpy(), twin.conv.weight.grad.numpy(), rtol=1e-4, atol=1e-4
+            )
+    if shape is None:
+        assert model.conv._fused == "conv2d+batch_norm+relu"
+    model.conv = twin.conv = nn.Conv2d(3, 3, 1)
+    with cx.no_grad():
+        np.testing.assert_allclose(model(x, residual).numpy(), plainly(x).numpy(), rtol=1e-5, atol=1e-5)
+    assert "row" not in "".join(model.state_dict())
+
+
+def test_a_residual_of_a_wrong_shape_is_refused_as_the_sum_is() -> None:
+    model = Branch().eval()
+    with cx.no_grad(), pytest.raises(ValueError, match="broadcast"):
+        model(images(2, 3, 9, 7), images(2, 3, 9, 6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import Tensor, nn
 from ._init import init_convolutions
+from ._rows import Row
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "resnet18", "resnet18_cifar", "resnet50"]
 
@@ -28,11 +29,13 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = _shortcut(inputs, width, stride)
+        self._rows = (Row(), Row())
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        first, last = self._rows
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = first(x, self.conv1, self.bn1, self.relu)
+        return last(y, self.conv2, self.bn2, residual=shortcut, then=self.relu)
 
 
 class Bottleneck(nn.Module):
@@ -54,12 +57,14 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU()
         self.downsample = _shortcut(inputs, outputs, stride)
+        self._rows = (Row(), Row(), Row())
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        first, middle, last = self._rows
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = first(x, self.conv1, self.bn1, self.relu)
+        y = middle(y, self.conv2, self.bn2, self.relu)
+        return last(y, self.conv3, self.bn3, residual=shortcut, then=self.relu)
 
 
 class ResNet(nn.Module):
@@ -78,6 +83,7 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.Identity() if cifar else nn.MaxPool2d(3, 2, 1)
+        self._stem = Row()
         self.stages = [f"layer{stage + 1}" for stage in range(len(blocks))]
         channels = 64
         for stage, (name, count) in enumerate(zip(self.stages, blocks, strict=True)):
@@ -92,7 +98,7 @@ class ResNet(nn.Module):
         init_convolutions(self, "relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self._stem(x, self.conv1, self.bn1, self.relu, self.maxpool)
         for name in self.stages:
             x = getattr(self, name)(x)
         return self.fc(self.avgpool(x).flatten(1))

@@ -24,6 +24,7 @@ from .layers import (
 from .loss import CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from .rows import Row
 
 __all__ = [
     "GELU",
@@ -50,6 +51,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "ReLU6",
+    "Row",
     "Sequential",
     "SiLU",
     "Sigmoid",

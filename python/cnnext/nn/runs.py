@@ -134,6 +134,25 @@ class ConvRun(Run):
             y = wrap(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, activation=kind))
         return y if pool is None else type(pool).forward(pool, y)
 
+    def with_residual(self, x: Any, residual: Any) -> Any:
+        """The activation of the rest plus the residual; None where the layers are to run one by one."""
+        x, residual, conv = as_tensor(x), as_tensor(residual), self._conv
+        weight, bias, kept = conv.weight, conv.bias, conv._kept
+        if self._pool is not None or records(x, residual, weight, bias):
+            return None
+        if self._folded is not None:
+            folded = None if self._folded.records() else self._folded.get(x)
+            if folded is None:
+                return None
+            weight, bias, kept = folded
+        geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        weight = kept.get(x, weight, *geometry) or weight
+        options = {"activation": self._kind, "residual": residual.data}
+        try:
+            return wrap(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, **options))
+        except (ValueError, TypeError, NotImplementedError):
+            return None  # what does not take its input says so; a residual may also be broadcast
+
 
 class FoldedNorm:
     """A convolution's weight and bias with the batch norm behind it in them.
