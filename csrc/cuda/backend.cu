@@ -31,7 +31,23 @@ OpTable make_table() {
   table.convert_indices = convert_indices;
   table.activation_forward = activation_forward;
   table.activation_backward = activation_backward;
+  table.avg_pool2d_forward = avg_pool2d_forward;
+  table.avg_pool2d_backward = avg_pool2d_backward;
+  table.adaptive_avg_pool2d_forward = adaptive_avg_pool2d_forward;
+  table.adaptive_avg_pool2d_backward = adaptive_avg_pool2d_backward;
   table.add = add;
+  table.dropout = dropout;
+  table.bias_add = bias_add;
+  table.bias_grad = bias_grad;
+  table.batch_norm_forward = batch_norm_forward;
+  table.batch_norm_backward = batch_norm_backward;
+  table.softmax_forward = softmax_forward;
+  table.softmax_backward = softmax_backward;
+  table.cross_entropy_forward = cross_entropy_forward;
+  table.cross_entropy_backward = cross_entropy_backward;
+  table.copy = copy;
+  table.sgd_step = sgd_step;
+  table.adam_step = adam_step;
   return table;
 }
 

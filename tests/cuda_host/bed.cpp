@@ -224,10 +224,20 @@ void report(const char* format, ...) {
   for (;;) back_to_scheduler();  // which gives this thread no further turn
 }
 
+// Notes that the barrier has run. Threads come here often, so what is found once is not looked up by name
+// again.
+static bool is_skipped(Where where) {
+  static std::vector<Where> known;
+  const auto same = [&](const Where& w) { return w.file == where.file && w.line == where.line; };
+  if (std::none_of(known.begin(), known.end(), same)) {
+    known.push_back(where);
+    control().seen.insert({where.file, where.line});
+  }
+  return where.line == control().skipped.second && control().skipped.first == where.file;
+}
+
 void wait_at_barrier(Where where) {
-  const Site site{where.file, where.line};
-  control().seen.insert(site);
-  if (site == control().skipped) return;
+  if (is_skipped(where)) return;
   Bed& b = bed();
   Block& block = b.block;
   Thread& t = b.thread();
@@ -270,9 +280,7 @@ void meet_in_warp(const char* what, Where where, void* operand, void (*finish)(v
 }
 
 void wait_at_warp_barrier(Where where) {
-  const Site site{where.file, where.line};
-  control().seen.insert(site);
-  if (site == control().skipped) return;
+  if (is_skipped(where)) return;
   static const char* const what = "at the warp's barrier";
   meet_in_warp(what, where, nullptr, [](void* const*) {
     Bed& b = bed();

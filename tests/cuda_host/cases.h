@@ -17,4 +17,10 @@ inline std::string describe(const char* family, int32_t dtype, std::initializer_
 inline cnnext::Tensor on(const ArgPtr& arg, Side side) { return arg ? arg->on(side) : cnnext::absent(); }
 
 void cases_elementwise(Suite& suite);
+void cases_dropout(Suite& suite);
 void cases_max_pool(Suite& suite);
+void cases_avg_pool(Suite& suite);
+void cases_channels(Suite& suite);
+void cases_softmax(Suite& suite);
+void cases_optim(Suite& suite);
+void cases_copy(Suite& suite);

@@ -39,6 +39,9 @@ Memory& memory() {
 Access access(const Moment& m) {
   return {m.block, m.barriers, m.warp_barriers, static_cast<int16_t>(m.thread)};
 }
+// A word is judged by its first byte; what is written counts for all of its bytes, as others may read it in
+// parts.
+size_t granule(size_t size) { return size < 4 ? size : 4; }
 int warp_of(int thread) { return thread / kWarp; }
 
 // Whether nothing orders an earlier access before now.
@@ -78,6 +81,13 @@ void note_write(const Region& r, size_t byte, const Moment& m, int64_t at) {
            static_cast<long long>(at), r.name, s.read.thread);
   }
   s.write = access(m);
+}
+void mark_written(size_t byte, size_t bytes, bool expected) {
+  Shadow* const s = &memory().shadow[byte];
+  for (size_t i = 0; i < bytes; ++i) {
+    s[i].write = s[0].write;
+    s[i].expected = expected;
+  }
 }
 
 void note_read(const Region& r, size_t byte, const Moment& m, int64_t at) {
@@ -135,16 +145,18 @@ Region dynamic_region(size_t offset, size_t bytes) {
 void read_shared(const Region& r, int64_t at, size_t size, size_t count, void* to) {
   const size_t begin = check_bounds(r, at, size, count, "reads");
   const Moment m = now();
-  for (size_t i = 0; i < size * count; ++i) note_read(r, begin + i, m, at + static_cast<int64_t>(i / size));
+  for (size_t i = 0; i < size * count; i += granule(size)) {
+    note_read(r, begin + i, m, at + static_cast<int64_t>(i / size));
+  }
   std::memcpy(to, memory().bytes + begin, size * count);
 }
 
 void write_shared(const Region& r, int64_t at, size_t size, size_t count, const void* from) {
   const size_t begin = check_bounds(r, at, size, count, "writes");
   const Moment m = now();
-  for (size_t i = 0; i < size * count; ++i) {
+  for (size_t i = 0; i < size * count; i += granule(size)) {
     note_write(r, begin + i, m, at + static_cast<int64_t>(i / size));
-    memory().shadow[begin + i].expected = false;
+    mark_written(begin + i, granule(size), false);
   }
   std::memcpy(memory().bytes + begin, from, size * count);
 }
@@ -152,9 +164,9 @@ void write_shared(const Region& r, int64_t at, size_t size, size_t count, const 
 void expect_shared(const Region& r, int64_t at, size_t size, size_t count) {
   const size_t begin = check_bounds(r, at, size, count, "copies to");
   const Moment m = now();
-  for (size_t i = 0; i < size * count; ++i) {
+  for (size_t i = 0; i < size * count; i += granule(size)) {
     note_write(r, begin + i, m, at + static_cast<int64_t>(i / size));
-    memory().shadow[begin + i].expected = true;
+    mark_written(begin + i, granule(size), true);
   }
 }
 
