@@ -24,6 +24,9 @@ OpTable make_table() {
   OpTable table{};
   table.backend = "cuda";
   table.takes_dtype = takes_dtype;
+  table.conv2d_forward = conv2d_forward;
+  table.conv2d_backward_data = conv2d_backward_data;
+  table.conv2d_backward_weights = conv2d_backward_weights;
   table.max_pool2d_forward = max_pool2d_forward;
   table.max_pool2d_backward = max_pool2d_backward;
   table.max_pool2d_gather = max_pool2d_gather;

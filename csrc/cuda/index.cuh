@@ -106,6 +106,28 @@ struct WindowAxis {
   }
 };
 
+// One axis of a convolution's backward-data, cut into `stride` phases: the image positions first + i * stride
+// get something from the taps tap + j * tap_step alone, and there from the result's position i + result - j *
+// result_step. No tap is multiplied in vain.
+struct ConvPhase {
+  int64_t first, count;         // image positions
+  int64_t tap, tap_step, taps;  // taps; 0 of them where a phase gets nothing
+  int64_t result, result_step;
+};
+CNNEXT_INDEX ConvPhase conv_phase(int64_t phase, int64_t size, int64_t kernel, int64_t stride,
+                                  int64_t dilation, int64_t pad) {
+  // Positions h with (h + pad) % stride == phase.
+  const int64_t first = (phase - pad % stride + stride) % stride;
+  const int64_t count = first < size ? ceil_div(size - first, stride) : 0;
+  int64_t step = 1;  // after so many taps the remainder comes again
+  while (step * dilation % stride != 0) ++step;
+  int64_t tap = 0;
+  while (tap < step && tap * dilation % stride != phase) ++tap;
+  const int64_t taps = tap < step && tap < kernel ? ceil_div(kernel - tap, step) : 0;
+  const int64_t above = taps == 0 ? 0 : first + pad - tap * dilation;  // a multiple of the stride
+  return {first, count, tap, step, taps, above / stride, step * dilation / stride};
+}
+
 // One axis of an adaptive average pool.
 struct AdaptiveAxis {
   int64_t size, windows;

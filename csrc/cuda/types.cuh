@@ -13,6 +13,8 @@
 #endif
 
 #define CNNEXT_DEVICE __device__ __forceinline__
+// For what seldom runs: a call, whose registers cost the rest of the kernel nothing.
+#define CNNEXT_DEVICE_CALL __device__ __attribute__((noinline))
 #define CNNEXT_HOST_DEVICE __host__ __device__ __forceinline__
 
 namespace cnnext::cuda {

@@ -23,4 +23,5 @@ void cases_avg_pool(Suite& suite);
 void cases_channels(Suite& suite);
 void cases_softmax(Suite& suite);
 void cases_optim(Suite& suite);
+void cases_conv(Suite& suite);
 void cases_copy(Suite& suite);

@@ -10,7 +10,7 @@ struct Shape {
 };
 // Runs of one and several slices, of whole and broken vectors, with fewer channels than lanes and more.
 constexpr Shape kShapes[] = {{2, 3, 5},    {1, 1, 1},     {3, 8, 16},  {2, 5, 1},   {5, 64, 4},
-                             {1, 4, 5001}, {2, 16, 1211}, {1, 300, 3}, {4, 40, 49}, {0, 3, 4}};
+                             {1, 4, 5001}, {2, 16, 1211}, {1, 100, 3}, {4, 40, 49}, {0, 3, 4}};
 
 ArgPtr image(Suite& suite, const Shape& s, int32_t dtype, Format format) {
   return suite.arg({s.N, s.C, 1, s.inner}, dtype, format);
@@ -96,6 +96,7 @@ void cases_channels(Suite& suite) {
   for (const Format format : {Format::kNCHW, Format::kNHWC}) {
     for (const int32_t dtype : kFloatTypes) {
       for (const Shape& s : kShapes) {
+        if (dtype != CNNEXT_FLOAT32 && s.inner > 100) continue;
         run_bias(suite, s, dtype, format);
         run_batch_norm(suite, s, dtype, format, true, false, true);
         run_batch_norm(suite, s, dtype, format, true, true, true);

@@ -5,9 +5,10 @@ const Family kFamilies[] = {
     {"dropout", cases_dropout},
     {"max_pool", cases_max_pool},
     {"avg_pool", cases_avg_pool},
-    {"channels", cases_channels},
-    {"softmax", cases_softmax},
-    {"optim", cases_optim},
     {"copy", cases_copy},
+    {"softmax", cases_softmax},
+    {"conv", cases_conv},
+    {"optim", cases_optim},
+    {"channels", cases_channels},
 };
 const int kNumFamilies = sizeof(kFamilies) / sizeof(kFamilies[0]);

@@ -90,11 +90,46 @@ void adaptive_windows() {
   }
 }
 
+// Every product of a tap and a result's position that reaches an image position is in exactly one phase.
+void phases_of_backward_data() {
+  for (int64_t size = 1; size <= 9; ++size) {
+    for (int64_t kernel = 1; kernel <= 5; ++kernel) {
+      for (int64_t stride = 1; stride <= 5; ++stride) {
+        for (int64_t dilation = 1; dilation <= 4; ++dilation) {
+          for (int64_t pad = 0; pad <= 6; ++pad) {
+            int64_t seen[9] = {}, wanted[9] = {};
+            for (int64_t phase = 0; phase < stride; ++phase) {
+              const ConvPhase f = conv_phase(phase, size, kernel, stride, dilation, pad);
+              for (int64_t i = 0; i < f.count; ++i) {
+                const int64_t h = f.first + i * stride;
+                CHECK(h >= 0 && h < size);
+                seen[h] += 1000;
+                for (int64_t j = 0; j < f.taps; ++j) {
+                  const int64_t r = f.tap + j * f.tap_step, p = i + f.result - j * f.result_step;
+                  CHECK(r < kernel);
+                  CHECK_EQ(p * stride - pad + r * dilation, h);
+                  ++seen[h];
+                }
+              }
+            }
+            for (int64_t h = 0; h < size; ++h) {
+              wanted[h] = 1000;
+              for (int64_t r = 0; r < kernel; ++r) wanted[h] += (h + pad - r * dilation) % stride == 0;
+              CHECK_EQ(seen[h], wanted[h]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
   RUN(fast_division);
   RUN(windows_along_an_axis);
   RUN(adaptive_windows);
+  RUN(phases_of_backward_data);
   return check::result();
 }
