@@ -48,7 +48,7 @@ CNNEXT_DEVICE_CALL float sum_inside(const Problem& problem, int64_t batch, int64
 
 template <class Problem>
 __global__ void __launch_bounds__(kBlock)
-    gemm(const Problem problem, int64_t row_tiles, int64_t column_tiles) {
+    gemm(const __grid_constant__ Problem problem, int64_t row_tiles, int64_t column_tiles) {
   CNNEXT_SHARED(float, tile_a, kGemmDepth* kGemmPitch);
   CNNEXT_SHARED(float, tile_b, kGemmDepth* kGemmPitch);
   const int me = static_cast<int>(threadIdx.x), my_row = me / 16 * 4, my_column = me % 16 * 4;

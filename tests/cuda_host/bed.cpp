@@ -1,6 +1,5 @@
 #include "bed.h"
 
-#include <signal.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 
 #include "context.h"
 #include "fake_memory.h"
+#include "fault_handler.h"
 #include "shared_memory.h"
 
 uint3 threadIdx, blockIdx;
@@ -149,33 +149,6 @@ void run_block() {
   }
   b.current = -1;
 }
-
-// A kernel that reads or writes beyond an array meets a page that nobody may touch.
-struct FaultHandler {
-  struct sigaction before_segv, before_bus;
-  FaultHandler() {
-    static unsigned char* const stack = new unsigned char[64 * 1024];
-    stack_t alternate = {};
-    alternate.ss_sp = stack;
-    alternate.ss_size = 64 * 1024;
-    sigaltstack(&alternate, nullptr);
-    struct sigaction action = {};
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-    action.sa_sigaction = [](int number, siginfo_t* info, void*) {
-      if (!in_kernel()) {
-        signal(number, SIG_DFL);
-        raise(number);
-      }
-      report("%s", describe_address(info->si_addr).c_str());
-    };
-    sigaction(SIGSEGV, &action, &before_segv);
-    sigaction(SIGBUS, &action, &before_bus);
-  }
-  ~FaultHandler() {
-    sigaction(SIGSEGV, &before_segv, nullptr);
-    sigaction(SIGBUS, &before_bus, nullptr);
-  }
-};
 
 // Warps in a shuffled order, lanes of a warp too.
 std::vector<int> thread_order(int count, uint64_t seed) {
