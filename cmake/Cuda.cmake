@@ -60,5 +60,13 @@ if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
 else()
   target_compile_options(cnnext_cuda PRIVATE -Xfatbin=-compress-all)
 endif()
+# For development, what device_utils.cuh offers and no kernel uses yet: for the assembler to look at.
+if(CNNEXT_WERROR)
+  add_library(cnnext_cuda_primitives OBJECT EXCLUDE_FROM_ALL tests/cuda_host/primitives.cu)
+  get_target_property(cuda_options cnnext_cuda COMPILE_OPTIONS)
+  target_compile_options(cnnext_cuda_primitives PRIVATE ${cuda_options})
+  target_include_directories(cnnext_cuda_primitives PRIVATE csrc csrc/include)
+  target_compile_features(cnnext_cuda_primitives PRIVATE cuda_std_17)
+endif()
 set_target_properties(cnnext_cuda PROPERTIES PREFIX "lib" SUFFIX ".so" CUDA_RUNTIME_LIBRARY Static
                       CUDA_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden)

@@ -21,10 +21,6 @@ __global__ void __launch_bounds__(kBlock) add_bias(int64_t count, ChannelOf<kNhw
   }
 }
 
-struct SumAccumulator {
-  float sum;
-  CNNEXT_DEVICE Sums<1> finish() const { return {{sum}}; }
-};
 template <class T>
 struct SumReader {
   using State = Sums<1>;

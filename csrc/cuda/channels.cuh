@@ -61,6 +61,11 @@ struct Slices {
   int64_t blocks() const { return channel_blocks * slices; }
 };
 
+struct SumAccumulator {
+  float sum;
+  CNNEXT_DEVICE Sums<1> finish() const { return {{sum}}; }
+};
+
 // Reader has: using State, Accumulator (default: nothing added yet) with finish() -> State;
 //   Input read<V>(int64_t at), and add(Accumulator*, const Input&, int j, float centre), centre(channel).
 template <class Reader, int V>

@@ -1,5 +1,6 @@
 // Convolution in all three passes as matrix products by FFMA: strict float32 products for every dtype.
 #include "cuda/conv_backward.cuh"
+#include "cuda/conv_depthwise.cuh"
 #include "cuda/ops.cuh"
 
 namespace cnnext::cuda {
@@ -46,6 +47,7 @@ constexpr int64_t kMostPhases = 4096;  // each is a launch
 
 Ran conv2d_forward(const Conv2dDesc& d, Exec& exec) {
   const Op op{"conv2d_forward", exec, d.x};
+  if (is_depthwise(d)) return depthwise_forward(op, d);
   const bool known = dispatch_conv(
       d, [&](auto t, auto nhwc) { run_gemm(op, ConvForward<decltype(t), decltype(nhwc)::value>(d)); });
   if (!known) return Ran::kUnsupported;
@@ -54,6 +56,7 @@ Ran conv2d_forward(const Conv2dDesc& d, Exec& exec) {
 
 Ran conv2d_backward_data(const Conv2dDesc& d, Exec& exec) {
   const Op op{"conv2d_backward_data", exec, d.y};
+  if (is_depthwise(d)) return depthwise_backward_data(op, d);
   if (d.stride_h > kMostPhases / d.stride_w) return Ran::kUnsupported;
   const bool known = dispatch_conv(d, [&](auto t, auto nhwc) {
     for (int64_t a = 0; a < d.stride_h; ++a) {
@@ -71,6 +74,7 @@ Ran conv2d_backward_data(const Conv2dDesc& d, Exec& exec) {
 
 Ran conv2d_backward_weights(const Conv2dDesc& d, Exec& exec) {
   const Op op{"conv2d_backward_weights", exec, d.x};
+  if (is_depthwise(d)) return depthwise_backward_weights(op, d);
   const bool known = dispatch_conv(d, [&](auto t, auto nhwc) {
     using T = decltype(t);
     constexpr bool kNhwc = decltype(nhwc)::value;
