@@ -201,6 +201,7 @@ void report(const char* format, ...) {
 // again.
 static bool is_skipped(Where where) {
   static std::vector<Where> known;
+  if (control().seen.empty()) known.clear();  // a test has begun a new list
   const auto same = [&](const Where& w) { return w.file == where.file && w.line == where.line; };
   if (std::none_of(known.begin(), known.end(), same)) {
     known.push_back(where);
