@@ -4,7 +4,7 @@
 // Dropout's definition. Element `position` (in memory order) has the 64-bit number n = offset + position
 // (wrapping). Its word is word n % 4 of philox(counter = (low and high half of n / 4, 0, 0), key = (low and
 // high half of seed)). It is kept where word >= ceil(p * 2^32), and multiplied by 1/(1-p); else multiplied by
-// 0.
+// 0. The CUDA kernels use this very function, so that a seed means the same mask everywhere.
 #pragma once
 
 #include <cmath>
@@ -12,9 +12,15 @@
 
 #include "cpu/kernels/philox_constants.h"
 
+#ifdef __CUDACC__
+#define CNNEXT_PHILOX __host__ __device__ inline
+#else
+#define CNNEXT_PHILOX inline
+#endif
+
 namespace cnnext {
 
-inline void philox4x32(uint64_t block, uint64_t seed, uint32_t out[4]) {
+CNNEXT_PHILOX void philox4x32(uint64_t block, uint64_t seed, uint32_t out[4]) {
   uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32), c2 = 0, c3 = 0;
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round) {

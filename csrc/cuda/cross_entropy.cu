@@ -1,0 +1,182 @@
+// Cross-entropy of index and probability targets. Each position's loss and its part of the mean's denominator
+// go to scratch, and one block adds them up in a fixed order. An index target that is no class cannot be
+// reported without waiting for the device: its loss and gradient are NaN.
+#include "cuda/logits.cuh"
+#include "cuda/ops.cuh"
+
+namespace cnnext::cuda {
+namespace {
+
+struct Targets {
+  const void* data;
+  const void* weight;  // may be null
+  int32_t weight_dtype;
+  int64_t C, ignore_index;
+  float smoothing, uniform;  // uniform: smoothing / C
+  bool is_index;
+
+  explicit Targets(const CrossEntropyDesc& d)
+      : data(d.target.data),
+        weight(present(d.weight) ? d.weight.data : nullptr),
+        weight_dtype(d.weight.dtype),
+        C(d.C),
+        ignore_index(d.ignore_index),
+        smoothing(static_cast<float>(d.label_smoothing)),
+        uniform(static_cast<float>(d.label_smoothing / static_cast<double>(d.C))),
+        is_index(d.target_is_index != 0) {}
+
+  CNNEXT_DEVICE int64_t label(int64_t position) const { return static_cast<const int64_t*>(data)[position]; }
+  CNNEXT_DEVICE bool ignored(int64_t position) const { return is_index && label(position) == ignore_index; }
+  CNNEXT_DEVICE bool wrong(int64_t position) const {
+    return is_index && !ignored(position) && (label(position) < 0 || label(position) >= C);
+  }
+  CNNEXT_DEVICE float weight_of(int64_t c) const {
+    return weight ? load_parameter(weight, weight_dtype, c) : 1;
+  }
+  // Its part of the mean's denominator.
+  CNNEXT_DEVICE float share(int64_t position) const {
+    if (!is_index) return 1;
+    return ignored(position) ? 0 : wrong(position) ? NAN : weight_of(label(position));
+  }
+  // What the log-probability of class c is multiplied by, but for the sign.
+  template <class T>
+  CNNEXT_DEVICE float factor(int64_t position, int64_t at, int64_t c) const {
+    if (!is_index) {
+      const float p = to_float(static_cast<const T*>(data)[at]);
+      return (smoothing > 0 ? p * (1 - smoothing) + uniform : p) * weight_of(c);
+    }
+    return (c == label(position) ? (1 - smoothing) * weight_of(c) : 0) + uniform * weight_of(c);
+  }
+};
+
+// losses: as floats in scratch (then shares too), or null where each goes to `loss`.
+template <class T, int kLanes>
+__global__ void __launch_bounds__(kBlock)
+    position_losses(Rows rows, Targets targets, const T* x, T* loss, float* losses, float* shares) {
+  for (int64_t row = first_item() / kLanes; row < rows.count; row += item_step() / kLanes) {
+    const int64_t start = rows.start(row);
+    const LogSumExp norm = log_sum_exp<kLanes>(x + start, rows.length, rows.step);
+    float sum = 0;
+    if (targets.ignored(row)) {
+      sum = 0;
+    } else if (targets.wrong(row)) {
+      sum = NAN;
+    } else {
+      // Only the label's log-probability enters where nothing is smoothed: the others may be infinite.
+      const bool only_label = targets.is_index && targets.smoothing == 0;
+      for (int64_t c = lane_of_row<kLanes>(); c < rows.length; c += kLanes) {
+        if (only_label && c != targets.label(row)) continue;
+        const int64_t at = start + c * rows.step;
+        sum -= norm.log_probability(to_float(x[at])) * targets.template factor<T>(row, at, c);
+      }
+    }
+    sum = group_sum<kLanes>(sum);
+    if (lane_of_row<kLanes>() != 0) continue;
+    if (losses) {
+      losses[row] = sum;
+      shares[row] = targets.share(row);
+    } else {
+      loss[row] = from_float<T>(sum);
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kBlock) position_shares(int64_t count, Targets targets, float* shares) {
+  for (int64_t i = first_item(); i < count; i += item_step()) shares[i] = targets.share(i);
+}
+
+// One block: the sums of both; *result is sum or sum / share, *denominator the latter. Either may be null.
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    add_positions(int64_t count, const float* losses, const float* shares, bool mean, T* result,
+                  float* denominator) {
+  Sums<2> sums{};
+  for (int64_t i = threadIdx.x; i < count; i += kBlock) {
+    if (losses) sums.fields[0] += losses[i];
+    sums.fields[1] += shares[i];
+  }
+  merge_block(&sums);
+  if (threadIdx.x != 0) return;
+  if (result) *result = from_float<T>(mean ? sums.fields[0] / sums.fields[1] : sums.fields[0]);
+  if (denominator) *denominator = sums.fields[1];
+}
+
+// log-softmax's backward of the gradient -scale * factor. denominator: null unless the loss is a mean.
+template <class T, int kLanes>
+__global__ void __launch_bounds__(kBlock)
+    position_gradients(Rows rows, Targets targets, const T* x, const T* grad_loss, bool one_grad,
+                       const float* denominator, T* grad_x) {
+  for (int64_t row = first_item() / kLanes; row < rows.count; row += item_step() / kLanes) {
+    const int64_t start = rows.start(row);
+    const bool dead = targets.ignored(row), wrong = targets.wrong(row);
+    float scale = to_float(grad_loss[one_grad ? 0 : row]);
+    if (denominator) scale /= *denominator;
+    if (wrong) scale = NAN;
+    const LogSumExp norm = log_sum_exp<kLanes>(x + start, rows.length, rows.step);
+    float sum = 0;
+    for (int64_t c = lane_of_row<kLanes>(); c < rows.length && !dead; c += kLanes) {
+      sum -= scale * targets.template factor<T>(row, start + c * rows.step, c);
+    }
+    sum = group_sum<kLanes>(sum);
+    for (int64_t c = lane_of_row<kLanes>(); c < rows.length; c += kLanes) {
+      const int64_t at = start + c * rows.step;
+      const float grad = dead ? 0 : -scale * targets.template factor<T>(row, at, c);
+      grad_x[at] = from_float<T>(grad - norm.probability(to_float(x[at])) * sum);
+    }
+  }
+}
+
+Rows rows_of(const CrossEntropyDesc& d) {
+  return d.format == Format::kNCHW ? rows_along(d.N, d.C, d.inner) : rows_of_pixels(d.N, d.C, d.inner);
+}
+
+}  // namespace
+
+Ran cross_entropy_forward(const CrossEntropyDesc& d, Exec& exec) {
+  const Op op{"cross_entropy_forward", exec, d.x};
+  const Rows rows = rows_of(d);
+  const bool known = dispatch_float(d.dtype, [&](auto t) {
+    using T = decltype(t);
+    const bool each = d.reduction == CNNEXT_REDUCTION_NONE;
+    float *losses = nullptr, *shares = nullptr;
+    if (!each) {
+      losses = op.scratch<float>(2 * greatest(rows.count, 1));
+      shares = losses + rows.count;
+    }
+    dispatch_lanes(rows, [&](auto lanes) {
+      constexpr int kLanes = decltype(lanes)::value;
+      if (rows.count == 0) return;
+      launch_flat(op, position_losses<T, kLanes>, blocks_of_rows(rows, kLanes), rows, Targets(d),
+                  data<const T>(d.x), data<T>(d.loss), losses, shares);
+    });
+    if (each) return;
+    launch_flat(op, add_positions<T>, 1, rows.count, losses, shares, d.reduction == CNNEXT_REDUCTION_MEAN,
+                data<T>(d.loss), nullptr);
+  });
+  return known ? op.done("cuda/cross_entropy_forward") : Ran::kUnsupported;
+}
+
+Ran cross_entropy_backward(const CrossEntropyDesc& d, Exec& exec) {
+  const Op op{"cross_entropy_backward", exec, d.x};
+  const Rows rows = rows_of(d);
+  const bool known = dispatch_float(d.dtype, [&](auto t) {
+    using T = decltype(t);
+    if (rows.count * rows.length == 0) return;
+    float* denominator = nullptr;
+    if (d.reduction == CNNEXT_REDUCTION_MEAN) {
+      float* const shares = op.scratch<float>(rows.count + 1);
+      denominator = shares + rows.count;
+      launch_flat(op, position_shares, blocks_for(rows.count, kBlock), rows.count, Targets(d), shares);
+      launch_flat(op, add_positions<T>, 1, rows.count, nullptr, shares, false, nullptr, denominator);
+    }
+    dispatch_lanes(rows, [&](auto lanes) {
+      constexpr int kLanes = decltype(lanes)::value;
+      launch_flat(op, position_gradients<T, kLanes>, blocks_of_rows(rows, kLanes), rows, Targets(d),
+                  data<const T>(d.x), data<const T>(d.grad_loss), d.reduction != CNNEXT_REDUCTION_NONE,
+                  denominator, data<T>(d.grad_x));
+    });
+  });
+  return known ? op.done("cuda/cross_entropy_backward") : Ran::kUnsupported;
+}
+
+}  // namespace cnnext::cuda

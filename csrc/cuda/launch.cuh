@@ -1,0 +1,112 @@
+// How an operation of this library runs: what it was given, scratch, and launches that say what went wrong.
+#pragma once
+
+#include "core/host_services.h"
+#include "cuda/device_utils.cuh"
+#include "cuda/index.cuh"
+
+namespace cnnext::cuda {
+
+extern const HostServices* services;  // what libcnnext.so handed over
+
+// One running operation. `about` is the tensor whose shape an error names.
+struct Op {
+  const char* name;
+  Exec& exec;
+  const Tensor& about;
+
+  cudaStream_t stream() const { return static_cast<cudaStream_t>(services->stream(exec)); }
+  // Device memory until the call's work on the stream is done.
+  template <class T>
+  T* scratch(int64_t count) const {
+    return static_cast<T*>(services->scratch(exec, static_cast<size_t>(count) * sizeof(T)));
+  }
+  Ran done(const char* kernel) const {
+    services->ran(exec, kernel);
+    return Ran::kDone;
+  }
+};
+
+// Throws out of libcnnext.so; `what` is the step that failed.
+[[noreturn]] void fail_cuda(const Op& op, const char* what, cudaError_t error);
+// Throws where the device has not that much shared memory for a block; else asks for it.
+void allow_shared(const Op& op, const void* kernel, size_t bytes);
+
+inline void check(const Op& op, const char* what, cudaError_t error) {
+  if (error != cudaSuccess) fail_cuda(op, what, error);
+}
+
+constexpr int kBlock = 256;  // threads, where a kernel has no reason for another number
+// Kernels whose blocks step through their work have at most so many: some waves on the largest device. On the
+// test bed few, so that small tensors make them step.
+#if CNNEXT_CUDA_HOST
+constexpr int64_t kMostBlocks = 3;
+#else
+constexpr int64_t kMostBlocks = 1 << 15;
+#endif
+
+inline int64_t blocks_for(int64_t items, int64_t items_per_block) {
+  return greatest(1, least(ceil_div(items, items_per_block), kMostBlocks));
+}
+
+// Where a grid-stride loop begins, and its step.
+CNNEXT_DEVICE int64_t first_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+CNNEXT_DEVICE int64_t item_step() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+
+template <class... Params>
+void launch(const Op& op, void (*kernel)(Params...), dim3 grid, int block, size_t shared_bytes,
+            typename AsGiven<Params>::Type... args) {
+  if (shared_bytes > 0) allow_shared(op, reinterpret_cast<const void*>(kernel), shared_bytes);
+  const cudaError_t error =
+      raw_launch(kernel, grid, dim3(static_cast<unsigned>(block)), shared_bytes, op.stream(), args...);
+  if (error == cudaSuccess) return;
+  char what[160];
+  snprintf(what, sizeof(what),
+           "the launch of %u x %u x %u blocks of %d threads with %zu bytes of shared memory", grid.x, grid.y,
+           grid.z, block, shared_bytes);
+  fail_cuda(op, what, error);
+}
+// blocks of kBlock threads without dynamic shared memory.
+template <class... Params>
+void launch_flat(const Op& op, void (*kernel)(Params...), int64_t blocks,
+                 typename AsGiven<Params>::Type... args) {
+  launch(op, kernel, dim3(static_cast<unsigned>(blocks)), kBlock, 0, args...);
+}
+
+// body(T{}) for the type of a float dtype; false where kernels have none for it (float64).
+template <class Body>
+bool dispatch_float(int32_t dtype, const Body& body) {
+  switch (dtype) {
+    case CNNEXT_FLOAT32:
+      body(float{});
+      return true;
+    case CNNEXT_FLOAT16:
+      body(float16{});
+      return true;
+    case CNNEXT_BFLOAT16:
+      body(bfloat16{});
+      return true;
+    default:
+      return false;
+  }
+}
+
+// body(integral_constant<int, V>): the widest vectors where `length` is whole in them and all addresses are
+// aligned to them, else single values. Null pointers do not matter.
+template <class T, class Body>
+void dispatch_width(int64_t length, std::initializer_list<const void*> pointers, const Body& body) {
+  bool wide = length % kWidest<T> == 0;
+  for (const void* pointer : pointers) wide = wide && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+  if (wide) {
+    body(std::integral_constant<int, kWidest<T>>{});
+  } else {
+    body(std::integral_constant<int, 1>{});
+  }
+}
+
+template <class T>
+T* data(const Tensor& t) {
+  return static_cast<T*>(t.data);
+}
+
+}  // namespace cnnext::cuda

@@ -1,0 +1,116 @@
+// Max-pool backward by gather: each element looks at the windows over it and adds up the gradients of those
+// whose code names it, in row-major order of the windows. No atomics, no zeroing, one write of each element.
+//
+// Plane codes may come from outside and name an element that their window does not cover. A first kernel
+// looks for such codes; only where there is one, a slow kernel gathers again over all windows of the plane.
+// Which of them counts is decided on the device, so that nothing waits for it. A code that names no element
+// at all is dropped.
+#include "cuda/codes.cuh"
+#include "cuda/ops.cuh"
+
+namespace cnnext::cuda {
+namespace {
+
+template <class T, int V>
+CNNEXT_DEVICE void add_matching(const T* grad_y, const Codes& codes, int64_t at, int64_t wanted,
+                                Vec<float, V>* sum) {
+  int64_t code[V];
+  load_codes<V>(codes.data, codes.dtype, at, code);
+  bool any = false;
+#pragma unroll
+  for (int j = 0; j < V; ++j) any = any || code[j] == wanted;
+  if (!any) return;
+  const Vec<float, V> grad = to_floats(load<V>(grad_y + at));
+#pragma unroll
+  for (int j = 0; j < V; ++j) (*sum)[j] += code[j] == wanted ? grad[j] : 0;
+}
+
+template <class T, int V, bool kNhwc>
+__global__ void __launch_bounds__(kBlock)
+    max_pool_backward(PoolShape s, Images<V, kNhwc> to, Images<V, kNhwc> from, T* grad_x, const T* grad_y,
+                      Codes codes) {
+  for (int64_t item = first_item(); item < to.count(); item += item_step()) {
+    const Pixel at = to.pixel(item);
+    const int64_t base = from.base(at), plane = at.row * s.columns.size + at.column;
+    const Range rows = s.rows.windows_over(at.row), columns = s.columns.windows_over(at.column);
+    Vec<float, V> sum{};
+    for (int64_t p = rows.begin; p < rows.end; ++p) {
+      const int64_t r = s.rows.tap_at(p, at.row);
+      if (r < 0) continue;
+      for (int64_t q = columns.begin; q < columns.end; ++q) {
+        const int64_t t = s.columns.tap_at(q, at.column);
+        if (t < 0) continue;
+        const int64_t wanted = codes.kind == CNNEXT_INDEX_WINDOW ? r * s.columns.kernel + t : plane;
+        add_matching<T, V>(grad_y, codes, from.offset(base, p, q), wanted, &sum);
+      }
+    }
+    store(grad_x + to.offset(to.base(at), at.row, at.column), from_floats<T>(sum));
+  }
+}
+
+// Sets *found where a plane code names an element that is no tap of its window.
+template <int V, bool kNhwc>
+__global__ void __launch_bounds__(kBlock)
+    find_foreign_codes(PoolShape s, Images<V, kNhwc> from, Codes codes, uint32_t* found) {
+  bool mine = false;
+  for (int64_t item = first_item(); item < from.count(); item += item_step()) {
+    const Pixel at = from.pixel(item);
+    int64_t code[V];
+    load_codes<V>(codes.data, codes.dtype, from.offset(from.base(at), at.row, at.column), code);
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const int64_t plane = plane_of_code(s, codes.kind, code[j], at);
+      mine = mine || (plane >= 0 && code_of_plane(s, CNNEXT_INDEX_WINDOW, plane, at) == kBadIndex);
+    }
+  }
+  if (any_lane(mine) && threadIdx.x % 32 == 0) atomic_or(found, 1);
+}
+
+template <class T, int V, bool kNhwc>
+__global__ void __launch_bounds__(kBlock)
+    gather_from_all_windows(PoolShape s, Images<V, kNhwc> to, Images<V, kNhwc> from, T* grad_x,
+                            const T* grad_y, Codes codes, const uint32_t* wanted) {
+  if (*wanted == 0) return;
+  for (int64_t item = first_item(); item < to.count(); item += item_step()) {
+    const Pixel at = to.pixel(item);
+    const int64_t base = from.base(at), plane = at.row * s.columns.size + at.column;
+    Vec<float, V> sum{};
+    for (int64_t p = 0; p < s.rows.windows; ++p) {
+      for (int64_t q = 0; q < s.columns.windows; ++q) {
+        add_matching<T, V>(grad_y, codes, from.offset(base, p, q), plane, &sum);
+      }
+    }
+    store(grad_x + to.offset(to.base(at), at.row, at.column), from_floats<T>(sum));
+  }
+}
+
+template <class T>
+void run(const Op& op, const Pool2dDesc& d) {
+  const Codes codes = codes_of(d);
+  T *grad_x = data<T>(d.x), *grad_y = data<T>(d.y);
+  dispatch_images<T>(d, {grad_x, grad_y, codes.data}, [&](auto v, auto nhwc) {
+    constexpr int V = decltype(v)::value;
+    constexpr bool kNhwc = decltype(nhwc)::value;
+    const PoolShape shape(d);
+    const Images<V, kNhwc> to(d.N, d.C, d.H, d.W), from(d.N, d.C, d.P, d.Q);
+    const int64_t blocks = blocks_for(to.count(), kBlock);
+    launch_flat(op, max_pool_backward<T, V, kNhwc>, blocks, shape, to, from, grad_x, grad_y, codes);
+    if (d.index_kind == CNNEXT_INDEX_WINDOW) return;
+    uint32_t* const found = op.scratch<uint32_t>(1);
+    check(op, "clearing a flag", cudaMemsetAsync(found, 0, sizeof(*found), op.stream()));
+    launch_flat(op, find_foreign_codes<V, kNhwc>, blocks_for(from.count(), kBlock), shape, from, codes,
+                found);
+    launch_flat(op, gather_from_all_windows<T, V, kNhwc>, blocks, shape, to, from, grad_x, grad_y, codes,
+                found);
+  });
+}
+
+}  // namespace
+
+Ran max_pool2d_backward(const Pool2dDesc& d, Exec& exec) {
+  const Op op{"max_pool2d_backward", exec, d.x};
+  if (!dispatch_float(d.dtype, [&](auto t) { run<decltype(t)>(op, d); })) return Ran::kUnsupported;
+  return op.done(d.format == Format::kNCHW ? "cuda/max_pool_backward_nchw" : "cuda/max_pool_backward_nhwc");
+}
+
+}  // namespace cnnext::cuda

@@ -1,0 +1,14 @@
+#include "cases.h"
+
+const Family kFamilies[] = {
+    {"elementwise", cases_elementwise},
+    {"dropout", cases_dropout},
+    {"max_pool", cases_max_pool},
+    {"avg_pool", cases_avg_pool},
+    {"copy", cases_copy},
+    {"softmax", cases_softmax},
+    {"conv", cases_conv},
+    {"optim", cases_optim},
+    {"channels", cases_channels},
+};
+const int kNumFamilies = sizeof(kFamilies) / sizeof(kFamilies[0]);

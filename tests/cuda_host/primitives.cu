@@ -1,0 +1,39 @@
+// Uses every primitive, so that nvcc and its assembler see those that no kernel uses yet. Never runs.
+#include "cuda/device_utils.cuh"
+
+namespace cnnext::cuda {
+
+template <class T>
+__global__ void use_tensor_cores(const T* from, float* to) {
+  const Shared<T> tile = dynamic_shared<T>(0, 1024);
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  cp_async16(tile, lane * kWidest<T>, from + lane * kWidest<T>, lane != 3);
+  cp_async_commit();
+  cp_async_wait<1>();
+  cp_async_wait<0>();
+  block_barrier();
+  uint32_t a[4], b[4];
+  ldmatrix_x4(a, tile, lane * 8);
+  ldmatrix_x4_transposed(b, tile, lane * 8);
+  float sums[4] = {};
+  const uint32_t b_registers[2] = {b[0], b[1]};
+  if constexpr (sizeof(T) == 2) {
+    mma_16x8x16<T>(sums, a, b_registers);
+  } else {
+    a[0] = to_tf32(to_float(from[lane]));
+    mma_16x8x8_tf32(sums, a, b_registers);
+  }
+  warp_barrier();
+  const bool vote = any_lane(sums[0] > 0) && !all_lanes(sums[1] > 0) && ballot(sums[2] > 0) != 7;
+  Vec<float, 4> result{
+      {shuffle(sums[0], 5), shuffle_xor(sums[1], 1), shuffle_down(sums[2], 2), vote ? 1.0f : 0.0f}};
+  store_streaming(to + lane * 4, result);
+  tile.template set_vec<kWidest<T>>(0, tile.template get_vec<kWidest<T>>(8));
+  atomic_max(reinterpret_cast<uint32_t*>(to), 1);
+}
+
+template __global__ void use_tensor_cores<float>(const float*, float*);
+template __global__ void use_tensor_cores<float16>(const float16*, float*);
+template __global__ void use_tensor_cores<bfloat16>(const bfloat16*, float*);
+
+}  // namespace cnnext::cuda

@@ -1,0 +1,135 @@
+// csrc/cuda/index.cuh against plain division and plain loops.
+#include <cuda_runtime.h>
+
+#include <random>
+
+#include "check.h"
+#include "cpu/ref/avg_window.h"
+#include "cuda/index.cuh"
+
+using namespace cnnext::cuda;
+
+namespace {
+
+void fast_division() {
+  std::mt19937_64 random(1);
+  constexpr int64_t kMost = INT64_MAX;
+  const auto check_at = [](int64_t n, int64_t d) {
+    int64_t rest = n;
+    const int64_t quotient = FastDivisor(d).split(&rest);
+    CHECK_EQ(quotient, n / d);
+    CHECK_EQ(rest, n % d);
+  };
+  for (int64_t d = 1; d < 70; ++d) {
+    for (int64_t n = 0; n < 300; ++n) check_at(n, d);
+  }
+  for (int i = 0; i < 100000; ++i) {
+    const int64_t d = static_cast<int64_t>(random() >> (2 + random() % 62)) + 1;
+    const int64_t n = static_cast<int64_t>(random() >> (1 + random() % 63)), multiple = n / d * d;
+    for (const int64_t at :
+         {n, multiple, multiple > 0 ? multiple - 1 : 0, kMost, kMost / d * d, kMost / d * d - 1}) {
+      check_at(at, d);
+    }
+  }
+  static_assert(FastDivisor(7).divide(48) == 6, "constant expressions too");
+}
+
+void windows_along_an_axis() {
+  for (int64_t size = 1; size <= 9; ++size) {
+    for (int64_t kernel = 1; kernel <= 4; ++kernel) {
+      for (int64_t stride = 1; stride <= 4; ++stride) {
+        for (int64_t dilation = 1; dilation <= 3; ++dilation) {
+          for (int64_t pad = 0; pad <= dilation * (kernel - 1); ++pad) {
+            const int64_t count = 5, pad_end = 1;
+            const WindowAxis axis{
+                size, count, kernel, pad, pad_end, FastDivisor(stride), FastDivisor(dilation)};
+            for (int64_t p = 0; p < count; ++p) {
+              const cnnext::WindowTaps taps = cnnext::window_taps(p, stride, pad, dilation, kernel, size);
+              const Range mine = axis.taps(p);
+              CHECK_EQ(mine.end - mine.begin, taps.end - taps.begin);
+              if (mine.end > mine.begin) CHECK_EQ(mine.begin, taps.begin);
+              for (const bool padded : {false, true}) {
+                const auto all =
+                    cnnext::window_along(p, stride, pad, pad_end, dilation, kernel, size, padded);
+                CHECK_EQ(axis.counted(p, padded), all.counted);
+              }
+              // The windows over an element are those with a tap there.
+              for (int64_t i = 0; i < size; ++i) {
+                int64_t tap = -1;
+                for (int64_t t = 0; t < kernel; ++t) tap = axis.position(p, t) == i ? t : tap;
+                const Range over = axis.windows_over(i);
+                if (p >= over.begin && p < over.end) {
+                  CHECK_EQ(axis.tap_at(p, i), tap);
+                } else {
+                  CHECK_EQ(tap, -1);
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+void adaptive_windows() {
+  for (int64_t size = 1; size <= 12; ++size) {
+    for (int64_t count = 1; count <= 15; ++count) {
+      const AdaptiveAxis axis{size, count};
+      for (int64_t p = 0; p < count; ++p) {
+        const auto want = cnnext::adaptive_along(p, count, size);
+        const Range mine = axis.elements(p);
+        CHECK_EQ(mine.begin, want.taps.start);
+        CHECK_EQ(mine.end - mine.begin, want.taps.end);
+        for (int64_t i = 0; i < size; ++i) {
+          const Range over = axis.windows_over(i);
+          CHECK_EQ(p >= over.begin && p < over.end, i >= mine.begin && i < mine.end);
+        }
+      }
+    }
+  }
+}
+
+// Every product of a tap and a result's position that reaches an image position is in exactly one phase.
+void phases_of_backward_data() {
+  for (int64_t size = 1; size <= 9; ++size) {
+    for (int64_t kernel = 1; kernel <= 5; ++kernel) {
+      for (int64_t stride = 1; stride <= 5; ++stride) {
+        for (int64_t dilation = 1; dilation <= 4; ++dilation) {
+          for (int64_t pad = 0; pad <= 6; ++pad) {
+            int64_t seen[9] = {}, wanted[9] = {};
+            for (int64_t phase = 0; phase < stride; ++phase) {
+              const ConvPhase f = conv_phase(phase, size, kernel, stride, dilation, pad);
+              for (int64_t i = 0; i < f.count; ++i) {
+                const int64_t h = f.first + i * stride;
+                CHECK(h >= 0 && h < size);
+                seen[h] += 1000;
+                for (int64_t j = 0; j < f.taps; ++j) {
+                  const int64_t r = f.tap + j * f.tap_step, p = i + f.result - j * f.result_step;
+                  CHECK(r < kernel);
+                  CHECK_EQ(p * stride - pad + r * dilation, h);
+                  ++seen[h];
+                }
+              }
+            }
+            for (int64_t h = 0; h < size; ++h) {
+              wanted[h] = 1000;
+              for (int64_t r = 0; r < kernel; ++r) wanted[h] += (h + pad - r * dilation) % stride == 0;
+              CHECK_EQ(seen[h], wanted[h]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  RUN(fast_division);
+  RUN(windows_along_an_axis);
+  RUN(adaptive_windows);
+  RUN(phases_of_backward_data);
+  return check::result();
+}
