@@ -34,7 +34,9 @@ def run(library: Path | str, *arguments: str, **environment: str) -> subprocess.
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=variables)
 
 
-@pytest.mark.parametrize("cases", ["array_cases.py", "stream_cases.py", "error_cases.py", "library_cases.py"])
+@pytest.mark.parametrize(
+    "cases", ["array_cases.py", "stream_cases.py", "error_cases.py", "library_cases.py", "tensor_cases.py"]
+)
 def test_on_the_stand_in(library: Path, cases: str) -> None:
     done = run(library, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "fake_cuda" / cases))
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
