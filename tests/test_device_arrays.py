@@ -22,7 +22,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("fake_cuda") / "libfake_cuda.so"
     source = HERE / "fake_cuda" / "fake_cuda.cpp"
     flags = ["-std=c++17", "-shared", "-fPIC", f"-I{CSRC}", f"-I{CSRC / 'include'}"]
-    done = subprocess.run([compiler, *flags, source, "-o", built], capture_output=True, text=True)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "LD_PRELOAD"
+    }  # the sanitizer's
+    command = [compiler, *flags, source, "-o", built]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return built
 

@@ -82,14 +82,6 @@ bool is_cuda_tensor(PyObject* tensor) {
   return value == Py_True;
 }
 
-// A view whose negation is a flag, which DLPack would lose: a copy, to be read.
-py::object without_flags(PyObject* tensor, const char* name, Access access) {
-  const py::handle view(tensor);
-  if (!view.attr("is_neg")().is(py::bool_(true))) return py::reinterpret_borrow<py::object>(view);
-  if (access == Access::kWrite) raise(PyExc_TypeError, "%s is written, so it must be no negated view", name);
-  return view.attr("resolve_neg")();
-}
-
 bool is_true_attr(PyObject* object, const char* name) {
   PyObject* value = PyObject_GetAttrString(object, name);
   bool on = value && value == Py_True;
@@ -151,9 +143,7 @@ void Array::acquire(PyObject* object, const char* name, Access access) {
     raise(PyExc_TypeError, "%s requires grad, which cnnext.ops does not record: use %s, or pass %s.detach()",
           name, is_torch ? "cnnext.interop.torch" : "cnnext.nn.functional", name);
   }
-  if (is_torch && is_cuda_tensor(object)) {
-    return view_dlpack(without_flags(object, name, access).ptr(), access);  // the capsule holds a copy
-  }
+  if (is_torch && is_cuda_tensor(object)) return view_cuda_tensor(object, access);
   if (is_torch && view_torch(object, access)) return;
   if (!is_torch) library_ = library_of(object);
   if (library_ == Library::kJax && access == Access::kWrite) {

@@ -51,6 +51,7 @@ class Array {
   void acquire(PyObject* object, const char* name, Access access);
   void view_numpy(PyObject* array, Access access);
   bool view_torch(PyObject* tensor, Access access);  // false: not an array that .numpy() can show
+  void view_cuda_tensor(PyObject* tensor, Access access);
   void view_dlpack(PyObject* object, Access access);
   void read_dlpack(const dlpack::Tensor& source);
   void view_cuda_interface(PyObject* object, Access access);

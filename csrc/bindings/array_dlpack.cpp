@@ -86,13 +86,12 @@ py::object dlpack_capsule(PyObject* object, const char* name, const py::dict& ho
 
 bool is_cuda_type(int type) { return type == dlpack::kCuda || type == dlpack::kCudaManaged; }
 
-// What __dlpack__ is told: nothing on the host; on CUDA the stream that must find the array written, or -1
-// where that is the library's own, which its work is queued on anyway.
+// What __dlpack__ is told: nothing on the host; on CUDA the stream that must find the array written, or -1:
+// CuPy would have that stream wait for the current device's, which need not be the array's.
 py::dict dlpack_stream(Library library, bool on_cuda) {
   py::dict how;
   if (!on_cuda) return how;
-  const bool current = !explicit_stream() && (library == Library::kTorch || library == Library::kCupy);
-  if (current) {
+  if (library == Library::kCupy) {
     how["stream"] = -1;
   } else {
     how["stream"] = interface_stream(foreign_stream());
@@ -167,6 +166,7 @@ void Array::view_dlpack(PyObject* object, Access access) {
           name_, source->device.type, source->device.id);
   }
   read_dlpack(*source);
+  if (on_cuda && library_ == Library::kCupy) wait_for_library(Library::kCupy, tensor_.device_id);
 }
 
 void Array::read_dlpack(const dlpack::Tensor& source) {

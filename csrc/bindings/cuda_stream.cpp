@@ -7,11 +7,12 @@ namespace {
 
 thread_local std::optional<uintptr_t> named;
 
-// The current stream of a library on that device.
-void* library_stream(const char* library, int device_id) {
+// The current stream of torch or CuPy on that device.
+void* library_stream(Library library, int device_id) {
   static PyObject* function = nullptr;
   const py::handle current(kept_attr(&function, "cnnext._device", "current_stream"));
-  return reinterpret_cast<void*>(current(library, device_id).cast<uintptr_t>());
+  const char* name = library == Library::kTorch ? "torch" : "cupy";
+  return reinterpret_cast<void*>(current(name, device_id).cast<uintptr_t>());
 }
 
 py::object get_cuda_stream(Args) { return named ? py::object(py::int_(*named)) : py::none(); }
@@ -39,12 +40,17 @@ PyMethodDef methods[] = {
 
 const std::optional<uintptr_t>& explicit_stream() { return named; }
 
+void wait_for_library(Library library, int device_id) {
+  if (!named) return;
+  check(cnnext_cuda_wait(device_id, foreign_stream(), library_stream(library, device_id)));
+}
+
 void CallContext::use_stream(const Origin& origin) {
   own_ = given_ ? *given_ : cnnext_context CNNEXT_CONTEXT_INIT;
   if (explicit_stream()) {
     own_.stream = foreign_stream();
   } else if (origin.library == Library::kTorch || origin.library == Library::kCupy) {
-    own_.stream = library_stream(origin.library == Library::kTorch ? "torch" : "cupy", origin.device_id);
+    own_.stream = library_stream(origin.library, origin.device_id);
   }
   given_ = &own_;
 }

@@ -16,6 +16,10 @@ const std::optional<uintptr_t>& explicit_stream();
 // The stream for arrays of no library that has a current one.
 inline void* foreign_stream() { return reinterpret_cast<void*>(explicit_stream().value_or(0)); }
 
+// Has the stream that was named, if any, wait for the one that torch or CuPy queues its work for the device
+// on.
+void wait_for_library(Library library, int device_id);
+
 // As DLPack and __cuda_array_interface__ number it: 1 is the legacy default stream, which CUDA calls 0 too.
 inline uintptr_t interface_stream(void* stream) {
   return stream ? reinterpret_cast<uintptr_t>(stream) : uintptr_t{1};

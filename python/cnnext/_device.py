@@ -56,7 +56,21 @@ def _torch_stream(torch: Any, device: int, stream: int | None) -> AbstractContex
 def _cupy_stream(cupy: Any, device: int, stream: int | None) -> AbstractContextManager:
     if stream is None:
         return nullcontext()
-    return cupy.cuda.Stream.null if stream in _LEGACY else cupy.cuda.ExternalStream(stream, device)
+    if stream in _LEGACY:
+        return cupy.cuda.Stream.null
+    if hasattr(cupy.cuda.Stream, "from_external"):  # since CuPy 14, which deprecates ExternalStream
+        return cupy.cuda.Stream.from_external(_Stream(stream))
+    return cupy.cuda.ExternalStream(stream, device)
+
+
+class _Stream:
+    """A cudaStream_t by the CUDA stream protocol."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._handle
 
 
 def _numpy_dtype(name: str) -> np.dtype:

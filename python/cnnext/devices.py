@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,8 @@ def copied_to(array: Any, device: str) -> Any:
     with cupy.cuda.Device(int(device.removeprefix("cuda:"))):
         if is_on_device(array):
             return array.copy(order="K")  # onto the current device
-        return _in_memory_order(array, cupy.asarray)
+        # CuPy returns before it has read pinned memory, which the caller may change.
+        return _in_memory_order(array, partial(cupy.asarray, blocking=True))
 
 
 def as_cupy(array: Any) -> Any:

@@ -24,44 +24,43 @@ def _stream(library: str, handle: int) -> Iterator[None]:
         current[library] = before
 
 
-class Allocated(Interface):
-    """What a library's allocator gave: its stream, and the axes' order."""
-
-    def __init__(self, array: np.ndarray, device: int, library: str) -> None:
-        super().__init__(array, device)
-        self.stream = current[library]
-
-
 # ---- torch
 
 
-class Tensor(Capsules):
-    is_cuda, requires_grad, negated = True, False, False
+class Tensor(Interface):
+    is_cuda, requires_grad, negated, layout = True, False, False, "strided"
+
+    def __init__(self, array: np.ndarray, device: int = 0) -> None:
+        super().__init__(array, device)
+        self.number, self.stream = device, current["torch"]
+        self.shape, self.dtype = array.shape, array.dtype.name
 
     def is_neg(self) -> bool:
         return self.negated
 
     def resolve_neg(self) -> Tensor:
-        return Tensor(-self.inner.numpy())
+        return Tensor(-self.array, self.number)
 
-
-class TorchResult(Tensor):
-    def __init__(self, result: Allocated) -> None:
-        self.result = result
+    def stride(self) -> tuple[int, ...]:
+        return tuple(step // self.array.itemsize for step in self.array.strides)
 
     def data_ptr(self) -> int:
-        return self.result.address
+        return self.address
+
+    def get_device(self) -> int:
+        return self.number
 
 
-def _empty_strided(shape: Any, strides: Any, dtype: str, device: str) -> TorchResult:
+def _empty_strided(shape: Any, strides: Any, dtype: str, device: str) -> Tensor:
     itemsize = np.dtype(dtype).itemsize
     base = np.zeros(int(np.prod(shape)), dtype)
     view = np.ndarray(shape, dtype, base, 0, [step * itemsize for step in strides])
-    return TorchResult(Allocated(view, int(device.removeprefix("cuda:")), "torch"))
+    return Tensor(view, int(device.removeprefix("cuda:")))
 
 
 torch = SimpleNamespace(
     Tensor=Tensor,
+    strided="strided",
     float32="float32",
     float16="float16",
     empty_strided=_empty_strided,
@@ -82,12 +81,14 @@ class ndarray(Capsules):
 
 
 class CupyResult(ndarray):
-    def __init__(self, result: Allocated, axes: list[int] | None = None) -> None:
-        self.result, self.axes = result, axes
+    def __init__(self, result: Interface, axes: list[int] | None = None) -> None:
+        self.result, self.axes, self.stream = result, axes, current["cupy"]
         self.data = SimpleNamespace(ptr=result.address)
 
     def transpose(self, axes: list[int]) -> CupyResult:
-        return CupyResult(self.result, axes)
+        view = CupyResult(self.result, axes)
+        view.stream = self.stream
+        return view
 
     def numpy(self) -> np.ndarray:
         return self.result.numpy().transpose(self.axes)
@@ -103,7 +104,7 @@ def _device(number: int) -> Iterator[None]:
 
 
 def _empty(shape: list[int], dtype: Any) -> CupyResult:
-    return CupyResult(Allocated(np.zeros(shape, dtype), devices[-1], "cupy"))
+    return CupyResult(Interface(np.zeros(shape, dtype), devices[-1]))
 
 
 class Null:
@@ -119,7 +120,9 @@ cupy = SimpleNamespace(
     empty=_empty,
     cuda=SimpleNamespace(
         Device=_device,
-        Stream=SimpleNamespace(null=Null()),
+        Stream=SimpleNamespace(
+            null=Null(), from_external=lambda stream: _stream("cupy", stream.__cuda_stream__()[1])
+        ),
         ExternalStream=lambda handle, device: _stream("cupy", handle),
         get_current_stream=lambda: SimpleNamespace(ptr=current["cupy"] + devices[-1]),
     ),

@@ -9,36 +9,73 @@ import cnnext as cx
 import libraries
 import numpy as np
 import pytest
-from arrays import LAST, RELU, Interface, X, log
+from arrays import LAST, RELU, Interface, X, log, names
 from cnnext import ops
-from libraries import CupyResult, TorchResult, current
+from libraries import CupyResult, current
 
 libraries.install(dict.__setitem__)
+
+
+KINDS = {"torch": libraries.Tensor, "cupy": libraries.ndarray}
+RESULTS = {"torch": libraries.Tensor, "cupy": CupyResult}
 
 
 @pytest.mark.parametrize("device", [0, 1])
 @pytest.mark.parametrize("library", ["torch", "cupy"])
 def test_on_the_library_s_current_stream(library: str, device: int) -> None:
-    x = {"torch": libraries.Tensor, "cupy": libraries.ndarray}[library](X, device)
+    x = KINDS[library](X, device)
     log()
     y = ops.relu(x)
-    assert x.streams == [-1]  # its work is on that stream anyway
-    assert f"activation_forward device {device} stream {current[library] + device}" in log()
-    assert type(y) is {"torch": TorchResult, "cupy": CupyResult}[library]
-    assert y.result.stream == current[library]  # allocated by the library on its own stream
-    np.testing.assert_array_equal(y.result.numpy(), RELU)
+    lines = log()
+    assert f"activation_forward device {device} stream {current[library] + device}" in lines
+    assert "wait" not in names(lines)  # its work is on that stream anyway
+    assert "copy" not in names(lines)
+    assert type(y) is RESULTS[library]
+    assert y.stream == current[library]  # allocated by the library on its own stream
+    np.testing.assert_array_equal(y.numpy(), RELU)
+    out = KINDS[library](X * 0, device)
+    assert ops.relu(x, out=out) is out
 
 
+@pytest.mark.parametrize("device", [0, 1])
 @pytest.mark.parametrize("library", ["torch", "cupy"])
-@pytest.mark.parametrize(("stream", "number"), [(99, 99), (0, 1)])
-def test_on_a_named_stream(library: str, stream: int, number: int) -> None:
-    x = {"torch": libraries.Tensor, "cupy": libraries.ndarray}[library](X)
+@pytest.mark.parametrize("stream", [99, 0])
+def test_on_a_named_stream(library: str, stream: int, device: int) -> None:
+    x = KINDS[library](X, device)
     log()
     with cx.cuda_stream(stream):
         y = ops.relu(x)
-    assert x.streams == [number]  # the library has that stream wait
-    assert f"activation_forward device 0 stream {stream}" in log()
-    assert y.result.stream == stream  # allocated for it
+    lines = log()
+    assert lines[0] == f"wait device {device} stream {stream} for {current[library] + device}"
+    assert f"activation_forward device {device} stream {stream}" in lines
+    assert y.stream == stream  # allocated for it
+    assert np.array_equal(y.numpy(), RELU)
+
+
+def test_a_named_stream_before_cupy_14(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(libraries.cupy.cuda.Stream, "from_external")
+    with cx.cuda_stream(98):
+        assert ops.relu(libraries.ndarray(X)).stream == 98
+
+
+def test_torch_s_strides() -> None:
+    x = libraries.Tensor(X[:, :, ::2])
+    log()
+    np.testing.assert_array_equal(ops.relu(x).numpy(), RELU[:, :, ::2])
+    assert names(log()).count("copy") == 1
+    y = ops.relu(libraries.Tensor(LAST))
+    assert y.array.strides == LAST.strides
+    assert "copy" not in names(log())
+
+
+def test_what_torch_has_and_cnnext_takes_not() -> None:
+    x = libraries.Tensor(X)
+    x.dtype = "complex64"
+    with pytest.raises(TypeError, match="x has dtype complex64"):
+        ops.relu(x)
+    x.layout = "sparse"
+    with pytest.raises(TypeError, match="x must be a dense tensor, got layout sparse"):
+        ops.relu(x)
 
 
 def test_cupy_gives_axes_in_memory_s_order() -> None:
@@ -52,7 +89,7 @@ def test_cupy_gives_axes_in_memory_s_order() -> None:
 def test_torch_s_negated_views() -> None:
     x = libraries.Tensor(X)
     x.negated = True
-    np.testing.assert_array_equal(ops.relu(x).result.numpy(), np.maximum(-X, 0))
+    np.testing.assert_array_equal(ops.relu(x).numpy(), np.maximum(-X, 0))
     with pytest.raises(TypeError, match="out is written, so it must be no negated view"):
         ops.relu(libraries.Tensor(X), out=x)
     x.requires_grad = True

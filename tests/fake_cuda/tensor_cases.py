@@ -63,7 +63,7 @@ class Device:
         devices.pop()
 
 
-def asarray(values: Any, dtype: Any = None) -> ndarray:
+def asarray(values: Any, dtype: Any = None, blocking: bool = False) -> ndarray:
     result = np.array(values, dtype, order="C").view(ndarray)
     result.number = devices[-1]
     return result
