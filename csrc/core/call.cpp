@@ -125,16 +125,16 @@ bool describe_output(Tensor* out, const char* name, int32_t dtype, int ndim, con
   return false;
 }
 
-Call::Call(const cnnext_context* context) : exec_(context) {
-  if (context && context->size < offsetof(cnnext_context, plan)) {  // the first version's size
-    fail_value("context's size is ", context->size, "; this library needs at least ",
+void Call::check_context(const cnnext_context& context) const {
+  if (context.size < offsetof(cnnext_context, plan)) {  // the first version's size
+    fail_value("context's size is ", context.size, "; this library needs at least ",
                offsetof(cnnext_context, plan));
   }
-  if (exec_.planning() && context->plan->size < sizeof(cnnext_plan)) {
-    fail_value("plan's size is ", context->plan->size, "; this library needs at least ", sizeof(cnnext_plan));
+  if (exec_.planning() && context.plan->size < sizeof(cnnext_plan)) {
+    fail_value("plan's size is ", context.plan->size, "; this library needs at least ", sizeof(cnnext_plan));
   }
-  if (context && (context->backend < CNNEXT_BACKEND_AUTO || context->backend > CNNEXT_BACKEND_CUDA)) {
-    fail_value("context's backend is ", context->backend,
+  if (context.backend < CNNEXT_BACKEND_AUTO || context.backend > CNNEXT_BACKEND_CUDA) {
+    fail_value("context's backend is ", context.backend,
                "; it must be 0 (auto), 1 (ref), 2 (cpu) or 3 (cuda)");
   }
 }

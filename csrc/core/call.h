@@ -42,9 +42,26 @@ class Call {
   // All tensors of the call, before they are judged. A dry result (data is null) gets the operands' device;
   // every other tensor must be there. Where that is a CUDA device it is current until the Call ends.
   Call(const cnnext_context* context, std::initializer_list<Operand> operands,
-       std::initializer_list<Result> results);
+       std::initializer_list<Result> results)
+      : Call(context) {
+    for (const Operand& operand : operands) {
+      if (operand.tensor) place(*operand.tensor, operand.name);
+    }
+    for (const Result& result : results) {
+      if (!result.tensor) continue;
+      if (result.tensor->data) {
+        place(*result.tensor, result.name);
+      } else {
+        result.tensor->device_type = device_type_;
+        result.tensor->device_id = device_id_;
+      }
+    }
+    settle();
+  }
   // The same step by step: place() each operand, then settle().
-  explicit Call(const cnnext_context* context);
+  explicit Call(const cnnext_context* context) : exec_(context) {
+    if (context) check_context(*context);
+  }
   void place(const Tensor& t, const char* name) {
     if (!can_join(t)) fail_apart(t, name);
     if (device_type_ == CNNEXT_CUDA) note(t, name);
@@ -58,7 +75,9 @@ class Call {
     }
     return t.device_type == device_type_ && (t.device_id == device_id_ || device_type_ != CNNEXT_CUDA);
   }
-  void settle();
+  void settle() {
+    if (device_type_ == CNNEXT_CUDA || exec_.backend() == CNNEXT_BACKEND_CUDA) settle_elsewhere();
+  }
 
   Exec& exec() { return exec_; }
   bool on_device() const { return exec_.device() != nullptr; }
@@ -103,6 +122,8 @@ class Call {
   };
   Candidates candidates() const;
   void finish(const OpTable* table, const char* op_name);
+  void check_context(const cnnext_context& context) const;
+  void settle_elsewhere();
   void check_can_plan(const char* op_name) const;
   void check_launches(const char* op_name) const;
   [[noreturn]] void fail_unsupported(const char* op_name) const;

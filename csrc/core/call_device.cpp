@@ -3,24 +3,7 @@
 
 namespace cnnext {
 
-Call::Call(const cnnext_context* context, std::initializer_list<Operand> operands,
-           std::initializer_list<Result> results)
-    : Call(context) {
-  for (const Operand& operand : operands) {
-    if (operand.tensor) place(*operand.tensor, operand.name);
-  }
-  for (const Result& result : results) {
-    if (result.tensor && result.tensor->data) place(*result.tensor, result.name);
-  }
-  for (const Result& result : results) {
-    if (!result.tensor || result.tensor->data) continue;
-    result.tensor->device_type = device_type_;
-    result.tensor->device_id = device_id_;
-  }
-  settle();
-}
-
-void Call::settle() {
+void Call::settle_elsewhere() {
   const int32_t backend = exec_.backend();
   if (device_type_ != CNNEXT_CUDA) {
     if (backend != CNNEXT_BACKEND_CUDA || !first_) return;

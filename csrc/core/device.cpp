@@ -44,16 +44,20 @@ void fail_device(const DeviceTable& device, int error, const std::string& what) 
 }
 
 void* device_alloc(const DeviceTable& device, size_t bytes, void* stream, const char* what) {
+  const auto lacks_memory = [&](int error) {
+    char text[256];
+    return device.explain(error, text, sizeof(text)) == DeviceFault::kMemory;
+  };
   void* block = nullptr;
   int error = device.alloc(bytes, stream, &block);
-  if (error) {
-    char text[256];
-    if (device.explain(error, text, sizeof(text)) == DeviceFault::kMemory) {
-      device.trim();  // our own pool may be what fills the memory
-      error = device.alloc(bytes, stream, &block);
-    }
+  if (error && lacks_memory(error)) {
+    device.trim();  // our own pool may be what fills the memory
+    error = device.alloc(bytes, stream, &block);
   }
-  if (error) fail_device(device, error, concat("no memory for ", what, " of ", bytes, " bytes"));
+  if (error) {
+    const char* const failed = lacks_memory(error) ? "no memory for " : "allocating ";
+    fail_device(device, error, concat(failed, what, " of ", bytes, " bytes"));
+  }
   return block;
 }
 

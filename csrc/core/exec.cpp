@@ -39,8 +39,7 @@ void run_moded(void* arg, int64_t i) {
 
 }  // namespace
 
-Exec::Exec(const cnnext_context* context) : context_(CNNEXT_CONTEXT_INIT) {
-  if (!context) return;
+void Exec::take_context(const cnnext_context* context) {
   std::memcpy(&context_, context, std::min(context->size, sizeof(context_)));
   context_.size = sizeof(context_);
   if (context_.workspace) take_workspace();
@@ -63,7 +62,7 @@ void Exec::use_device(const DeviceTable& device) {
   if (context_.workspace) take_workspace();
 }
 
-Exec::~Exec() {
+void Exec::free_blocks() {
   while (blocks_) {
     Block* next = blocks_->next;
     if (blocks_->reserved && device_) {

@@ -12,8 +12,13 @@ struct DeviceTable;
 
 class Exec {
  public:
-  explicit Exec(const cnnext_context* context);
-  ~Exec();
+  // Inline as far as a small call on the host goes.
+  explicit Exec(const cnnext_context* context) : context_(CNNEXT_CONTEXT_INIT) {
+    if (context) take_context(context);
+  }
+  ~Exec() {
+    if (blocks_) free_blocks();
+  }
   Exec(const Exec&) = delete;
   Exec& operator=(const Exec&) = delete;
 
@@ -79,7 +84,9 @@ class Exec {
   void run(int64_t count, cnnext_task task, void* arg);
   void* allocate(size_t bytes);
   void* allocate_on_device(size_t bytes);
+  void take_context(const cnnext_context* context);
   void take_workspace();
+  void free_blocks();
 
   struct Block {
     Block* next;
