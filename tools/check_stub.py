@@ -26,7 +26,11 @@ def stub_names() -> dict[str, object]:
                 raise SystemExit(f"{STUB}:{node.lineno}: {node.name} must be positional only")
             names[node.name] = tuple(arg.arg for arg in given.posonlyargs)
         elif isinstance(node, ast.ClassDef):
-            names[node.name] = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+            names[node.name] = {
+                item.name
+                for item in node.body
+                if isinstance(item, ast.FunctionDef) and not item.name.startswith("_")
+            }
     return names
 
 

@@ -73,6 +73,15 @@ bool is_host_bfloat16(PyObject* object) {
          py::str(tensor.attr("device").attr("type")).equal(py::str("cpu"));
 }
 
+// Whether a torch tensor lies on a CUDA device.
+bool is_cuda_tensor(PyObject* tensor) {
+  static PyObject* name = PyUnicode_InternFromString("is_cuda");
+  PyObject* value = PyObject_GetAttr(tensor, name);
+  if (!value) PyErr_Clear();
+  Py_XDECREF(value);
+  return value == Py_True;
+}
+
 bool is_true_attr(PyObject* object, const char* name) {
   PyObject* value = PyObject_GetAttrString(object, name);
   bool on = value && value == Py_True;
@@ -87,11 +96,14 @@ bool is_numpy_scalar(PyObject* object) {
   return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(type));
 }
 
-bool is_jax(PyObject* object) {
+// By the name of the module that the object's type is from.
+Library library_of(PyObject* object) {
   py::object module =
       py::getattr(py::handle(reinterpret_cast<PyObject*>(Py_TYPE(object))), "__module__", py::none());
-  if (!py::isinstance<py::str>(module)) return false;
-  return module.cast<std::string>().rfind("jax", 0) == 0;
+  if (!py::isinstance<py::str>(module)) return Library::kPlain;
+  const std::string name = module.cast<std::string>();
+  if (name.rfind("jax", 0) == 0) return Library::kJax;
+  return name == "cupy" || name.rfind("cupy.", 0) == 0 ? Library::kCupy : Library::kPlain;
 }
 
 }  // namespace
@@ -123,25 +135,21 @@ void Array::acquire(PyObject* object, const char* name, Access access) {
   PyTypeObject* torch = torch_tensor_type();
   bool is_torch = torch && PyObject_TypeCheck(object, torch);
   if (is_torch) library_ = Library::kTorch;
-  if (!is_torch && !PyObject_HasAttrString(object, "__dlpack__")) {
+  const bool has_dlpack = is_torch || PyObject_HasAttrString(object, "__dlpack__");
+  if (!has_dlpack && !PyObject_HasAttrString(object, "__cuda_array_interface__")) {
     raise(PyExc_TypeError, "%s must be %s, got %S", name, kAccepted, type_name(object).ptr());
   }
   if (is_true_attr(object, "requires_grad")) {
     raise(PyExc_TypeError, "%s requires grad, which cnnext.ops does not record: use %s, or pass %s.detach()",
           name, is_torch ? "cnnext.interop.torch" : "cnnext.nn.functional", name);
   }
+  if (is_torch && is_cuda_tensor(object)) return view_cuda_tensor(object, access);
   if (is_torch && view_torch(object, access)) return;
-  if (is_torch && access == Access::kWrite) {
-    check_device(object, name);
-    raise(PyExc_TypeError, "%s is written, so it must be a dense tensor that .numpy() can show", name);
+  if (!is_torch) library_ = library_of(object);
+  if (library_ == Library::kJax && access == Access::kWrite) {
+    raise(PyExc_TypeError, "%s is a JAX array, which cannot be written", name);
   }
-  if (!is_torch) library_ = is_jax(object) ? Library::kJax : Library::kPlain;
-  if (access == Access::kWrite) {
-    if (library_ == Library::kJax) raise(PyExc_TypeError, "%s is a JAX array, which cannot be written", name);
-    raise(PyExc_TypeError, "%s is written, so it must be a NumPy array or a torch tensor, got %S", name,
-          type_name(object).ptr());
-  }
-  view_dlpack(object);
+  has_dlpack ? view_dlpack(object, access) : view_cuda_interface(object, access);
 }
 
 void Array::view_numpy(PyObject* array, Access access) {
@@ -208,28 +216,25 @@ bool Array::view_torch(PyObject* tensor, Access access) {
   return true;
 }
 
-Library result_library(std::initializer_list<const Array*> arrays) {
+void raise_two_libraries(const char* first, const char* second) {
+  raise(PyExc_TypeError, "%s and %s are arrays of two libraries; one call takes one (and NumPy beside it)",
+        first, second);
+}
+
+Origin result_origin(std::initializer_list<const Array*> arrays) {
   const Array* foreign = nullptr;
   for (const Array* array : arrays) {
-    bool named = array->library() == Library::kTorch || array->library() == Library::kJax;
+    bool named =
+        array->on_device() || array->library() == Library::kTorch || array->library() == Library::kJax;
     if (!array->present() || !named) continue;
-    if (foreign && foreign->library() != array->library()) {
-      raise(PyExc_TypeError,
-            "%s and %s are arrays of two libraries; one call takes one (and NumPy beside it)",
-            foreign->name(), array->name());
-    }
+    if (foreign && foreign->library() != array->library())
+      raise_two_libraries(foreign->name(), array->name());
     if (!foreign) foreign = array;
   }
-  return (*arrays.begin())->library();
+  return (*arrays.begin())->origin();
 }
 
 namespace {
-
-// Attribute `name` of a module, kept for good.
-PyObject* kept_attr(PyObject** kept, const char* module, const char* name) {
-  if (!*kept) *kept = py::object(py::module_::import(module).attr(name)).release().ptr();
-  return *kept;
-}
 
 PyObject* call_one(PyObject* function, PyObject* argument) {
   PyObject* result = PyObject_CallOneArg(function, argument);

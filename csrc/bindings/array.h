@@ -1,5 +1,5 @@
-// Python arrays as cnnext_tensor views. Nothing is copied, but NumPy arrays whose elements do not lie where a
-// pointer of their type may point.
+// Python arrays as cnnext_tensor views, on the host and on CUDA devices. Nothing is copied, but NumPy arrays
+// whose elements do not lie where a pointer of their type may point.
 #pragma once
 
 #include <initializer_list>
@@ -9,9 +9,18 @@
 
 namespace bindings {
 
-// Whose array it is, and so whose array the result becomes. kPlain: anything else with __dlpack__; NumPy is
-// returned for it.
-enum class Library { kNumpy, kTorch, kJax, kPlain };
+// Whose array it is, and so whose array the result becomes. kPlain: anything else with __dlpack__ or
+// __cuda_array_interface__; NumPy is returned for it on the host, a DeviceArray on CUDA.
+enum class Library { kNumpy, kTorch, kJax, kCupy, kPlain };
+
+// Whose the first array of a call is, and where it lies: what the results become.
+struct Origin {
+  Library library = Library::kNumpy;
+  int32_t device_type = CNNEXT_CPU, device_id = 0;
+  const char* name = "";
+
+  bool on_device() const { return device_type == CNNEXT_CUDA; }
+};
 
 enum class Access { kRead, kWrite };
 
@@ -35,13 +44,17 @@ class Array {
   cnnext_tensor* get() { return present_ ? &tensor_ : nullptr; }  // nullptr: absent
   Library library() const { return library_; }
   const char* name() const { return name_; }
+  bool on_device() const { return tensor_.device_type == CNNEXT_CUDA; }
+  Origin origin() const { return {library_, tensor_.device_type, tensor_.device_id, name_}; }
 
  private:
   void acquire(PyObject* object, const char* name, Access access);
   void view_numpy(PyObject* array, Access access);
   bool view_torch(PyObject* tensor, Access access);  // false: not an array that .numpy() can show
-  void view_dlpack(PyObject* object);                // to be read only
+  void view_cuda_tensor(PyObject* tensor, Access access);
+  void view_dlpack(PyObject* object, Access access);
   void read_dlpack(const dlpack::Tensor& source);
+  void view_cuda_interface(PyObject* object, Access access);
   void release();
 
   cnnext_tensor tensor_{};
@@ -53,8 +66,10 @@ class Array {
   dlpack::ManagedVersioned* versioned_ = nullptr;
 };
 
-// The library of the result: the first array's. A TypeError where two libraries other than NumPy meet.
-Library result_library(std::initializer_list<const Array*> arrays);
+// The origin of the results: the first array's. A TypeError where two libraries other than NumPy meet, on
+// CUDA any two: each orders its work on a stream of its own.
+Origin result_origin(std::initializer_list<const Array*> arrays);
+[[noreturn]] void raise_two_libraries(const char* first, const char* second);
 
 // A NumPy array, handed over as an array of `library`. bfloat16: its int16 are that type's bits.
 py::object to_library(Library library, py::object numpy_array, bool bfloat16);

@@ -3,6 +3,7 @@
 
 #include "array.h"
 #include "array_internal.h"
+#include "cuda_stream.h"
 
 namespace bindings {
 namespace {
@@ -35,6 +36,17 @@ ElementType from_dlpack_type(const dlpack::DataType& type) {
   }
 }
 
+// cnnext.Tensor, or a class of a user's on it.
+bool is_own_tensor(PyObject* object) {
+  static PyObject* type = nullptr;
+  if (!type) {
+    PyObject* module = PyDict_GetItemString(PyImport_GetModuleDict(), "cnnext.tensor");
+    type = module ? PyObject_GetAttrString(module, "Tensor") : nullptr;
+    if (!type) PyErr_Clear();
+  }
+  return type && PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(type));
+}
+
 const char* dlpack_kind(uint8_t code) {
   switch (code) {
     case dlpack::kInt:
@@ -54,15 +66,15 @@ const char* dlpack_kind(uint8_t code) {
   }
 }
 
-// Calls object.__dlpack__(), asking for a versioned capsule where the object knows of them.
-py::object dlpack_capsule(PyObject* object, const char* name) {
+// Calls object.__dlpack__(**how), asking for a versioned capsule where the object knows of them.
+py::object dlpack_capsule(PyObject* object, const char* name, const py::dict& how) {
   try {
     py::object method = py::handle(object).attr("__dlpack__");
     try {
-      return method(py::arg("max_version") = py::make_tuple(1, 0));
+      return method(**how, py::arg("max_version") = py::make_tuple(1, 0));
     } catch (py::error_already_set& e) {
       if (!e.matches(PyExc_TypeError)) throw;  // TypeError: older than DLPack 1.0
-      return method();
+      return method(**how);
     }
   } catch (py::error_already_set& e) {
     if (!e.matches(PyExc_Exception)) throw;
@@ -72,29 +84,58 @@ py::object dlpack_capsule(PyObject* object, const char* name) {
   }
 }
 
+bool is_cuda_type(int type) { return type == dlpack::kCuda || type == dlpack::kCudaManaged; }
+
+// What __dlpack__ is told: nothing on the host; on CUDA the stream that must find the array written, or -1:
+// CuPy would have that stream wait for the current device's, which need not be the array's.
+py::dict dlpack_stream(Library library, bool on_cuda) {
+  py::dict how;
+  if (!on_cuda) return how;
+  if (library == Library::kCupy) {
+    how["stream"] = -1;
+  } else {
+    how["stream"] = interface_stream(foreign_stream());
+  }
+  return how;
+}
+
 }  // namespace
 
-void check_device(PyObject* object, const char* name) {
-  if (!PyObject_HasAttrString(object, "__dlpack_device__")) return;  // the capsule says it too
+void check_cuda(const char* name, int device_id) {
+  if (cnnext_cuda_available()) return;
+  raise(PyExc_ValueError, "%s is on CUDA device %d; this call takes arrays in CPU memory (CUDA: %s)", name,
+        device_id, cnnext_cuda_reason());
+}
+
+bool is_on_cuda(PyObject* object, const char* name) {
+  if (!PyObject_HasAttrString(object, "__dlpack_device__")) return false;  // the capsule says it too
   py::object device = py::handle(object).attr("__dlpack_device__")();
   if (!PyTuple_Check(device.ptr()) || PyTuple_GET_SIZE(device.ptr()) != 2) {
     raise(PyExc_TypeError, "%s.__dlpack_device__() returned %R, not (device_type, device_id)", name,
           device.ptr());
   }
   int type = py::int_(device.attr("__getitem__")(0)).cast<int>();
-  if (type == dlpack::kCpu || type == dlpack::kCudaHost) return;
+  if (type == dlpack::kCpu || type == dlpack::kCudaHost) return false;
   int id = py::int_(device.attr("__getitem__")(1)).cast<int>();
-  if (type == dlpack::kCuda) {
-    raise(PyExc_ValueError, "%s is on CUDA device %d; this call takes arrays in CPU memory (CUDA: %s)", name,
-          id, cnnext_cuda_available() ? "available" : cnnext_cuda_reason());
+  if (is_cuda_type(type)) {
+    check_cuda(name, id);
+    return true;
   }
-  raise(PyExc_ValueError, "%s is on device %d:%d (DLPack's numbers); this call takes arrays in CPU memory",
+  raise(PyExc_ValueError,
+        "%s is on device %d:%d (DLPack's numbers); cnnext takes arrays in CPU memory and on CUDA devices",
         name, type, id);
 }
 
-void Array::view_dlpack(PyObject* object) {
-  check_device(object, name_);
-  py::object capsule = dlpack_capsule(object, name_);
+void Array::view_dlpack(PyObject* object, Access access) {
+  const bool on_cuda = is_on_cuda(object, name_);
+  if (access == Access::kWrite && !on_cuda) {
+    raise(PyExc_TypeError, "%s is written, so it must be a NumPy array or a %s, got %S", name_,
+          library_ == Library::kTorch ? "dense tensor that .numpy() can show" : "torch tensor",
+          type_name(object).ptr());
+  }
+  // A Tensor of ours on CUDA holds a CuPy array.
+  if (on_cuda && library_ == Library::kPlain && is_own_tensor(object)) library_ = Library::kCupy;
+  py::object capsule = dlpack_capsule(object, name_, dlpack_stream(library_, on_cuda));
   const dlpack::Tensor* source = nullptr;
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
     auto* managed =
@@ -105,6 +146,9 @@ void Array::view_dlpack(PyObject* object) {
       raise(PyExc_TypeError, "%s: DLPack version %u.%u is not supported, only 1.x and unversioned", name_,
             managed->major, managed->minor);
     }
+    if (access == Access::kWrite && (managed->flags & dlpack::kReadOnly)) {
+      raise(PyExc_ValueError, "%s is read-only, and it is written", name_);
+    }
     source = &managed->tensor;
   } else if (PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
     managed_ = static_cast<dlpack::Managed*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
@@ -114,11 +158,22 @@ void Array::view_dlpack(PyObject* object) {
     raise(PyExc_TypeError, "%s.__dlpack__() returned %S, not a DLPack capsule", name_,
           type_name(capsule.ptr()).ptr());
   }
+  // Without __dlpack_device__ nobody has asked the producer for a stream.
+  if (is_cuda_type(source->device.type) != on_cuda) {
+    raise(PyExc_ValueError,
+          "%s's capsule is on device %d:%d (DLPack's numbers), which __dlpack_device__ does "
+          "not say",
+          name_, source->device.type, source->device.id);
+  }
   read_dlpack(*source);
+  if (on_cuda && library_ == Library::kCupy) wait_for_library(Library::kCupy, tensor_.device_id);
 }
 
 void Array::read_dlpack(const dlpack::Tensor& source) {
-  if (source.device.type != dlpack::kCpu && source.device.type != dlpack::kCudaHost) {
+  if (is_cuda_type(source.device.type)) {
+    tensor_.device_type = CNNEXT_CUDA;
+    tensor_.device_id = source.device.id;
+  } else if (source.device.type != dlpack::kCpu && source.device.type != dlpack::kCudaHost) {
     raise(PyExc_ValueError,
           "%s's capsule is on device %d:%d (DLPack's numbers); this call takes arrays in CPU memory", name_,
           source.device.type, source.device.id);

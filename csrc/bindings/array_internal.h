@@ -1,4 +1,4 @@
-// What array.cpp and array_dlpack.cpp share.
+// What array.cpp, array_dlpack.cpp and array_cuda.cpp share.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,11 @@ inline bool aligned(const void* data, int shift) {
 constexpr const char* kDtypes =
     "cnnext takes float32, float64, float16, bfloat16, uint8, int8, uint16, int16, int32 and int64";
 
-// A ValueError that says where the array is, unless it is in memory that the CPU reads.
-void check_device(PyObject* object, const char* name);
+// Whether the array lies on a CUDA device, by its __dlpack_device__; a ValueError where neither the CPU nor
+// an operation of ours reads it.
+bool is_on_cuda(PyObject* object, const char* name);
+
+// A ValueError where CUDA is off.
+void check_cuda(const char* name, int device_id);
 
 }  // namespace bindings

@@ -34,19 +34,19 @@ py::object conv2d(Args args) {
   Array residual = Array::optional(args[8], "residual");
   Output y(args[10]);
   if (const PackedWeight* packed = packed_weight_of(args[1])) {
-    Library library = result_library({&x, &bias, &residual});
-    run({&y}, [&](const cnnext_context* with) {
+    const Origin origin = result_origin({&x, &bias, &residual});
+    run(origin, {&y}, [&](const cnnext_context* with) {
       return cnnext_conv2d_packed(with, &params, x.get(), packed->handle(), bias.get(), residual.get(),
                                   y.get());
     });
-    return y.take(library);
+    return y.take(origin);
   }
   Array weight(args[1], "weight");
-  Library library = result_library({&x, &weight, &bias, &residual});
-  run({&y}, [&](const cnnext_context* with) {
+  const Origin origin = result_origin({&x, &weight, &bias, &residual});
+  run(origin, {&y}, [&](const cnnext_context* with) {
     return cnnext_conv2d(with, &params, x.get(), weight.get(), bias.get(), residual.get(), y.get());
   });
-  return y.take(library);
+  return y.take(origin);
 }
 
 // grad_y, weight, input_shape, stride, padding, dilation, groups, algorithm, out
@@ -54,15 +54,15 @@ py::object conv2d_backward_data(Args args) {
   cnnext_conv2d_params params = conv_params(args[3], args[4], args[5], args[6]);
   params.algorithm = parse_algorithm(args[7]);
   Array grad_y(args[0], "grad_y"), weight(args[1], "weight");
-  Library library = result_library({&grad_y, &weight});
+  const Origin origin = result_origin({&grad_y, &weight});
   int64_t shape[CNNEXT_MAX_NDIM];
   int ndim = parse_shape(args[2], "input_shape", shape);
   Output grad_x(args[8]);
   grad_x.set_shape(ndim, shape);
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(origin, {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_conv2d_backward_data(with, &params, grad_y.get(), weight.get(), grad_x.get());
   });
-  return grad_x.take(library);
+  return grad_x.take(origin);
 }
 
 // grad_y, x, weight_shape, stride, padding, dilation, groups, algorithm, out
@@ -70,15 +70,15 @@ py::object conv2d_backward_weights(Args args) {
   cnnext_conv2d_params params = conv_params(args[3], args[4], args[5], args[6]);
   params.algorithm = parse_algorithm(args[7]);
   Array grad_y(args[0], "grad_y"), x(args[1], "x");
-  Library library = result_library({&grad_y, &x});
+  const Origin origin = result_origin({&grad_y, &x});
   int64_t shape[CNNEXT_MAX_NDIM];
   int ndim = parse_shape(args[2], "weight_shape", shape);
   Output grad_weight(args[8]);
   grad_weight.set_shape(ndim, shape);
-  run({&grad_weight}, [&](const cnnext_context* with) {
+  run(origin, {&grad_weight}, [&](const cnnext_context* with) {
     return cnnext_conv2d_backward_weights(with, &params, grad_y.get(), x.get(), grad_weight.get());
   });
-  return grad_weight.take(library);
+  return grad_weight.take(origin);
 }
 
 // In conv_transpose2d's order: stride, padding, output_padding, groups, dilation.
@@ -95,12 +95,12 @@ py::object conv_transpose2d(Args args) {
   params.algorithm = parse_algorithm(args[8]);
   Array x(args[0], "x"), weight(args[1], "weight");
   Array bias = Array::optional(args[2], "bias");
-  Library library = result_library({&x, &weight, &bias});
+  const Origin origin = result_origin({&x, &weight, &bias});
   Output y(args[9]);
-  run({&y}, [&](const cnnext_context* with) {
+  run(origin, {&y}, [&](const cnnext_context* with) {
     return cnnext_conv_transpose2d(with, &params, x.get(), weight.get(), bias.get(), y.get());
   });
-  return y.take(library);
+  return y.take(origin);
 }
 
 // Its gradients are convolutions of grad_y with the output_padding left out at the end.
@@ -108,27 +108,27 @@ py::object conv_transpose2d(Args args) {
 py::object conv_transpose2d_backward_data(Args args) {
   cnnext_conv2d_params params = transposed_params(args + 2);
   Array grad_y(args[0], "grad_y"), weight(args[1], "weight");
-  Library library = result_library({&grad_y, &weight});
+  const Origin origin = result_origin({&grad_y, &weight});
   Output grad_x;
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(origin, {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_conv2d(with, &params, grad_y.get(), weight.get(), nullptr, nullptr, grad_x.get());
   });
-  return grad_x.take(library);
+  return grad_x.take(origin);
 }
 
 // grad_y, x, weight_shape, stride, padding, output_padding, groups, dilation
 py::object conv_transpose2d_backward_weights(Args args) {
   cnnext_conv2d_params params = transposed_params(args + 3);
   Array grad_y(args[0], "grad_y"), x(args[1], "x");
-  Library library = result_library({&grad_y, &x});
+  const Origin origin = result_origin({&grad_y, &x});
   int64_t shape[CNNEXT_MAX_NDIM];
   int ndim = parse_shape(args[2], "weight_shape", shape);
   Output grad_weight;
   grad_weight.set_shape(ndim, shape);
-  run({&grad_weight}, [&](const cnnext_context* with) {
+  run(origin, {&grad_weight}, [&](const cnnext_context* with) {
     return cnnext_conv2d_backward_weights(with, &params, x.get(), grad_y.get(), grad_weight.get());
   });
-  return grad_weight.take(library);
+  return grad_weight.take(origin);
 }
 
 // weight, stride, padding, dilation, groups, input_shape, channels_last
@@ -142,11 +142,10 @@ py::object pack_weight(Args args) {
   }
   int32_t channels_last = parse_bool(args[6], "channels_last");
   cnnext_packed_weight* handle = nullptr;
-  PyThreadState* state = PyEval_SaveThread();
-  cnnext_status status = cnnext_pack_weight(context(), &params, weight.get(), channels_last,
-                                            has_shape ? shape : nullptr, &handle);
-  PyEval_RestoreThread(state);
-  check(status);
+  run_free(CallContext(weight.origin()), [&](const cnnext_context* with) {
+    return cnnext_pack_weight(with, &params, weight.get(), channels_last, has_shape ? shape : nullptr,
+                              &handle);
+  });
   py::tuple weight_shape(weight.get()->ndim);
   for (int i = 0; i < weight.get()->ndim; ++i) weight_shape[i] = weight.get()->shape[i];
   py::str dtype(dtype_name(weight.get()->dtype));
@@ -160,34 +159,34 @@ py::object linear(Args args) {
   params.activation = parse_activation(args[3], "activation");
   Array x(args[0], "x"), weight(args[1], "weight");
   Array bias = Array::optional(args[2], "bias");
-  Library library = result_library({&x, &weight, &bias});
+  const Origin origin = result_origin({&x, &weight, &bias});
   Output y(args[4]);
-  run({&y}, [&](const cnnext_context* with) {
+  run(origin, {&y}, [&](const cnnext_context* with) {
     return cnnext_linear(with, &params, x.get(), weight.get(), bias.get(), y.get());
   });
-  return y.take(library);
+  return y.take(origin);
 }
 
 // grad_y, weight, out
 py::object linear_backward_data(Args args) {
   Array grad_y(args[0], "grad_y"), weight(args[1], "weight");
-  Library library = result_library({&grad_y, &weight});
+  const Origin origin = result_origin({&grad_y, &weight});
   Output grad_x(args[2]);
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(origin, {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_linear_backward_data(with, grad_y.get(), weight.get(), grad_x.get());
   });
-  return grad_x.take(library);
+  return grad_x.take(origin);
 }
 
 // grad_y, x, out
 py::object linear_backward_weights(Args args) {
   Array grad_y(args[0], "grad_y"), x(args[1], "x");
-  Library library = result_library({&grad_y, &x});
+  const Origin origin = result_origin({&grad_y, &x});
   Output grad_weight(args[2]);
-  run({&grad_weight}, [&](const cnnext_context* with) {
+  run(origin, {&grad_weight}, [&](const cnnext_context* with) {
     return cnnext_linear_backward_weights(with, grad_y.get(), x.get(), grad_weight.get());
   });
-  return grad_weight.take(library);
+  return grad_weight.take(origin);
 }
 
 PyMethodDef methods[] = {

@@ -14,26 +14,28 @@ py::object conv2d_relu_max_pool2d(Args args) {
   Array bias = Array::optional(args[2], "bias");
   Output y, codes;
   cnnext_tensor* const codes_or_none = with_codes ? codes.get() : nullptr;
-  const auto take = [&](Library library) -> py::object {
-    if (!with_codes) return y.take(library);
-    return py::make_tuple(y.take(library), codes.take(library));
+  const auto take = [&](const Origin& origin) -> py::object {
+    if (!with_codes) return y.take(origin);
+    return py::make_tuple(y.take(origin), codes.take(origin));
   };
-  const auto run_both = [&](const auto& call) { with_codes ? run({&y, &codes}, call) : run({&y}, call); };
+  const auto run_both = [&](const Origin& origin, const auto& call) {
+    with_codes ? run(origin, {&y, &codes}, call) : run(origin, {&y}, call);
+  };
   if (const PackedWeight* packed = packed_weight_of(args[1])) {
-    Library library = result_library({&x, &bias});
-    run_both([&](const cnnext_context* with) {
+    const Origin origin = result_origin({&x, &bias});
+    run_both(origin, [&](const cnnext_context* with) {
       return cnnext_conv2d_relu_max_pool2d_packed(with, &params.conv, &params.pool, x.get(), packed->handle(),
                                                   bias.get(), y.get(), codes_or_none);
     });
-    return take(library);
+    return take(origin);
   }
   Array weight(args[1], "weight");
-  Library library = result_library({&x, &weight, &bias});
-  run_both([&](const cnnext_context* with) {
+  const Origin origin = result_origin({&x, &weight, &bias});
+  run_both(origin, [&](const cnnext_context* with) {
     return cnnext_conv2d_relu_max_pool2d(with, &params.conv, &params.pool, x.get(), weight.get(), bias.get(),
                                          y.get(), codes_or_none);
   });
-  return take(library);
+  return take(origin);
 }
 
 // grad_y, codes, x, weight, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding, need_x,
@@ -41,21 +43,18 @@ py::object conv2d_relu_max_pool2d(Args args) {
 py::object conv2d_relu_max_pool2d_backward(Args args) {
   const FusedParams params(args + 4);
   Array grad_y(args[0], "grad_y"), codes(args[1], "codes"), x(args[2], "x"), weight(args[3], "weight");
-  Library library = result_library({&grad_y, &codes, &x, &weight});
+  const Origin origin = result_origin({&grad_y, &codes, &x, &weight});
   Output results[3];
   static constexpr const char* kNames[] = {"need_x", "need_weight", "need_bias"};
-  cnnext_tensor* wanted[3];
-  for (int i = 0; i < 3; ++i) wanted[i] = parse_bool(args[11 + i], kNames[i]) ? results[i].get() : nullptr;
+  bool wanted[3];
+  for (int i = 0; i < 3; ++i) wanted[i] = parse_bool(args[11 + i], kNames[i]);
+  const auto result = [&](int i) { return wanted[i] ? results[i].get() : nullptr; };
   const auto call = [&](const cnnext_context* with) {
     return cnnext_conv2d_relu_max_pool2d_backward(with, &params.conv, &params.pool, grad_y.get(), codes.get(),
-                                                  x.get(), weight.get(), wanted[0], wanted[1], wanted[2]);
+                                                  x.get(), weight.get(), result(0), result(1), result(2));
   };
-  check(call(context()));  // describes those that are wanted
-  for (int i = 0; i < 3; ++i) {
-    if (wanted[i]) results[i].allocate();
-  }
-  run({}, call);
-  const auto take = [&](int i) -> py::object { return wanted[i] ? results[i].take(library) : py::none(); };
+  run_wanted(origin, results, wanted, 3, call);
+  const auto take = [&](int i) -> py::object { return wanted[i] ? results[i].take(origin) : py::none(); };
   return py::make_tuple(take(0), take(1), take(2));
 }
 

@@ -1,11 +1,13 @@
-// The DLPack ABI (https://dmlc.github.io/dlpack), the part that a consumer of CPU tensors reads.
+// The DLPack ABI (https://dmlc.github.io/dlpack), the part that consumers and producers on the CPU and on
+// CUDA use.
 #pragma once
 
 #include <cstdint>
 
 namespace bindings::dlpack {
 
-constexpr int32_t kCpu = 1, kCuda = 2, kCudaHost = 3;  // DLDeviceType
+constexpr int32_t kCpu = 1, kCuda = 2, kCudaHost = 3, kCudaManaged = 13;  // DLDeviceType
+constexpr uint64_t kReadOnly = 1;                                         // of flags
 
 struct Device {
   int32_t type, id;

@@ -11,10 +11,10 @@ py::object activation(Args args) {
   double slope = parse_double(args[2], "negative_slope");
   Array x(args[0], "x");
   Output y(args[3]);
-  run({&y}, [&](const cnnext_context* with) {
+  run(x.origin(), {&y}, [&](const cnnext_context* with) {
     return cnnext_activation_forward(with, kind, slope, x.get(), y.get());
   });
-  return y.take(x.library());
+  return y.take(x.origin());
 }
 
 // grad_y, x, kind, negative_slope, out
@@ -22,39 +22,41 @@ py::object activation_backward(Args args) {
   int32_t kind = parse_activation(args[2], "kind");
   double slope = parse_double(args[3], "negative_slope");
   Array grad_y(args[0], "grad_y"), x(args[1], "x");
-  Library library = result_library({&grad_y, &x});
+  const Origin origin = result_origin({&grad_y, &x});
   Output grad_x(args[4]);
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(origin, {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_activation_backward(with, kind, slope, grad_y.get(), x.get(), grad_x.get());
   });
-  return grad_x.take(library);
+  return grad_x.take(origin);
 }
 
 // x, y, out
 py::object add(Args args) {
   Array x(args[0], "x"), y(args[1], "y");
-  Library library = result_library({&x, &y});
+  const Origin origin = result_origin({&x, &y});
   Output sum(args[2]);
-  run({&sum}, [&](const cnnext_context* with) { return cnnext_add(with, x.get(), y.get(), sum.get()); });
-  return sum.take(library);
+  run(origin, {&sum},
+      [&](const cnnext_context* with) { return cnnext_add(with, x.get(), y.get(), sum.get()); });
+  return sum.take(origin);
 }
 
 // x, bias, out
 py::object bias_add(Args args) {
   Array x(args[0], "x"), bias(args[1], "bias");
-  Library library = result_library({&x, &bias});
+  const Origin origin = result_origin({&x, &bias});
   Output y(args[2]);
-  run({&y}, [&](const cnnext_context* with) { return cnnext_bias_add(with, x.get(), bias.get(), y.get()); });
-  return y.take(library);
+  run(origin, {&y},
+      [&](const cnnext_context* with) { return cnnext_bias_add(with, x.get(), bias.get(), y.get()); });
+  return y.take(origin);
 }
 
 // grad_y, out
 py::object bias_grad(Args args) {
   Array grad_y(args[0], "grad_y");
   Output grad_bias(args[1]);
-  run({&grad_bias},
+  run(grad_y.origin(), {&grad_bias},
       [&](const cnnext_context* with) { return cnnext_bias_grad(with, grad_y.get(), grad_bias.get()); });
-  return grad_bias.take(grad_y.library());
+  return grad_bias.take(grad_y.origin());
 }
 
 // x, p, seed, offset, out
@@ -64,9 +66,9 @@ py::object dropout(Args args) {
   auto offset = static_cast<uint64_t>(parse_int(args[3], "offset"));
   Array x(args[0], "x");
   Output y(args[4]);
-  run({&y},
+  run(x.origin(), {&y},
       [&](const cnnext_context* with) { return cnnext_dropout(with, p, seed, offset, x.get(), y.get()); });
-  return y.take(x.library());
+  return y.take(x.origin());
 }
 
 // x, channels_last, out
@@ -74,8 +76,9 @@ py::object contiguous(Args args) {
   int32_t channels_last = parse_bool(args[1], "channels_last");
   Array x(args[0], "x");
   Output y(args[2]);
-  run({&y}, [&](const cnnext_context* with) { return cnnext_copy(with, channels_last, x.get(), y.get()); });
-  return y.take(x.library());
+  run(x.origin(), {&y},
+      [&](const cnnext_context* with) { return cnnext_copy(with, channels_last, x.get(), y.get()); });
+  return y.take(x.origin());
 }
 
 PyMethodDef methods[] = {

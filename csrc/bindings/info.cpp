@@ -19,6 +19,16 @@ py::object isa_available(Args) { return py::str(cnnext_isa_available()).attr("sp
 py::object cuda_available(Args) { return py::bool_(cnnext_cuda_available() != 0); }
 py::object cuda_reason(Args) { return text(cnnext_cuda_reason()); }
 
+py::object cuda_devices(Args) {
+  py::list names;
+  for (int32_t i = 0; i < cnnext_cuda_device_count(); ++i) {
+    char name[300];
+    check(cnnext_cuda_device_name(i, name, sizeof(name)));
+    names.append(name);
+  }
+  return std::move(names);
+}
+
 py::object get_num_threads(Args) { return py::int_(cnnext_get_num_threads()); }
 py::object set_num_threads(Args args) {
   int64_t count = parse_int(args[0], "n");
@@ -85,6 +95,7 @@ PyMethodDef methods[] = {
                              "isa_available()\n--\n\nInstruction sets that run here, best last."),
     method<0, cuda_available>("cuda_available", "cuda_available()\n--\n\nWhether CUDA arrays are taken."),
     method<0, cuda_reason>("cuda_reason", "cuda_reason()\n--\n\nWhy CUDA is off; empty when it is on."),
+    method<0, cuda_devices>("cuda_devices", "cuda_devices()\n--\n\nThe CUDA devices' names, by number."),
     method<0, get_num_threads>("get_num_threads", "get_num_threads()\n--\n\nThe size of the thread pool."),
     method<1, set_num_threads>("set_num_threads",
                                "set_num_threads(n, /)\n--\n\nSets the size of the thread pool."),

@@ -15,4 +15,6 @@ PYBIND11_MODULE(_C, m) {
   bindings::add_optim(m);
   bindings::add_info(m);
   bindings::add_plan(m);
+  bindings::add_stream(m);
+  bindings::add_device_array(m);
 }

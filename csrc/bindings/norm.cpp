@@ -26,7 +26,7 @@ py::object batch_norm(Args args) {
   Array running_mean = Array::optional(args[1], "running_mean", access);
   Array running_var = Array::optional(args[2], "running_var", access);
   Array weight = Array::optional(args[3], "weight"), bias = Array::optional(args[4], "bias");
-  Library library = result_library({&x, &running_mean, &running_var, &weight, &bias});
+  const Origin origin = result_origin({&x, &running_mean, &running_var, &weight, &bias});
   Output y(args[9]), save_mean, save_invstd;
   auto call = [&](const cnnext_context* with) {
     return cnnext_batch_norm(with, &params, x.get(), weight.get(), bias.get(), running_mean.get(),
@@ -34,11 +34,11 @@ py::object batch_norm(Args args) {
                              save ? save_invstd.get() : nullptr);
   };
   if (!save) {
-    run({&y}, call);
-    return y.take(library);
+    run(origin, {&y}, call);
+    return y.take(origin);
   }
-  run({&y, &save_mean, &save_invstd}, call);
-  return py::make_tuple(y.take(library), save_mean.take(library), save_invstd.take(library));
+  run(origin, {&y, &save_mean, &save_invstd}, call);
+  return py::make_tuple(y.take(origin), save_mean.take(origin), save_invstd.take(origin));
 }
 
 // grad_y, x, weight, save_mean, save_invstd, training, need_x, need_weight, need_bias, y or None (without
@@ -52,7 +52,7 @@ py::object batch_norm_backward(Args args) {
   Array weight = Array::optional(args[2], "weight"), y = Array::optional(args[9], "y");
   params.relu = y.present();
   Array save_mean(args[3], "save_mean"), save_invstd(args[4], "save_invstd");
-  Library library = result_library({&grad_y, &x, &weight, &save_mean, &save_invstd, &y});
+  const Origin origin = result_origin({&grad_y, &x, &weight, &save_mean, &save_invstd, &y});
   Output grads[3];
   auto call = [&](const cnnext_context* with) {
     return cnnext_batch_norm_relu_backward(
@@ -60,13 +60,9 @@ py::object batch_norm_backward(Args args) {
         needs[0] ? grads[0].get() : nullptr, needs[1] ? grads[1].get() : nullptr,
         needs[2] ? grads[2].get() : nullptr);
   };
-  check(call(context()));  // the dry run
-  for (int i = 0; i < 3; ++i) {
-    if (needs[i]) grads[i].allocate();
-  }
-  run({}, call);
+  run_wanted(origin, grads, needs, 3, call);
   py::tuple results(3);
-  for (size_t i = 0; i < 3; ++i) results[i] = needs[i] ? grads[i].take(library) : py::object(py::none());
+  for (size_t i = 0; i < 3; ++i) results[i] = needs[i] ? grads[i].take(origin) : py::object(py::none());
   return std::move(results);
 }
 
@@ -75,20 +71,21 @@ py::object softmax(Args args) {
   int32_t dim = parse_dim(args[1]), log = parse_bool(args[2], "log");
   Array x(args[0], "x");
   Output y(args[3]);
-  run({&y}, [&](const cnnext_context* with) { return cnnext_softmax(with, dim, log, x.get(), y.get()); });
-  return y.take(x.library());
+  run(x.origin(), {&y},
+      [&](const cnnext_context* with) { return cnnext_softmax(with, dim, log, x.get(), y.get()); });
+  return y.take(x.origin());
 }
 
 // grad_y, y, dim, log, out
 py::object softmax_backward(Args args) {
   int32_t dim = parse_dim(args[2]), log = parse_bool(args[3], "log");
   Array grad_y(args[0], "grad_y"), y(args[1], "y");
-  Library library = result_library({&grad_y, &y});
+  const Origin origin = result_origin({&grad_y, &y});
   Output grad_x(args[4]);
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(origin, {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_softmax_backward(with, dim, log, grad_y.get(), y.get(), grad_x.get());
   });
-  return grad_x.take(library);
+  return grad_x.take(origin);
 }
 
 cnnext_cross_entropy_params loss_params(Args ignore_reduction_smoothing) {
@@ -104,12 +101,12 @@ py::object cross_entropy(Args args) {
   cnnext_cross_entropy_params params = loss_params(args + 3);
   Array x(args[0], "x"), target(args[1], "target");
   Array weight = Array::optional(args[2], "weight");
-  Library library = result_library({&x, &target, &weight});
+  const Origin origin = result_origin({&x, &target, &weight});
   Output loss;
-  run({&loss}, [&](const cnnext_context* with) {
+  run(origin, {&loss}, [&](const cnnext_context* with) {
     return cnnext_cross_entropy(with, &params, x.get(), target.get(), weight.get(), loss.get());
   });
-  return loss.take(library);
+  return loss.take(origin);
 }
 
 // grad_loss, x, target, weight, ignore_index, reduction, label_smoothing
@@ -117,13 +114,13 @@ py::object cross_entropy_backward(Args args) {
   cnnext_cross_entropy_params params = loss_params(args + 4);
   Array grad_loss(args[0], "grad_loss"), x(args[1], "x"), target(args[2], "target");
   Array weight = Array::optional(args[3], "weight");
-  Library library = result_library({&grad_loss, &x, &target, &weight});
+  const Origin origin = result_origin({&grad_loss, &x, &target, &weight});
   Output grad_x;
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(origin, {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_cross_entropy_backward(with, &params, grad_loss.get(), x.get(), target.get(), weight.get(),
                                          grad_x.get());
   });
-  return grad_x.take(library);
+  return grad_x.take(origin);
 }
 
 PyMethodDef methods[] = {

@@ -1,7 +1,7 @@
 // Optimiser steps over lists of arrays, in place.
 #include <vector>
 
-#include "array.h"
+#include "output.h"
 #include "params.h"
 
 namespace bindings {
@@ -33,6 +33,19 @@ class ArrayList {
 
   Py_ssize_t count() const { return static_cast<Py_ssize_t>(arrays_.size()); }
   cnnext_tensor* get() { return present_ ? views_.data() : nullptr; }
+  // The first array's; on CUDA a TypeError where another library's is among them, as in result_origin().
+  Origin origin() const {
+    const Origin first = arrays_.empty() ? Origin() : arrays_.front().origin();
+    check_library(first);
+    return first;
+  }
+  void check_library(const Origin& first) const {
+    for (const Array& array : arrays_) {
+      if (first.on_device() && array.on_device() && array.library() != first.library) {
+        raise_two_libraries(first.name, array.name());
+      }
+    }
+  }
 
  private:
   py::object items_;  // keeps the arrays of a generator or of a list that changes
@@ -45,13 +58,12 @@ void require(PyObject* object, const char* name) {
   if (object == Py_None) raise(PyExc_TypeError, "%s must be a list of arrays, got None", name);
 }
 
+// The first list is what the step updates.
 template <class Call>
-py::object run_step(const Call& call) {
-  const cnnext_context* with = context();
-  PyThreadState* state = PyEval_SaveThread();
-  cnnext_status status = call(with);
-  PyEval_RestoreThread(state);
-  check(status);
+py::object run_step(std::initializer_list<const ArrayList*> lists, const Call& call) {
+  const Origin origin = (*lists.begin())->origin();
+  for (const ArrayList* list : lists) list->check_library(origin);
+  run_free(CallContext(origin), call);
   return py::none();
 }
 
@@ -71,7 +83,7 @@ py::object sgd_step(Args args) {
   ArrayList params(args[0], "params", Access::kWrite);
   ArrayList grads(args[1], "grads", Access::kRead, params.count());
   ArrayList buffers(args[2], "momentum_buffers", Access::kWrite, params.count());
-  return run_step([&](const cnnext_context* with) {
+  return run_step({&params, &grads, &buffers}, [&](const cnnext_context* with) {
     return cnnext_sgd_step(with, &options, params.count(), params.get(), grads.get(), buffers.get());
   });
 }
@@ -98,7 +110,7 @@ py::object adam_step(Args args) {
   ArrayList averages(args[2], "exp_avgs", Access::kWrite, params.count());
   ArrayList squares(args[3], "exp_avg_sqs", Access::kWrite, params.count());
   ArrayList maxima(args[4], "max_exp_avg_sqs", Access::kWrite, params.count());
-  return run_step([&](const cnnext_context* with) {
+  return run_step({&params, &grads, &averages, &squares, &maxima}, [&](const cnnext_context* with) {
     return cnnext_adam_step(with, &options, params.count(), params.get(), grads.get(), averages.get(),
                             squares.get(), maxima.get());
   });

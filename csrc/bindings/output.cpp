@@ -4,6 +4,9 @@
 
 #include <utility>
 
+#include "device_array.h"
+#include "params.h"
+
 namespace bindings {
 namespace {
 
@@ -60,7 +63,8 @@ void Output::set_shape(int ndim, const int64_t* shape) {
   for (int i = 0; i < ndim; ++i) tensor_.shape[i] = shape[i];
 }
 
-void Output::allocate() {
+void Output::allocate(const Origin& origin, const CallContext& with) {
+  if (origin.on_device()) return allocate_on_device(origin, with);
   NumpyType type = numpy_type(tensor_.dtype);
   Py_intptr_t shape[CNNEXT_MAX_NDIM], strides[CNNEXT_MAX_NDIM];
   int64_t bytes = type.size;
@@ -89,10 +93,47 @@ void Output::allocate() {
   tensor_.data = block;
 }
 
-py::object Output::take(Library library) {
+namespace {
+
+py::tuple tuple_of(const int64_t* values, int count) {
+  py::tuple result(count);
+  for (int i = 0; i < count; ++i) result[static_cast<size_t>(i)] = values[i];
+  return result;
+}
+
+}  // namespace
+
+void Output::allocate_on_device(const Origin& origin, const CallContext& with) {
+  if (origin.library != Library::kTorch && origin.library != Library::kCupy) {
+    array_ = new_device_array(&tensor_, with.stream()).release().ptr();
+    return;
+  }
+  static PyObject* empty = nullptr;
+  const py::object stream = explicit_stream() ? py::object(py::int_(*explicit_stream())) : py::none();
+  const py::object made = py::handle(kept_attr(&empty, "cnnext._device", "empty"))(
+      origin.library == Library::kTorch ? "torch" : "cupy", origin.device_id,
+      tuple_of(tensor_.shape, tensor_.ndim), tuple_of(tensor_.strides, tensor_.ndim),
+      dtype_name(tensor_.dtype), stream);
+  tensor_.data = reinterpret_cast<void*>(made[py::int_(1)].cast<uintptr_t>());
+  array_ = py::object(made[py::int_(0)]).release().ptr();
+}
+
+void Output::raise_apart(const Origin& out, const Origin& origin) {
+  if (out.device_type == origin.device_type && out.device_id == origin.device_id) {
+    raise_two_libraries(origin.name, out.name);
+  }
+  const auto place = [](const Origin& of) {
+    return of.on_device() ? py::str("cuda:{}").format(of.device_id) : py::str("the CPU");
+  };
+  raise(PyExc_ValueError, "%s is on %S, but %s is on %S; the arrays of one call must be on one device",
+        out.name, place(out).ptr(), origin.name, place(origin).ptr());
+}
+
+py::object Output::take(const Origin& origin) {
   if (given()) return py::reinterpret_borrow<py::object>(out_object_);
-  return to_library(library, py::reinterpret_steal<py::object>(std::exchange(array_, nullptr)),
-                    tensor_.dtype == CNNEXT_BFLOAT16);
+  auto array = py::reinterpret_steal<py::object>(std::exchange(array_, nullptr));
+  if (origin.on_device()) return from_device_array(origin.library, std::move(array));
+  return to_library(origin.library, std::move(array), tensor_.dtype == CNNEXT_BFLOAT16);
 }
 
 }  // namespace bindings

@@ -58,42 +58,42 @@ py::object max_pool2d(Args args) {
   Array x(args[0], "x");
   Output y(args[8]), indices;
   if (!with_indices) {
-    run({&y}, [&](const cnnext_context* with) {
+    run(x.origin(), {&y}, [&](const cnnext_context* with) {
       return cnnext_max_pool2d(with, &params, x.get(), y.get(), nullptr);
     });
-    return y.take(x.library());
+    return y.take(x.origin());
   }
-  run({&y, &indices}, [&](const cnnext_context* with) {
+  run(x.origin(), {&y, &indices}, [&](const cnnext_context* with) {
     return cnnext_max_pool2d(with, &params, x.get(), y.get(), indices.get());
   });
-  return py::make_tuple(y.take(x.library()), indices.take(x.library()));
+  return py::make_tuple(y.take(x.origin()), indices.take(x.origin()));
 }
 
 // grad_y, indices, input_shape, kernel_size, stride, padding, dilation, ceil_mode, indices_kind, out
 py::object max_pool2d_backward(Args args) {
   cnnext_pool2d_params params = max_pool_params(args + 3, args[8], "indices_kind");
   Array grad_y(args[0], "grad_y"), indices(args[1], "indices");
-  Library library = result_library({&grad_y, &indices});
+  const Origin origin = result_origin({&grad_y, &indices});
   int64_t shape[CNNEXT_MAX_NDIM];
   int ndim = parse_shape(args[2], "input_shape", shape);
   Output grad_x(args[9]);
   grad_x.set_shape(ndim, shape);
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(origin, {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_max_pool2d_backward(with, &params, grad_y.get(), indices.get(), grad_x.get());
   });
-  return grad_x.take(library);
+  return grad_x.take(origin);
 }
 
 // x, indices, kernel_size, stride, padding, dilation, ceil_mode, indices_kind, out
 py::object max_pool2d_gather(Args args) {
   cnnext_pool2d_params params = max_pool_params(args + 2, args[7], "indices_kind");
   Array x(args[0], "x"), indices(args[1], "indices");
-  Library library = result_library({&x, &indices});
+  const Origin origin = result_origin({&x, &indices});
   Output y(args[8]);
-  run({&y}, [&](const cnnext_context* with) {
+  run(origin, {&y}, [&](const cnnext_context* with) {
     return cnnext_max_pool2d_gather(with, &params, x.get(), indices.get(), y.get());
   });
-  return y.take(library);
+  return y.take(origin);
 }
 
 // x, indices, kernel_size, stride, padding, output_shape, indices_kind, out
@@ -101,15 +101,15 @@ py::object max_unpool2d(Args args) {
   cnnext_pool2d_params params = pool_params(args[2], args[3], args[4]);
   params.index_kind = parse_index_kind(args[6], "indices_kind");
   Array x(args[0], "x"), indices(args[1], "indices");
-  Library library = result_library({&x, &indices});
+  const Origin origin = result_origin({&x, &indices});
   int64_t shape[CNNEXT_MAX_NDIM];
   int ndim = parse_shape(args[5], "output_size", shape);
   Output y(args[7]);
   y.set_shape(ndim, shape);
-  run({&y}, [&](const cnnext_context* with) {
+  run(origin, {&y}, [&](const cnnext_context* with) {
     return cnnext_max_unpool2d(with, &params, x.get(), indices.get(), y.get());
   });
-  return y.take(library);
+  return y.take(origin);
 }
 
 // indices, input_shape, kernel_size, stride, padding, dilation, ceil_mode, source, target
@@ -123,10 +123,10 @@ py::object convert_indices(Args args) {
     raise(PyExc_ValueError, "input_shape is %R; it must be (N, C, H, W) or (C, H, W)", args[1]);
   const int64_t batched[4] = {ndim == 4 ? shape[0] : 1, shape[ndim - 3], shape[ndim - 2], shape[ndim - 1]};
   Output out;
-  run({&out}, [&](const cnnext_context* with) {
+  run(indices.origin(), {&out}, [&](const cnnext_context* with) {
     return cnnext_convert_indices(with, &params, batched, target, indices.get(), out.get());
   });
-  return out.take(indices.library());
+  return out.take(indices.origin());
 }
 
 // x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
@@ -134,8 +134,9 @@ py::object avg_pool2d(Args args) {
   cnnext_pool2d_params params = avg_pool_params(args + 1, args[7]);
   Array x(args[0], "x");
   Output y(args[8]);
-  run({&y}, [&](const cnnext_context* with) { return cnnext_avg_pool2d(with, &params, x.get(), y.get()); });
-  return y.take(x.library());
+  run(x.origin(), {&y},
+      [&](const cnnext_context* with) { return cnnext_avg_pool2d(with, &params, x.get(), y.get()); });
+  return y.take(x.origin());
 }
 
 // grad_y, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override,
@@ -147,10 +148,10 @@ py::object avg_pool2d_backward(Args args) {
   int ndim = parse_shape(args[1], "input_shape", shape);
   Output grad_x(args[9]);
   grad_x.set_shape(ndim, shape);
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(grad_y.origin(), {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_avg_pool2d_backward(with, &params, grad_y.get(), grad_x.get());
   });
-  return grad_x.take(grad_y.library());
+  return grad_x.take(grad_y.origin());
 }
 
 // x, (h, w) with None or -1 for the input's own size, out
@@ -159,9 +160,9 @@ py::object adaptive_avg_pool2d(Args args) {
   parse_pair(args[1], "output_size", size);
   Array x(args[0], "x");
   Output y(args[2]);
-  run({&y},
+  run(x.origin(), {&y},
       [&](const cnnext_context* with) { return cnnext_adaptive_avg_pool2d(with, size, x.get(), y.get()); });
-  return y.take(x.library());
+  return y.take(x.origin());
 }
 
 // grad_y, input_shape, out
@@ -171,10 +172,10 @@ py::object adaptive_avg_pool2d_backward(Args args) {
   int ndim = parse_shape(args[1], "input_shape", shape);
   Output grad_x(args[2]);
   grad_x.set_shape(ndim, shape);
-  run({&grad_x}, [&](const cnnext_context* with) {
+  run(grad_y.origin(), {&grad_x}, [&](const cnnext_context* with) {
     return cnnext_adaptive_avg_pool2d_backward(with, grad_y.get(), grad_x.get());
   });
-  return grad_x.take(grad_y.library());
+  return grad_x.take(grad_y.origin());
 }
 
 PyMethodDef methods[] = {

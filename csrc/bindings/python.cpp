@@ -31,4 +31,9 @@ py::str type_name(PyObject* object) {
   return py::str("{}.{}").format(module, name);
 }
 
+PyObject* kept_attr(PyObject** kept, const char* module, const char* name) {
+  if (!*kept) *kept = py::object(py::module_::import(module).attr(name)).release().ptr();
+  return *kept;
+}
+
 }  // namespace bindings

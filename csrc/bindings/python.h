@@ -23,6 +23,9 @@ void check(cnnext_status status);
 // The type's name as Python code would write it: "list", "numpy.ndarray".
 py::str type_name(PyObject* object);
 
+// Attribute `name` of a module, which is imported; kept in *kept for good.
+PyObject* kept_attr(PyObject** kept, const char* module, const char* name);
+
 template <int Count, py::object (*Body)(Args)>
 PyObject* fastcall(PyObject*, PyObject* const* args, Py_ssize_t given) noexcept {
   if (given != Count) {
@@ -63,5 +66,7 @@ void add_optim(py::module_& m);
 void add_info(py::module_& m);
 void add_plan(py::module_& m);
 void add_params(py::module_& m);
+void add_stream(py::module_& m);
+void add_device_array(py::module_& m);
 
 }  // namespace bindings

@@ -44,7 +44,7 @@ extern "C" {
 cnnext_status cnnext_avg_pool2d(const cnnext_context* context, const cnnext_pool2d_params* params,
                                 const cnnext_tensor* x, cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}}, {{y, "y"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(x, "x");
     check_float(*x, "x");
@@ -56,7 +56,7 @@ cnnext_status cnnext_avg_pool2d(const cnnext_context* context, const cnnext_pool
 cnnext_status cnnext_avg_pool2d_backward(const cnnext_context* context, const cnnext_pool2d_params* params,
                                          const cnnext_tensor* grad_y, cnnext_tensor* grad_x) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}}, {{grad_x, "grad_x"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(grad_y, "grad_y");
     check_float(*grad_y, "grad_y");
@@ -75,7 +75,7 @@ cnnext_status cnnext_avg_pool2d_backward(const cnnext_context* context, const cn
 cnnext_status cnnext_adaptive_avg_pool2d(const cnnext_context* context, const int64_t* output_size,
                                          const cnnext_tensor* x, cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}}, {{y, "y"}});
     check_tensor(x, "x");
     Pool2dDesc desc = make_adaptive_pool2d_desc(output_size, *x, "x");
     run_forward(call, &OpTable::adaptive_avg_pool2d_forward, "adaptive_avg_pool2d_forward", &desc, *x, y);
@@ -85,7 +85,7 @@ cnnext_status cnnext_adaptive_avg_pool2d(const cnnext_context* context, const in
 cnnext_status cnnext_adaptive_avg_pool2d_backward(const cnnext_context* context, const cnnext_tensor* grad_y,
                                                   cnnext_tensor* grad_x) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}}, {{grad_x, "grad_x"}});
     check_tensor(grad_y, "grad_y");
     check_ndim(*grad_y, "grad_y", 3, 4);
     check_float(*grad_y, "grad_y");

@@ -2,49 +2,66 @@
 // machine without a driver can import everything and a CPU build carries none of it.
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "core/error.h"
 #include "core/host_services.h"
+#include "core/memory.h"
 
 namespace cnnext {
 namespace {
 
-[[maybe_unused]] const HostServices kServices = {
+const HostServices kServices = {
     sizeof(HostServices),
     CNNEXT_VERSION_STRING,
     [](cnnext_status status, const char* message) { throw Error(status, message); },
     [](Exec& exec, size_t bytes) { return exec.scratch(bytes); },
     [](const Exec& exec) { return exec.stream(); },
     [](Exec& exec, const char* kernel) { exec.ran(kernel); },
+    sizeof(OpTable),
 };
+
+// What CNNEXT_CUDA_LIBRARY names, else the file beside libcnnext.so; "" and a reason where there is none.
+std::string library_path(std::string* reason) {
+  const char* named = std::getenv("CNNEXT_CUDA_LIBRARY");
+  if (named && *named) return named;
+#if CNNEXT_WITH_CUDA
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void*>(&cnnext_version), &self)) {
+    std::string path(self.dli_fname);
+    path.erase(path.rfind('/') + 1);
+    return path + "libcnnext_cuda.so";
+  }
+  *reason = "the folder of libcnnext.so is not known";
+#else
+  *reason = "built without CUDA (CNNEXT_CUDA=OFF or nvcc was not found)";
+#endif
+  return "";
+}
 
 struct CudaBackend {
   const OpTable* table = nullptr;
   std::string reason;
 
   CudaBackend() {
-#if CNNEXT_WITH_CUDA
-    Dl_info self;
-    if (!dladdr(reinterpret_cast<void*>(&cnnext_version), &self)) {
-      reason = "the folder of libcnnext.so is not known";
-      return;
-    }
-    std::string path(self.dli_fname);
-    path.erase(path.rfind('/') + 1);
-    path += "libcnnext_cuda.so";
+    const std::string path = library_path(&reason);
+    if (path.empty()) return;
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-      reason = std::string("libcnnext_cuda.so did not load: ") + dlerror();
+      reason = concat(path, " did not load: ", dlerror());
       return;
     }
     auto entry = reinterpret_cast<BackendEntry>(dlsym(library, "cnnext_cuda_backend"));
-    const char* why = "libcnnext_cuda.so has no cnnext_cuda_backend";
-    if (entry) table = entry(&kServices, &why);
-    if (!table) reason = why;
-#else
-    reason = "built without CUDA (CNNEXT_CUDA=OFF or nvcc was not found)";
-#endif
+    const char* why = "it has no cnnext_cuda_backend";
+    const OpTable* offered = entry ? entry(&kServices, &why) : nullptr;
+    if (offered && (!offered->device || offered->device->size != sizeof(DeviceTable))) {
+      offered = nullptr;
+      why = "it is of another build than libcnnext.so";
+    }
+    table = offered;
+    if (table) also_empty(table->device->trim);
+    if (!table) reason = concat(path, ": ", why);
   }
 };
 

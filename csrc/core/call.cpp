@@ -26,6 +26,7 @@ void check_tensor(const Tensor* t, const char* name) {
 
 void check_float(const Tensor& t, const char* name) {
   if (is_float(t.dtype)) return;
+  if (is_half(t.dtype) && t.device_type == CNNEXT_CUDA) return;
   if (is_half(t.dtype)) {
     fail_not_implemented(name, " has dtype ", dtype_name(t.dtype),
                          "; the CPU backend supports float32 and float64 in this operation (16 bits in "
@@ -43,9 +44,6 @@ void check_same_dtype(const Tensor& a, const char* a_name, const Tensor& b, cons
   if (a.dtype != b.dtype) {
     fail_type(b_name, " has dtype ", dtype_name(b.dtype), ", but ", a_name, " has ", dtype_name(a.dtype),
               "; they must be equal");
-  }
-  if (a.device_type != b.device_type || a.device_id != b.device_id) {
-    fail_value(b_name, " and ", a_name, " are on different devices; they must be on one");
   }
 }
 
@@ -104,12 +102,13 @@ bool describe_output(Tensor* out, const char* name, int32_t dtype, int ndim, con
   Tensor expected{};
   expected.dtype = dtype;
   expected.ndim = ndim;
-  expected.device_type = CNNEXT_CPU;
+  expected.device_type = out->device_type;
+  expected.device_id = out->device_id;
   std::copy(shape, shape + ndim, expected.shape);
   set_format(&expected, format);
   if (!out->data) {
     if (numel(expected) == 0 && out->ndim == ndim && std::equal(shape, shape + ndim, out->shape) &&
-        out->dtype == dtype && out->device_type == CNNEXT_CPU) {
+        out->dtype == dtype) {
       return false;  // described before, and nothing to write
     }
     *out = expected;
@@ -126,71 +125,61 @@ bool describe_output(Tensor* out, const char* name, int32_t dtype, int ndim, con
   return false;
 }
 
-Call::Call(const cnnext_context* context) : exec_(context) {
-  if (context && context->size < offsetof(cnnext_context, plan)) {  // the first version's size
-    fail_value("context's size is ", context->size, "; this library needs at least ",
+void Call::check_context(const cnnext_context& context) const {
+  if (context.size < offsetof(cnnext_context, plan)) {  // the first version's size
+    fail_value("context's size is ", context.size, "; this library needs at least ",
                offsetof(cnnext_context, plan));
   }
-  if (exec_.planning() && context->plan->size < sizeof(cnnext_plan)) {
-    fail_value("plan's size is ", context->plan->size, "; this library needs at least ", sizeof(cnnext_plan));
+  if (exec_.planning() && context.plan->size < sizeof(cnnext_plan)) {
+    fail_value("plan's size is ", context.plan->size, "; this library needs at least ", sizeof(cnnext_plan));
   }
-  if (context && (context->backend < CNNEXT_BACKEND_AUTO || context->backend > CNNEXT_BACKEND_CUDA)) {
-    fail_value("context's backend is ", context->backend,
+  if (context.backend < CNNEXT_BACKEND_AUTO || context.backend > CNNEXT_BACKEND_CUDA) {
+    fail_value("context's backend is ", context.backend,
                "; it must be 0 (auto), 1 (ref), 2 (cpu) or 3 (cuda)");
   }
 }
 
-Call::~Call() = default;
-
-namespace {
-
-void copy_now(Exec& exec, const Tensor& src, const Tensor& dst) {
-  if (exec.planning()) return;  // a copy takes no scratch
-  CopyDesc desc{src, dst};
-  const OpTable* cpu = cpu_table();
-  if (cpu && cpu->copy && cpu->copy(desc, exec) == Ran::kDone) return;
-  ref_table()->copy(desc, exec);
-}
-
-// The CPU's backends would read device memory through a host pointer.
-void check_reachable(const Exec& exec, const Tensor& t) {
-  if (t.device_type != CNNEXT_CUDA || exec.backend() == CNNEXT_BACKEND_CUDA) return;
-  if (exec.backend() == CNNEXT_BACKEND_AUTO) {
-    fail_not_implemented("a tensor is on CUDA, and the cuda backend is not available: ",
-                         cnnext_cuda_reason());
+void Call::copy(const Tensor& src, const Tensor& dst) {
+  if (exec_.planning()) return;  // a copy takes no scratch
+  const CopyDesc desc{src, dst};
+  if (on_device()) {
+    const char* const kernel = exec_.kernel();
+    const OpTable* table = cuda_table();
+    if (!table->copy || table->copy(desc, exec_) != Ran::kDone) fail_unsupported("copy");
+    check_launches("copy");
+    exec_.ran(kernel);  // what the call is known by
+    return;
   }
-  fail_value("a tensor is on CUDA, but the context's backend is ", exec.backend(), ", which runs on the CPU");
+  const OpTable* cpu = cpu_table();
+  if (cpu && cpu->copy && cpu->copy(desc, exec_) == Ran::kDone) return;
+  ref_table()->copy(desc, exec_);
 }
 
-Tensor scratch_tensor(Exec& exec, const Tensor& like) {
+Tensor Call::scratch_tensor(const Tensor& like) {
   Tensor result = like;
-  result.data = exec.scratch(static_cast<size_t>(numel(like) * dtype_size(like.dtype)));
+  result.data = exec_.scratch(static_cast<size_t>(numel(like) * dtype_size(like.dtype)));
   return result;
 }
 
-}  // namespace
-
 Tensor Call::dense(const Tensor& t, Format format) {
-  check_reachable(exec_, t);
   if (is_dense(t, format)) return t;
   Tensor wanted = t;
   set_format(&wanted, format);
-  Tensor result = scratch_tensor(exec_, wanted);
-  copy_now(exec_, t, result);
+  Tensor result = scratch_tensor(wanted);
+  copy(t, result);
   return result;
 }
 
 Tensor Call::contiguous(const Tensor& t) { return dense(t, Format::kNCHW); }
 
 Tensor Call::dense_like(const Tensor& t, const Tensor& like) {
-  check_reachable(exec_, t);
   bool same = true;
   for (int i = 0; i < t.ndim; ++i) same = same && (t.shape[i] <= 1 || t.strides[i] == like.strides[i]);
   if (same) return t;
   Tensor wanted = t;
   std::copy(like.strides, like.strides + like.ndim, wanted.strides);
-  Tensor result = scratch_tensor(exec_, wanted);
-  copy_now(exec_, t, result);
+  Tensor result = scratch_tensor(wanted);
+  copy(t, result);
   return result;
 }
 
@@ -206,7 +195,7 @@ void Call::avoid(const Tensor& input) {
 
 Tensor Call::stage(const Tensor& out, const Tensor& shape_like) {
   if (staged_ == kMaxStaged) fail_value("too many staged outputs");
-  const Tensor temporary = scratch_tensor(exec_, shape_like);
+  const Tensor temporary = scratch_tensor(shape_like);
   staged_from_[staged_] = temporary;
   staged_to_[staged_++] = out;
   return temporary;
@@ -219,7 +208,6 @@ Tensor Call::output(const Tensor& out, Format format) {
 }
 
 Tensor Call::output_like(const Tensor& out, const Tensor& like) {
-  check_reachable(exec_, out);
   bool direct = true;
   for (int i = 0; i < out.ndim; ++i)
     direct = direct && (out.shape[i] <= 1 || out.strides[i] == like.strides[i]);
@@ -238,6 +226,9 @@ Call::Candidates Call::candidates() const {
       return {{ref_table(), nullptr}};
     case CNNEXT_BACKEND_CUDA:
       return {{cuda_table(), nullptr}};
+    case CNNEXT_BACKEND_AUTO:
+      if (on_device()) return {{cuda_table(), nullptr}};
+      [[fallthrough]];
     default:
       return {{cpu_table(), ref_table()}};
   }
@@ -245,7 +236,8 @@ Call::Candidates Call::candidates() const {
 
 void Call::finish(const OpTable* table, const char* op_name) {
   if (exec_.planning()) return exec_.write_plan();
-  for (int i = 0; i < staged_; ++i) copy_now(exec_, staged_from_[i], staged_to_[i]);
+  if (on_device()) check_launches(op_name);
+  for (int i = 0; i < staged_; ++i) copy(staged_from_[i], staged_to_[i]);
   record_last_call(table->backend, op_name, exec_);
 }
 
@@ -259,20 +251,10 @@ void Call::check_can_plan(const char* op_name) const {
                                         "conv2d_relu_max_pool2d_forward",
                                         "conv2d_relu_max_pool2d_backward",
                                         "conv2d_batch_norm_forward"};
-  if (exec_.backend() == CNNEXT_BACKEND_CUDA) fail_not_implemented("the cuda backend makes no plans");
   for (const char* name : planned) {
     if (!std::strcmp(name, op_name)) return;
   }
   fail_not_implemented(op_name, " makes no plans; convolutions, linear and max-pool do");
-}
-
-void Call::fail_unsupported(const char* op_name) const {
-  if (exec_.backend() == CNNEXT_BACKEND_CUDA && !cuda_table()) {
-    fail_not_implemented("the cuda backend is not available: ", cnnext_cuda_reason());
-  }
-  fail_not_implemented(op_name, " is not supported by the ",
-                       exec_.backend() == CNNEXT_BACKEND_CUDA ? "cuda" : "ref",
-                       " backend for these arguments");
 }
 
 }  // namespace cnnext

@@ -1,15 +1,19 @@
-// What every ABI function does around its op: check the context, bring inputs into the form that desc.h
-// promises, stage outputs that are strided or overlap an input, pick the backend, record what ran.
+// What every ABI function does around its op: check the context, find the one device of all its tensors,
+// bring inputs into the form that desc.h promises, stage outputs that are strided or overlap an input, pick
+// the backend, record what ran.
 #pragma once
 
+#include <initializer_list>
+
+#include "core/device.h"
 #include "core/error.h"
 #include "core/op_table.h"
 
 namespace cnnext {
 
 // ---- checking tensors (all throw Error) ----
-void check_tensor(const Tensor* t, const char* name);     // not null, ndim, device, dtype, data of non-empty
-void check_float(const Tensor& t, const char* name);      // float32 or float64 (others: see message)
+void check_tensor(const Tensor* t, const char* name);  // not null, ndim, device, dtype, data of non-empty
+void check_float(const Tensor& t, const char* name);  // float32 or float64 (on CUDA any; others: see message)
 void check_any_float(const Tensor& t, const char* name);  // and float16, bfloat16
 void check_same_dtype(const Tensor& a, const char* a_name, const Tensor& b, const char* b_name);
 void check_ndim(const Tensor& t, const char* name, int low, int high);
@@ -17,18 +21,66 @@ void check_shape(const Tensor& t, const char* name, std::initializer_list<int64_
 // The params struct is there and at least as long as this library's.
 void check_params(const void* params, size_t expected, const char* name);
 
-// Fills out's metadata for the result. Dry (data null and not empty): writes dtype, shape, strides in
-// `format`. Otherwise checks that the caller's tensor has that dtype and shape (any strides without overlap
-// of its own). Returns whether it was dry.
+// Fills out's metadata for the result; its device is already there (Call). Dry (data null and not empty):
+// writes dtype, shape, strides in `format`. Otherwise checks that the caller's tensor has that dtype and
+// shape (any strides without overlap of its own). Returns whether it was dry.
 bool describe_output(Tensor* out, const char* name, int32_t dtype, int ndim, const int64_t* shape,
                      Format format);
 
+// Arguments by the names that messages give them; nullptr: not given.
+struct Operand {
+  const Tensor* tensor;
+  const char* name;
+};
+struct Result {
+  Tensor* tensor;
+  const char* name;
+};
+
 class Call {
  public:
-  explicit Call(const cnnext_context* context);
-  ~Call();
+  // All tensors of the call, before they are judged. A dry result (data is null) gets the operands' device;
+  // every other tensor must be there. Where that is a CUDA device it is current until the Call ends.
+  Call(const cnnext_context* context, std::initializer_list<Operand> operands,
+       std::initializer_list<Result> results)
+      : Call(context) {
+    for (const Operand& operand : operands) {
+      if (operand.tensor) place(*operand.tensor, operand.name);
+    }
+    for (const Result& result : results) {
+      if (!result.tensor) continue;
+      if (result.tensor->data) {
+        place(*result.tensor, result.name);
+      } else {
+        result.tensor->device_type = device_type_;
+        result.tensor->device_id = device_id_;
+      }
+    }
+    settle();
+  }
+  // The same step by step: place() each operand, then settle().
+  explicit Call(const cnnext_context* context) : exec_(context) {
+    if (context) check_context(*context);
+  }
+  void place(const Tensor& t, const char* name) {
+    if (!can_join(t)) fail_apart(t, name);
+    if (device_type_ == CNNEXT_CUDA) note(t, name);
+    if (!first_) first_ = name;
+  }
+  // Whether t is where the others are.
+  bool can_join(const Tensor& t) {
+    if (!first_) {
+      device_type_ = t.device_type;
+      device_id_ = t.device_id;
+    }
+    return t.device_type == device_type_ && (t.device_id == device_id_ || device_type_ != CNNEXT_CUDA);
+  }
+  void settle() {
+    if (device_type_ == CNNEXT_CUDA || exec_.backend() == CNNEXT_BACKEND_CUDA) settle_elsewhere();
+  }
 
   Exec& exec() { return exec_; }
+  bool on_device() const { return exec_.device() != nullptr; }
 
   // A view of t that is dense in `format` (4-D) / row-major: t itself, or a copy in scratch.
   Tensor dense(const Tensor& t, Format format);
@@ -45,6 +97,8 @@ class Call {
   Tensor output_like(const Tensor& out, const Tensor& like);
   void avoid(const Tensor& input);
   void allow_same(bool on) { allow_same_ = on; }
+  // Same shape and dtype, any strides, on the call's device.
+  void copy(const Tensor& src, const Tensor& dst);
 
   // Runs the op on the backend that context and device ask for, then writes staged outputs back.
   template <class Desc>
@@ -68,12 +122,24 @@ class Call {
   };
   Candidates candidates() const;
   void finish(const OpTable* table, const char* op_name);
+  void check_context(const cnnext_context& context) const;
+  void settle_elsewhere();
   void check_can_plan(const char* op_name) const;
+  void check_launches(const char* op_name) const;
   [[noreturn]] void fail_unsupported(const char* op_name) const;
+  [[noreturn]] void fail_apart(const Tensor& t, const char* name) const;
+  void note(const Tensor& t, const char* name);
+  std::string described(const char* op_name) const;
+  Tensor scratch_tensor(const Tensor& like);
   Tensor stage(const Tensor& out, const Tensor& shape_like);
 
-  static constexpr int kMaxStaged = 4, kMaxInputs = 8;
+  static constexpr int kMaxStaged = 4, kMaxInputs = 8, kMaxNoted = 8;
+  DeviceScope scope_;  // before exec_, which frees memory on that device
   Exec exec_;
+  const char* first_ = nullptr;  // whose device it is
+  int32_t device_type_ = CNNEXT_CPU, device_id_ = 0;
+  int noted_ = 0;
+  Operand notes_[kMaxNoted];  // what messages on device errors show
   Tensor staged_from_[kMaxStaged], staged_to_[kMaxStaged];
   int staged_ = 0;
   Tensor inputs_[kMaxInputs];

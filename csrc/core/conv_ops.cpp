@@ -61,7 +61,7 @@ cnnext_status cnnext_conv2d(const cnnext_context* context, const cnnext_conv2d_p
                             const cnnext_tensor* x, const cnnext_tensor* w, const cnnext_tensor* bias,
                             const cnnext_tensor* residual, cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}, {w, "weight"}, {bias, "bias"}, {residual, "residual"}}, {{y, "y"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(x, "x");
     check_tensor(w, "weight");
@@ -79,7 +79,8 @@ cnnext_status cnnext_conv2d_packed(const cnnext_context* context, const cnnext_c
                                    const cnnext_tensor* bias, const cnnext_tensor* residual,
                                    cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    const Tensor* packed = w ? &w->w : nullptr;
+    Call call(context, {{x, "x"}, {packed, "weight"}, {bias, "bias"}, {residual, "residual"}}, {{y, "y"}});
     if (!w) fail_value("weight is NULL; a packed weight is required");
     if (!params) params = &w->params;
     check_params(params, sizeof(*params), "params");
@@ -101,7 +102,7 @@ cnnext_status cnnext_conv2d_backward_data(const cnnext_context* context, const c
                                           const cnnext_tensor* grad_y, const cnnext_tensor* w,
                                           cnnext_tensor* grad_x) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}, {w, "weight"}}, {{grad_x, "grad_x"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(grad_y, "grad_y");
     check_tensor(w, "weight");
@@ -127,7 +128,7 @@ cnnext_status cnnext_conv2d_backward_weights(const cnnext_context* context,
                                              const cnnext_conv2d_params* params, const cnnext_tensor* grad_y,
                                              const cnnext_tensor* x, cnnext_tensor* grad_w) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}, {x, "x"}}, {{grad_w, "grad_weight"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(grad_y, "grad_y");
     check_tensor(x, "x");
@@ -154,7 +155,7 @@ cnnext_status cnnext_conv_transpose2d(const cnnext_context* context, const cnnex
                                       const cnnext_tensor* x, const cnnext_tensor* w,
                                       const cnnext_tensor* bias, cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}, {w, "weight"}, {bias, "bias"}}, {{y, "y"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(x, "x");
     check_tensor(w, "weight");

@@ -52,7 +52,7 @@ ConvPoolDesc checked_desc(const cnnext_conv2d_params* conv, const cnnext_pool2d_
 void forward(const cnnext_context* context, const cnnext_conv2d_params* conv,
              const cnnext_pool2d_params* pool, const Tensor* x, const Tensor* w,
              const cnnext_packed_weight* packed, const Tensor* bias, Tensor* y, Tensor* codes) {
-  Call call(context);
+  Call call(context, {{x, "x"}, {w, "weight"}, {bias, "bias"}}, {{y, "y"}, {codes, "codes"}});
   ConvPoolDesc desc = checked_desc(conv, pool, x, w);
   if (bias) check_bias(*bias, desc.conv.K, *w, "one for each output channel");
   const ImageShape shape = y_shape(desc, x->ndim == 4);
@@ -113,7 +113,8 @@ cnnext_status cnnext_conv2d_relu_max_pool2d_backward(
     const cnnext_tensor* grad_y, const cnnext_tensor* codes, const cnnext_tensor* x, const cnnext_tensor* w,
     cnnext_tensor* grad_x, cnnext_tensor* grad_w, cnnext_tensor* grad_bias) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}, {codes, "codes"}, {x, "x"}, {w, "weight"}},
+              {{grad_x, "grad_x"}, {grad_w, "grad_weight"}, {grad_bias, "grad_bias"}});
     check_tensor(grad_y, "grad_y");
     check_tensor(codes, "codes");
     ConvPoolDesc desc = checked_desc(conv, pool, x, w);

@@ -6,10 +6,10 @@ using namespace cnnext;
 extern "C" cnnext_status cnnext_copy(const cnnext_context* context, int32_t channels_last,
                                      const cnnext_tensor* x, cnnext_tensor* y) {
   return guard([&] {
+    Call call(context, {{x, "x"}}, {{y, "y"}});
     check_input(x, "x");
     const Format format = channels_last ? Format::kNHWC : Format::kNCHW;
-    if (describe_output(y, "y", x->dtype, x->ndim, x->shape, format)) return;
-    Call call(context);
+    if (describe_output(y, "y", x->dtype, x->ndim, x->shape, format) || numel(*y) == 0) return;
     if (same_view(*x, *y)) return;
     CopyDesc d{*x, *y};
     if (overlap(*x, *y)) {  // through scratch, or elements would be read after they were overwritten

@@ -4,7 +4,8 @@
 //
 // In a descriptor that reaches a backend every image tensor is 4-D and dense in desc.format, weights are
 // dense in either order (K,C,R,S or K,R,S,C), everything else is row-major contiguous; outputs do not overlap
-// inputs unless the op says so. A tensor that is absent has data == nullptr and ndim == -1 (see present()).
+// inputs unless the op says so, and results of which every one is empty never reach a backend. A tensor that
+// is absent has data == nullptr and ndim == -1 (see present()).
 #pragma once
 
 #include "core/tensor.h"

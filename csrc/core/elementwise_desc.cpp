@@ -44,11 +44,11 @@ using namespace cnnext;
 extern "C" cnnext_status cnnext_activation_forward(const cnnext_context* context, int32_t kind, double alpha,
                                                    const cnnext_tensor* x, cnnext_tensor* y) {
   return guard([&] {
+    Call call(context, {{x, "x"}}, {{y, "y"}});
     check_input(x, "x");
     check_any_float(*x, "x");
     check_kind(kind, alpha);
-    if (describe_output_like(y, "y", *x)) return;
-    Call call(context);
+    if (describe_output_like(y, "y", *x) || numel(*y) == 0) return;
     ElementwiseDesc d = make_elementwise_desc(dense_any(call, *x), kind, alpha);
     set_output(call, &d, *y);
     CNNEXT_RUN(call, activation_forward, d);
@@ -59,12 +59,12 @@ extern "C" cnnext_status cnnext_activation_backward(const cnnext_context* contex
                                                     const cnnext_tensor* grad_y, const cnnext_tensor* x,
                                                     cnnext_tensor* grad_x) {
   return guard([&] {
+    Call call(context, {{grad_y, "grad_y"}, {x, "x"}}, {{grad_x, "grad_x"}});
     check_input(x, "x");
     check_any_float(*x, "x");
     check_any_float_like(grad_y, "grad_y", *x, "x");
     check_kind(kind, alpha);
-    if (describe_output_like(grad_x, "grad_x", *x)) return;
-    Call call(context);
+    if (describe_output_like(grad_x, "grad_x", *x) || numel(*grad_x) == 0) return;
     ElementwiseDesc d = make_elementwise_desc(dense_any(call, *x), kind, alpha);
     d.grad = call.dense_like(*grad_y, d.x);
     set_output(call, &d, *grad_x);
@@ -75,11 +75,11 @@ extern "C" cnnext_status cnnext_activation_backward(const cnnext_context* contex
 extern "C" cnnext_status cnnext_add(const cnnext_context* context, const cnnext_tensor* a,
                                     const cnnext_tensor* b, cnnext_tensor* y) {
   return guard([&] {
+    Call call(context, {{a, "a"}, {b, "b"}}, {{y, "y"}});
     check_input(a, "a");
     check_any_float(*a, "a");
     check_any_float_like(b, "b", *a, "a");
-    if (describe_output_like(y, "y", *a)) return;
-    Call call(context);
+    if (describe_output_like(y, "y", *a) || numel(*y) == 0) return;
     ElementwiseDesc d = make_elementwise_desc(dense_any(call, *a), CNNEXT_ACT_NONE, 0.0);
     d.grad = call.dense_like(*b, d.x);
     set_output(call, &d, *y);
@@ -90,11 +90,11 @@ extern "C" cnnext_status cnnext_add(const cnnext_context* context, const cnnext_
 extern "C" cnnext_status cnnext_dropout(const cnnext_context* context, double p, uint64_t seed,
                                         uint64_t offset, const cnnext_tensor* x, cnnext_tensor* y) {
   return guard([&] {
+    Call call(context, {{x, "x"}}, {{y, "y"}});
     check_input(x, "x");
     check_float(*x, "x");
     if (!(p >= 0.0 && p <= 1.0)) fail_value("p is ", p, "; a dropout probability must lie between 0 and 1");
-    if (describe_output_like(y, "y", *x)) return;
-    Call call(context);
+    if (describe_output_like(y, "y", *x) || numel(*y) == 0) return;
     ElementwiseDesc d = make_elementwise_desc(dense_any(call, *x), CNNEXT_ACT_NONE, p);
     d.seed = seed;
     d.offset = offset;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 
+#include "core/device.h"
 #include "core/memory.h"
 #include "core/threads.h"
 
@@ -38,31 +39,44 @@ void run_moded(void* arg, int64_t i) {
 
 }  // namespace
 
-Exec::Exec(const cnnext_context* context) : context_(CNNEXT_CONTEXT_INIT) {
-  if (!context) return;
+void Exec::take_context(const cnnext_context* context) {
   std::memcpy(&context_, context, std::min(context->size, sizeof(context_)));
   context_.size = sizeof(context_);
-  if (context_.workspace) {
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(context_.workspace);
-    const size_t skip = (kAlign - begin % kAlign) % kAlign;
-    if (context_.workspace_bytes > skip) {
-      workspace_ = static_cast<char*>(context_.workspace) + skip;
-      workspace_left_ = context_.workspace_bytes - skip;
-    }
-  }
+  if (context_.workspace) take_workspace();
 }
 
-Exec::~Exec() {
+void Exec::take_workspace() {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(context_.workspace);
+  const size_t skip = (align_ - begin % align_) % align_;
+  if (context_.workspace_bytes <= skip) {
+    workspace_left_ = 0;
+    return;
+  }
+  workspace_ = static_cast<char*>(context_.workspace) + skip;
+  workspace_left_ = context_.workspace_bytes - skip;
+}
+
+void Exec::use_device(const DeviceTable& device) {
+  device_ = &device;
+  align_ = kDeviceAlign;
+  if (context_.workspace) take_workspace();
+}
+
+void Exec::free_blocks() {
   while (blocks_) {
     Block* next = blocks_->next;
-    if (blocks_->reserved) munmap(blocks_->reserved, blocks_->bytes);
+    if (blocks_->reserved && device_) {
+      device_->free(blocks_->reserved, stream());  // where that fails, the next call says so
+    } else if (blocks_->reserved) {
+      munmap(blocks_->reserved, blocks_->bytes);
+    }
     pool_free(blocks_);
     blocks_ = next;
   }
 }
 
 void* Exec::scratch(size_t bytes) {
-  const size_t rounded = (bytes + kAlign - 1) / kAlign * kAlign;
+  const size_t rounded = (bytes + align_ - 1) & ~(align_ - 1);
   if (rounded < bytes) throw std::bad_alloc();
   scratch_bytes_ += rounded;
   if (workspace_left_ && rounded <= workspace_left_) {
@@ -71,7 +85,17 @@ void* Exec::scratch(size_t bytes) {
     workspace_left_ -= rounded;
     return result;
   }
-  return allocate(rounded);
+  return device_ ? allocate_on_device(std::max(rounded, align_)) : allocate(rounded);
+}
+
+// The list of blocks stays on the host.
+void* Exec::allocate_on_device(size_t bytes) {
+  Block* block = static_cast<Block*>(pool_alloc(sizeof(Block)));
+  if (!block) throw std::bad_alloc();
+  *block = {blocks_, nullptr, bytes};
+  blocks_ = block;
+  block->reserved = device_alloc(*device_, bytes, stream(), "scratch");
+  return block->reserved;
 }
 
 // The first cache line of a block links it to the others.

@@ -8,10 +8,17 @@
 
 namespace cnnext {
 
+struct DeviceTable;
+
 class Exec {
  public:
-  explicit Exec(const cnnext_context* context);
-  ~Exec();
+  // Inline as far as a small call on the host goes.
+  explicit Exec(const cnnext_context* context) : context_(CNNEXT_CONTEXT_INIT) {
+    if (context) take_context(context);
+  }
+  ~Exec() {
+    if (blocks_) free_blocks();
+  }
   Exec(const Exec&) = delete;
   Exec& operator=(const Exec&) = delete;
 
@@ -24,8 +31,13 @@ class Exec {
     run(count, [](void* arg, int64_t i) { (*static_cast<const Task*>(arg))(i); }, const_cast<Task*>(&task));
   }
 
-  // 64-byte-aligned scratch until the Exec ends; from the caller's workspace while it lasts. Throws
-  // std::bad_alloc. Call it from the calling thread only, before parallel_for.
+  // Scratch from now on is that device's (which stays current until the Exec ends), in the stream's order.
+  void use_device(const DeviceTable& device);
+  const DeviceTable* device() const { return device_; }
+
+  // 64-byte-aligned scratch (a device's: 256) until the Exec ends; from the caller's workspace while it
+  // lasts. Throws std::bad_alloc, or an Error on a device. Call it from the calling thread only, before
+  // parallel_for.
   void* scratch(size_t bytes);
   template <class T>
   T* scratch_array(int64_t count) {
@@ -71,13 +83,19 @@ class Exec {
  private:
   void run(int64_t count, cnnext_task task, void* arg);
   void* allocate(size_t bytes);
+  void* allocate_on_device(size_t bytes);
+  void take_context(const cnnext_context* context);
+  void take_workspace();
+  void free_blocks();
 
   struct Block {
     Block* next;
-    void* reserved;  // a mapping apart, or nullptr: the memory is behind the block
+    void* reserved;  // a mapping or device memory apart, or nullptr: the memory is behind the block
     size_t bytes;    // of the mapping
   };
   cnnext_context context_;
+  const DeviceTable* device_ = nullptr;
+  size_t align_ = 64;
   Block* blocks_ = nullptr;
   char* workspace_ = nullptr;
   size_t workspace_left_ = 0;

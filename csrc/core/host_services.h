@@ -14,6 +14,7 @@ struct HostServices {
   void* (*scratch)(Exec& exec, size_t bytes);
   void* (*stream)(const Exec& exec);
   void (*ran)(Exec& exec, const char* kernel);
+  size_t table_bytes;  // sizeof(OpTable) here
 };
 
 // The one symbol such a library exports, "cnnext_cuda_backend": its table, or nullptr and a reason that stays

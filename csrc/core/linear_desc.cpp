@@ -96,7 +96,7 @@ cnnext_status cnnext_linear(const cnnext_context* context, const cnnext_conv2d_p
                             const cnnext_tensor* x, const cnnext_tensor* w, const cnnext_tensor* bias,
                             cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}, {w, "weight"}, {bias, "bias"}}, {{y, "y"}});
     check_tensor(x, "x");
     check_rows(*x, "x");
     check_linear_weight(w);
@@ -123,7 +123,7 @@ cnnext_status cnnext_linear(const cnnext_context* context, const cnnext_conv2d_p
 cnnext_status cnnext_linear_backward_data(const cnnext_context* context, const cnnext_tensor* grad_y,
                                           const cnnext_tensor* w, cnnext_tensor* grad_x) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}, {w, "weight"}}, {{grad_x, "grad_x"}});
     check_tensor(grad_y, "grad_y");
     check_rows(*grad_y, "grad_y");
     check_linear_weight(w);
@@ -142,7 +142,7 @@ cnnext_status cnnext_linear_backward_data(const cnnext_context* context, const c
 cnnext_status cnnext_linear_backward_weights(const cnnext_context* context, const cnnext_tensor* grad_y,
                                              const cnnext_tensor* x, cnnext_tensor* grad_w) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}, {x, "x"}}, {{grad_w, "grad_weight"}});
     check_tensor(grad_y, "grad_y");
     check_rows(*grad_y, "grad_y");
     check_tensor(x, "x");

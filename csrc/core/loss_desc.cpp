@@ -32,9 +32,6 @@ Tensor per_position(const Tensor& x, int32_t dtype) {
 
 void check_target(const Tensor* target, const Tensor& x, const cnnext_cross_entropy_params& params) {
   check_input(target, "target");
-  if (target->device_type != x.device_type || target->device_id != x.device_id) {
-    fail_value("target and x are on different devices; they must be on one");
-  }
   if (!is_integer(target->dtype)) {
     check_float(*target, "target");
     check_float_like(target, "target", x, "x");
@@ -162,10 +159,10 @@ extern "C" cnnext_status cnnext_cross_entropy(const cnnext_context* context,
                                               const cnnext_tensor* x, const cnnext_tensor* target,
                                               const cnnext_tensor* weight, cnnext_tensor* loss) {
   return guard([&] {
+    Call call(context, {{x, "x"}, {target, "target"}, {weight, "weight"}}, {{loss, "loss"}});
     check_loss_inputs(params, x, target, weight);
     const Tensor result = loss_like(*x, params->reduction);
-    if (describe_output_like(loss, "loss", result)) return;
-    Call call(context);
+    if (describe_output_like(loss, "loss", result) || numel(*loss) == 0) return;
     CrossEntropyDesc d = make_cross_entropy_desc(*params, *x, *target);
     set_inputs(call, &d, *x, *target, weight);
     d.loss = call.output(*loss, Format::kNCHW);
@@ -179,11 +176,12 @@ extern "C" cnnext_status cnnext_cross_entropy_backward(const cnnext_context* con
                                                        const cnnext_tensor* target,
                                                        const cnnext_tensor* weight, cnnext_tensor* grad_x) {
   return guard([&] {
+    Call call(context, {{grad_loss, "grad_loss"}, {x, "x"}, {target, "target"}, {weight, "weight"}},
+              {{grad_x, "grad_x"}});
     check_loss_inputs(params, x, target, weight);
     const Tensor result = loss_like(*x, params->reduction);
     check_float_like(grad_loss, "grad_loss", result, "the loss");
-    if (describe_channel_output(grad_x, "grad_x", *x)) return;
-    Call call(context);
+    if (describe_channel_output(grad_x, "grad_x", *x) || numel(*grad_x) == 0) return;
     CrossEntropyDesc d = make_cross_entropy_desc(*params, *x, *target);
     set_inputs(call, &d, *x, *target, weight);
     d.grad_loss = call.contiguous(*grad_loss);

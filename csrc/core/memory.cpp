@@ -113,6 +113,7 @@ uint64_t large_allocations = 0, large_hits = 0;
 
 std::atomic<uint64_t> in_use{0}, peak_in_use{0};
 std::atomic<uint64_t> cache_limit{0};  // set once, before the first block exists
+std::atomic<void (*)()> other_pool{nullptr};
 
 // The limit's two parts: each small class's list, and all large blocks together.
 size_t small_list_limit() {
@@ -261,6 +262,28 @@ void count_in(size_t capacity) {
   }
 }
 
+void empty_cache() {
+  for (SmallClass& c : small_classes) {
+    Header* chain = nullptr;
+    {
+      std::lock_guard<SpinLock> held(c.lock);
+      for (Header* h = c.head; h; h = h->class_next) h->mark = 0;
+      chain = std::exchange(c.head, nullptr);
+      c.bytes = 0;
+    }
+    free_chain(chain);
+  }
+  Header* chain = nullptr;
+  {
+    std::lock_guard<std::mutex> held(large_mutex);
+    chain = large_evict(0);
+  }
+  free_chain(chain);
+#if defined(__GLIBC__)
+  malloc_trim(0);  // blocks below 4 MiB are malloc's, which keeps them otherwise
+#endif
+}
+
 // ---- allocation ----
 Header* take_cached(int size_class) {
   Header* h = nullptr;
@@ -291,7 +314,7 @@ Header* make_block(size_t bytes, int size_class) noexcept {
   start();
   Header* h = system_alloc(bytes, size_class);
   if (!h) {  // our own cache may be what fills the memory
-    cnnext_empty_cache();
+    empty_cache();
     h = system_alloc(bytes, size_class);
     if (!h) return nullptr;
   }
@@ -372,6 +395,8 @@ void pool_free(void* block) noexcept {
 #endif
 }
 
+void also_empty(void (*pool)()) { other_pool.store(pool); }
+
 void check_memory_settings() {
   const char* text = cache_setting();
   if (text && !parse_cache_setting(text)) {
@@ -389,25 +414,8 @@ void* cnnext_alloc(size_t bytes) { return pool_alloc(bytes); }
 void cnnext_free(void* block) { pool_free(block); }
 
 void cnnext_empty_cache(void) {
-  for (SmallClass& c : small_classes) {
-    Header* chain = nullptr;
-    {
-      std::lock_guard<SpinLock> held(c.lock);
-      for (Header* h = c.head; h; h = h->class_next) h->mark = 0;
-      chain = std::exchange(c.head, nullptr);
-      c.bytes = 0;
-    }
-    free_chain(chain);
-  }
-  Header* chain = nullptr;
-  {
-    std::lock_guard<std::mutex> held(large_mutex);
-    chain = large_evict(0);
-  }
-  free_chain(chain);
-#if defined(__GLIBC__)
-  malloc_trim(0);  // blocks below 4 MiB are malloc's, which keeps them otherwise
-#endif
+  empty_cache();
+  if (const auto pool = other_pool.load()) pool();
 }
 
 cnnext_status cnnext_get_memory_stats(cnnext_memory_stats* stats) {

@@ -123,6 +123,13 @@ extern "C" cnnext_status cnnext_batch_norm(const cnnext_context* context,
                                            cnnext_tensor* y, cnnext_tensor* save_mean,
                                            cnnext_tensor* save_invstd) {
   return guard([&] {
+    Call call(context,
+              {{x, "x"},
+               {weight, "weight"},
+               {bias, "bias"},
+               {running_mean, "running_mean"},
+               {running_var, "running_var"}},
+              {{y, "y"}, {save_mean, "save_mean"}, {save_invstd, "save_invstd"}});
     check_batch_norm_params(params);
     check_input(x, "x");
     check_float(*x, "x");
@@ -134,7 +141,6 @@ extern "C" cnnext_status cnnext_batch_norm(const cnnext_context* context,
     dry |= describe_saved_statistics(vectors, x->dtype, d.C);
     if (dry) return;
 
-    Call call(context);
     d.x = channel_input(call, *x, d.format);
     call.avoid(d.x);
     read_batch_norm_vectors(call, vectors, &d);
@@ -150,6 +156,14 @@ extern "C" cnnext_status cnnext_batch_norm_relu_backward(
     const cnnext_tensor* save_mean, const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
     cnnext_tensor* grad_weight, cnnext_tensor* grad_bias) {
   return guard([&] {
+    Call call(context,
+              {{grad_y, "grad_y"},
+               {x, "x"},
+               {y, "y"},
+               {weight, "weight"},
+               {save_mean, "save_mean"},
+               {save_invstd, "save_invstd"}},
+              {{grad_x, "grad_x"}, {grad_weight, "grad_weight"}, {grad_bias, "grad_bias"}});
     check_batch_norm_params(params);
     check_input(x, "x");
     check_float(*x, "x");
@@ -165,7 +179,6 @@ extern "C" cnnext_status cnnext_batch_norm_relu_backward(
     dry |= describe_optional(grad_bias, "grad_bias", x->dtype, d.C);
     if (dry || !(grad_x || grad_weight || grad_bias)) return;
 
-    Call call(context);
     d.x = channel_input(call, *x, d.format);
     call.avoid(d.x);
     d.grad_y = channel_input(call, *grad_y, d.format);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/desc.h"
+#include "core/device_table.h"
 #include "core/exec.h"
 #include "core/packed_weight.h"
 
@@ -54,6 +55,8 @@ struct OpTable {
   // H, W, P and Q are 0 where the input's shape is not known. The blob outlives the call: it comes from
   // pool_alloc or the backend's own allocator, never from exec's scratch.
   void (*pack_weight)(const Conv2dDesc& desc, Exec& exec, PackedBlob* blob) = nullptr;
+  // Where the tensors of this table's descriptors lie, and exec's scratch with them; nullptr: on the host.
+  const DeviceTable* device = nullptr;
 };
 
 // The backends, in order of preference (backend.cpp); nullptr where one is not there.

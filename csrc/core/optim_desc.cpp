@@ -86,6 +86,18 @@ void check_apart(const List* lists, int num_lists, int64_t count) {
   }
 }
 
+// All on one device; names with numbers are put together only for messages.
+void place_lists(Call& call, const List* lists, int num_lists, int64_t count) {
+  call.place(lists[0].tensors[0], "params[0]");
+  for (int k = 0; k < num_lists; ++k) {
+    for (int64_t i = k == 0 ? 1 : 0; i < count; ++i) {
+      const Tensor& t = lists[k].tensors[i];
+      call.place(t, call.can_join(t) ? lists[k].name : element_name(lists[k], i).c_str());
+    }
+  }
+  call.settle();
+}
+
 void check_lists(const List* lists, int num_lists, int64_t count) {
   if (count < 0) fail_value("count is ", count, "; it must be at least 0");
   if (count == 0) return;
@@ -135,6 +147,7 @@ extern "C" cnnext_status cnnext_sgd_step(const cnnext_context* context, const cn
     if (count == 0) return;
 
     Call call(context);
+    place_lists(call, lists, buffered ? 3 : 2, count);
     std::vector<Tensor> param = dense_params(call, params, count);
     std::vector<Tensor> grad = dense_list(call, grads, param);
     std::vector<Tensor> buffer;
@@ -167,6 +180,7 @@ extern "C" cnnext_status cnnext_adam_step(const cnnext_context* context, const c
     if (count == 0) return;
 
     Call call(context);
+    place_lists(call, lists, max_exp_avg_sqs ? 5 : 4, count);
     std::vector<Tensor> param = dense_params(call, params, count);
     std::vector<Tensor> grad = dense_list(call, grads, param);
     std::vector<Tensor> avg = dense_list(call, exp_avgs, param);

@@ -16,12 +16,11 @@ using PackedOwner = std::unique_ptr<cnnext_packed_weight, FreePacked>;
 size_t weight_bytes(const Tensor& w) { return static_cast<size_t>(numel(w) * dtype_size(w.dtype)); }
 
 // The backend whose kernels will read the blob; the reference backend reads the dense copy.
-const OpTable* packing_table(int32_t backend) {
-  if (backend == CNNEXT_BACKEND_REF) return nullptr;
-  if (backend == CNNEXT_BACKEND_CUDA) {
-    fail_not_implemented("pack_weight is not supported by the cuda backend");
+const OpTable* packing_table(const Call& call, int32_t backend) {
+  if (call.on_device()) {
+    fail_not_implemented("pack_weight is not supported by the cuda backend; pass the array itself");
   }
-  return cpu_table();
+  return backend == CNNEXT_BACKEND_REF ? nullptr : cpu_table();
 }
 
 void check_equal(int64_t now, int64_t packed, const char* name) {
@@ -61,14 +60,14 @@ cnnext_status cnnext_pack_weight(const cnnext_context* context, const cnnext_con
                                  const cnnext_tensor* w, int32_t channels_last, const int64_t* input_shape,
                                  cnnext_packed_weight** packed) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{w, "weight"}}, {});
     if (!packed) fail_value("packed is NULL; a place for the handle is required");
     *packed = nullptr;
     check_params(params, sizeof(*params), "params");
     check_tensor(w, "weight");
     Conv2dDesc desc = make_pack_weight_desc(*params, *w, input_shape);
     desc.format = channels_last ? Format::kNHWC : Format::kNCHW;
-    const OpTable* table = packing_table(call.exec().backend());
+    const OpTable* table = packing_table(call, call.exec().backend());
     check_has_data(*w, "weight");
 
     PackedOwner owner(new cnnext_packed_weight{});

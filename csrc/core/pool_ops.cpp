@@ -61,7 +61,7 @@ extern "C" {
 cnnext_status cnnext_max_pool2d(const cnnext_context* context, const cnnext_pool2d_params* params,
                                 const cnnext_tensor* x, cnnext_tensor* y, cnnext_tensor* indices) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}}, {{y, "y"}, {indices, "indices"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(x, "x");
     check_pool_dtype(*x, "x");
@@ -82,7 +82,7 @@ cnnext_status cnnext_max_pool2d_backward(const cnnext_context* context, const cn
                                          const cnnext_tensor* grad_y, const cnnext_tensor* indices,
                                          cnnext_tensor* grad_x) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{grad_y, "grad_y"}, {indices, "indices"}}, {{grad_x, "grad_x"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(grad_y, "grad_y");
     check_any_float(*grad_y, "grad_y");
@@ -109,7 +109,7 @@ cnnext_status cnnext_max_pool2d_gather(const cnnext_context* context, const cnne
                                        const cnnext_tensor* x, const cnnext_tensor* indices,
                                        cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}, {indices, "indices"}}, {{y, "y"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(x, "x");
     check_float(*x, "x");
@@ -131,7 +131,7 @@ cnnext_status cnnext_max_pool2d_gather(const cnnext_context* context, const cnne
 cnnext_status cnnext_max_unpool2d(const cnnext_context* context, const cnnext_pool2d_params* params,
                                   const cnnext_tensor* x, const cnnext_tensor* indices, cnnext_tensor* y) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{x, "x"}, {indices, "indices"}}, {{y, "y"}});
     check_params(params, sizeof(*params), "params");
     check_tensor(x, "x");
     check_float(*x, "x");
@@ -155,7 +155,7 @@ cnnext_status cnnext_convert_indices(const cnnext_context* context, const cnnext
                                      const int64_t* input_shape, int32_t target_kind,
                                      const cnnext_tensor* indices, cnnext_tensor* out) {
   return guard([&] {
-    Call call(context);
+    Call call(context, {{indices, "indices"}}, {{out, "out"}});
     check_params(params, sizeof(*params), "params");
     if (!input_shape) fail_value("input_shape is NULL; it is required");
     check_tensor(indices, "indices");

@@ -42,11 +42,11 @@ using namespace cnnext;
 extern "C" cnnext_status cnnext_softmax(const cnnext_context* context, int32_t dim, int32_t log,
                                         const cnnext_tensor* x, cnnext_tensor* y) {
   return guard([&] {
+    Call call(context, {{x, "x"}}, {{y, "y"}});
     check_input(x, "x");
     check_float(*x, "x");
     const int axis = resolve_dim(dim, *x);
-    if (describe_output_like(y, "y", *x)) return;
-    Call call(context);
+    if (describe_output_like(y, "y", *x) || numel(*y) == 0) return;
     const Tensor dense = dense_any(call, *x);
     SoftmaxDesc d = make_softmax_desc(dense, axis, log);
     d.x = dense;
@@ -60,12 +60,12 @@ extern "C" cnnext_status cnnext_softmax_backward(const cnnext_context* context, 
                                                  const cnnext_tensor* grad_y, const cnnext_tensor* y,
                                                  cnnext_tensor* grad_x) {
   return guard([&] {
+    Call call(context, {{grad_y, "grad_y"}, {y, "y"}}, {{grad_x, "grad_x"}});
     check_input(y, "y");
     check_float(*y, "y");
     check_float_like(grad_y, "grad_y", *y, "y");
     const int axis = resolve_dim(dim, *y);
-    if (describe_output_like(grad_x, "grad_x", *y)) return;
-    Call call(context);
+    if (describe_output_like(grad_x, "grad_x", *y) || numel(*grad_x) == 0) return;
     const Tensor dense = dense_any(call, *y);
     SoftmaxDesc d = make_softmax_desc(dense, axis, log);
     d.y = dense;

@@ -45,10 +45,6 @@ void memory_order(const Tensor& t, int* order) {
 bool describe_output_like(Tensor* out, const char* name, const Tensor& like) {
   const Format format = format_of(like);
   const bool dry = describe_output(out, name, like.dtype, like.ndim, like.shape, format);
-  if (dry) {
-    out->device_type = like.device_type;
-    out->device_id = like.device_id;
-  }
   if (!dry || is_dense(like, format) || !is_permuted_dense(like)) return dry;
   int order[CNNEXT_MAX_NDIM];
   memory_order(like, order);
@@ -66,8 +62,7 @@ Tensor dense_any(Call& call, const Tensor& t) {
 
 void write_back(Call& call, const Tensor& dense, const Tensor& original) {
   if (dense.data == original.data) return;
-  const CopyDesc copy{dense, original};
-  ref_table()->copy(copy, call.exec());
+  call.copy(dense, original);
 }
 
 namespace {
@@ -117,8 +112,6 @@ ChannelShape channel_shape(const Tensor& t) {
 bool describe_channel_output(Tensor* out, const char* name, const Tensor& like) {
   const bool dry = describe_output(out, name, like.dtype, like.ndim, like.shape, Format::kNCHW);
   if (!dry) return false;
-  out->device_type = like.device_type;
-  out->device_id = like.device_id;
   const Format format = like.ndim == 3 ? channel_shape(like).format : format_of(like);
   if (format == Format::kNCHW || like.ndim < 3 || (like.ndim == 3 && like.shape[2] == 1)) return true;
   int64_t stride = 1;

@@ -108,7 +108,6 @@ Tensor output_shape(const Tensor* out, const char* name, int32_t dtype) {
   if (!out) fail_value(name, " is NULL; an output tensor is required");
   Tensor shape = *out;
   shape.dtype = dtype;
-  if (!out->data) shape.device_type = CNNEXT_CPU;
   check_tensor(&shape, name);
   if (!out->data) set_contiguous(&shape);
   return shape;

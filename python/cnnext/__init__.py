@@ -47,6 +47,7 @@ from .explain import Explanation, explain
 from .grad_mode import enable_grad, is_grad_enabled, no_grad
 from .info import info
 from .random import manual_seed
+from .streams import cuda_stream
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ __all__ = [
     "cat",
     "channels_last",
     "contiguous_format",
+    "cuda_stream",
     "empty_cache",
     "enable_grad",
     "explain",

@@ -7,7 +7,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-#: A NumPy array, a torch CPU tensor, a JAX CPU array, or another object with __dlpack__.
+from . import _C
+
+#: A NumPy, torch, JAX or CuPy array, or another object with __dlpack__ or __cuda_array_interface__. On CUDA
+#: the call is queued on the current stream of the arrays' library, or on the one that cuda_stream() names.
 Array: TypeAlias = Any
 #: An int for both axes, or (h, w).
 Pair: TypeAlias = int | Sequence[int]
@@ -20,9 +23,18 @@ def shape_of(array: Array, name: str) -> tuple[int, ...]:
     shape = getattr(array, "shape", None)
     if isinstance(shape, tuple):
         return tuple(shape)
+    if _is_on_device(array):
+        return _C.contiguous(array, False, None).shape
     if hasattr(array, "__dlpack__"):
         return np.from_dlpack(array).shape
     raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+
+
+def _is_on_device(array: Array) -> bool:
+    """Whether NumPy cannot show it."""
+    if hasattr(array, "__dlpack_device__"):
+        return array.__dlpack_device__()[0] != 1
+    return hasattr(array, "__cuda_array_interface__")
 
 
 def is_empty(value: Any) -> bool:
@@ -31,7 +43,10 @@ def is_empty(value: Any) -> bool:
 
 
 def batched(array: Array) -> Array:
-    """A view of the array with a batch axis of one in front."""
+    """The array with a batch axis of one in front, a view where its library makes one."""
+    if not hasattr(array, "__getitem__") and _is_on_device(array):
+        dense = _C.contiguous(array, False, None)
+        return dense.reshape((1, *dense.shape))
     return array[None] if hasattr(array, "__getitem__") else np.from_dlpack(array)[None]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .devices import asarray_like
 from .grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
 from .tape import FREED, Node, Variable, defvjp, edge_of, primitive, wrap
 
@@ -119,7 +120,7 @@ def _root_gradients(outputs: Sequence[Variable], gradients: Sequence[Any], name:
                 )
             gradient = wrap(np.ones_like(out.data))
         elif not isinstance(gradient, Variable):
-            gradient = wrap(np.asarray(gradient, out.data.dtype))
+            gradient = wrap(asarray_like(gradient, out.data, out.data.dtype))
         if gradient.data.shape != out.data.shape:
             raise ValueError(
                 f"{name}: gradient has shape {list(gradient.data.shape)}, its output {list(out.data.shape)}"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .devices import asarray_like, copied_to
 from .tape import defvjp, primitive
 
 _silent = np.errstate(all="ignore")  # 1 / 0 is infinite and inf * 0 NaN without a warning, as in torch
@@ -59,7 +60,7 @@ def power(x: Any, y: Any) -> Any:
 def power_scalar(x: Any, *, exponent: float) -> Any:
     if exponent == 2:
         return np.multiply(x, x)
-    return np.sqrt(x) if exponent == 0.5 else np.power(x, np.asarray(exponent, x.dtype))
+    return np.sqrt(x) if exponent == 0.5 else np.power(x, asarray_like(exponent, x, x.dtype))
 
 
 @primitive
@@ -117,8 +118,8 @@ def minimum(x: Any, y: Any) -> Any:
 
 @primitive
 def clamp(x: Any, *, min: Any, max: Any) -> Any:
-    x = x if min is None else np.maximum(x, np.asarray(min, x.dtype))
-    return x if max is None else np.minimum(x, np.asarray(max, x.dtype))
+    x = x if min is None else np.maximum(x, asarray_like(min, x, x.dtype))
+    return x if max is None else np.minimum(x, asarray_like(max, x, x.dtype))
 
 
 @primitive
@@ -138,11 +139,11 @@ def _power_rule_y(g: Any, x: Any, y: Any, out: Any) -> Any:
 
 def _winner(g: Any, high: Any, low: Any) -> Any:
     """All of g where high is above low, half of it at a tie."""
-    return g * ((high > low) + (high == low) * np.asarray(0.5, g.dtype))
+    return g * ((high > low) + (high == low) * asarray_like(0.5, g.data, g.dtype))
 
 
 def _masked(g: Any, condition: Any, keep: bool) -> Any:
-    zero = np.zeros((), g.dtype)
+    zero = asarray_like(0, g.data, g.dtype)
     return where(condition, g, zero) if keep else where(condition, zero, g)
 
 
@@ -310,6 +311,11 @@ def cast(x: Any, *, dtype: Any) -> Any:
 
 
 @primitive
+def to_device(x: Any, *, device: str, source: str) -> Any:
+    return copied_to(x, device)
+
+
+@primitive
 def copy(x: Any) -> Any:
     return x.copy(order="K")
 
@@ -358,6 +364,7 @@ defvjp(permute, lambda g, dims: permute(g, dims=tuple(int(i) for i in np.argsort
 defvjp(expand, lambda g: g)  # the engine sums it
 defvjp(cast, lambda g: g)  # the engine casts it
 defvjp(copy, lambda g: g)
+defvjp(to_device, lambda g, device, source: to_device(g, device=source, source=device))
 defvjp(contiguous, lambda g: g)
 defvjp(sum_to, lambda g, shapes: expand(g, shape=shapes[0]))
 defvjp(concatenate, joint=_split)
@@ -419,7 +426,7 @@ def is_basic(index: Any) -> bool:
 
 
 def _setitem_rule_x(g: Any, index: Any, shapes: Any) -> Any:
-    return setitem(g, np.zeros((), g.dtype), index=index)
+    return setitem(g, asarray_like(0, g.data, g.dtype), index=index)
 
 
 defvjp(getitem, lambda g, index, shapes: scatter_index(g, index=index, shape=shapes[0]))

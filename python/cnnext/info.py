@@ -16,6 +16,7 @@ class Info:
     isa_available: tuple[str, ...]  #: those that this build and this processor support, best last
     threads: int  #: the size of the thread pool
     cuda: str  #: "available", or why not
+    cuda_devices: tuple[str, ...]  #: their names, by number
     build: str  #: compiler and options
 
     def __str__(self) -> str:
@@ -23,7 +24,7 @@ class Info:
             "cnnext": self.version,
             "isa": f"{self.isa} (of {', '.join(self.isa_available)})",
             "threads": str(self.threads),
-            "cuda": self.cuda,
+            "cuda": "; ".join(f"cuda:{i} {name}" for i, name in enumerate(self.cuda_devices)) or self.cuda,
             "build": self.build,
         }
         width = max(map(len, rows))
@@ -38,5 +39,6 @@ def info() -> Info:
         isa_available=tuple(_C.isa_available()),
         threads=_C.get_num_threads(),
         cuda="available" if _C.cuda_available() else _C.cuda_reason(),
+        cuda_devices=tuple(_C.cuda_devices()),
         build=_C.build_info(),
     )

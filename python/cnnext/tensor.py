@@ -9,6 +9,16 @@ import numpy as np
 
 from . import elementary as el
 from .autograd import backward
+from .devices import (
+    as_cupy,
+    asarray_like,
+    copied_to,
+    cuda_name,
+    device_of,
+    is_on_device,
+    names_device,
+    parse_device,
+)
 from .grad_mode import mode as _mode
 from .tape import Variable, set_variable_type, wrap
 from .tensor_math import DEFAULT_DTYPE, TensorMath, array_index
@@ -20,7 +30,9 @@ def as_array(data: Any, dtype: Any = None) -> Any:
     """An array of `data`, without a copy where it is one already; Python floats become float32."""
     if isinstance(data, Variable):
         data = data.data
-    if isinstance(data, np.ndarray) or hasattr(data, "__cuda_array_interface__"):
+    if is_on_device(data):
+        data = as_cupy(data)
+    if isinstance(data, np.ndarray) or is_on_device(data):
         return data if dtype is None or data.dtype == dtype else data.astype(dtype)
     if hasattr(data, "__dlpack__") and not isinstance(data, np.generic):
         array = np.from_dlpack(data)
@@ -44,15 +56,17 @@ def parse_dtype(dtype: Any) -> np.dtype:
 
 
 def check_device(device: Any) -> None:
-    """Only 'cpu' exists as yet."""
+    """What is new is made on the CPU."""
     if str(device) != "cpu":
-        raise NotImplementedError(f"device {str(device)!r} is not supported: tensors live on 'cpu'")
+        raise NotImplementedError(
+            f"device {str(device)!r} is not supported here: make it on 'cpu', then .to(device)"
+        )
 
 
 class Tensor(TensorMath):
     """An array that can carry a gradient.
 
-    data: a NumPy array (kept, not copied), a Tensor, anything with __dlpack__, numbers in nested lists.
+    data: a NumPy or CuPy array (kept, not copied), a Tensor, anything with __dlpack__, or numbers in lists.
     requires_grad: record what is computed from it, so that backward() fills .grad; floating dtypes only.
     """
 
@@ -76,7 +90,7 @@ class Tensor(TensorMath):
     @property
     def device(self) -> str:
         """'cpu', or 'cuda:N' for a CuPy array."""
-        return f"cuda:{self.data.device.id}" if hasattr(self.data, "__cuda_array_interface__") else "cpu"
+        return device_of(self.data)
 
     @property
     def requires_grad(self) -> bool:
@@ -117,9 +131,11 @@ class Tensor(TensorMath):
 
     def __repr__(self) -> str:
         text = np.array2string(
-            np.asarray(self.data), separator=", ", precision=4, prefix="tensor(", threshold=1000
+            copied_to(self.data, "cpu"), separator=", ", precision=4, prefix="tensor(", threshold=1000
         )
         notes = [] if self.data.dtype in (np.float32, np.int64, np.bool_) else [f"dtype={self.data.dtype}"]
+        if is_on_device(self.data):
+            notes.append(f"device='{self.device}'")
         if self._node is not None:
             notes.append(f"grad_fn={self._node!r}")
         elif self._requires_grad:
@@ -151,7 +167,10 @@ class Tensor(TensorMath):
 
     def numpy(self) -> np.ndarray:
         """The NumPy array itself, sharing memory; RuntimeError for a tensor that requires grad."""
-        return np.asarray(self._plain("numpy()"))
+        array = self._plain("numpy()")
+        if is_on_device(array):
+            raise TypeError(f"the tensor is on {self.device}, which NumPy cannot show: use .cpu() first")
+        return np.asarray(array)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self.numpy()
@@ -216,19 +235,22 @@ class Tensor(TensorMath):
     def to(
         self, *targets: Any, dtype: Any = None, device: Any = None, memory_format: str | None = None
     ) -> Tensor:
-        """With another dtype and/or memory format; self where nothing changes. The only device is 'cpu'."""
+        """On another device, with another dtype and/or memory format; self where nothing changes.
+
+        device: 'cpu', 'cuda' (CuPy's current device) or 'cuda:N'; needs CuPy. Gradients go the way back.
+        """
         for target in targets:
             if isinstance(target, Variable):
-                dtype = target.data.dtype
-            elif isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda", "mps", "xpu", "gpu"):
+                dtype, device = target.data.dtype, device_of(target.data)
+            elif names_device(target):
                 device = target
             else:
                 dtype = target
-        if device is not None:
-            check_device(device)
         result = self
+        if device is not None and parse_device(device) != self.device:
+            result = el.to_device(self, device=parse_device(device), source=self.device)
         if dtype is not None and parse_dtype(dtype) != self.data.dtype:
-            result = el.cast(self, dtype=parse_dtype(dtype))
+            result = el.cast(result, dtype=parse_dtype(dtype))
         return result if memory_format in (None, "preserve_format") else result.contiguous(memory_format)
 
     def float(self) -> Tensor:
@@ -258,6 +280,10 @@ class Tensor(TensorMath):
     def cpu(self) -> Tensor:
         """On the host."""
         return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Tensor:
+        """On a CUDA device: a number, its name, or CuPy's current one."""
+        return self.to(device=cuda_name(device))
 
     def is_contiguous(self, memory_format: str = "contiguous_format") -> Any:
         """Is the memory in this order, without gaps?"""
@@ -314,7 +340,8 @@ class Tensor(TensorMath):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         index = array_index(index)
-        value = value if isinstance(value, Variable) else np.asarray(value, self.data.dtype)
+        if not isinstance(value, Variable):
+            value = asarray_like(value, self.data, self.data.dtype)
         if _mode.enabled and (self._requires_grad or (isinstance(value, Variable) and value._requires_grad)):
             self._assign(el.setitem, value, index=index)
             return

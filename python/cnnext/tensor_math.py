@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import elementary as el
+from .devices import asarray_like
 from .tape import Primitive, Variable, wrap
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def _operands(x: Variable, other: Any) -> tuple[Any, Any]:
     if isinstance(other, _NUMBERS):
         kind = x.data.dtype.kind
         if kind == "f" or (kind in "iu" and isinstance(other, (int, np.integer))):
-            return x, np.asarray(other, x.data.dtype)
+            array = x.data  # here, not in asarray_like: a call costs as much as the rest
+            on_host = type(array) is np.ndarray
+            return x, np.asarray(other, array.dtype) if on_host else asarray_like(other, array, array.dtype)
         if isinstance(other, (float, np.floating)):
-            return el.cast(x, dtype=DEFAULT_DTYPE), np.asarray(other, DEFAULT_DTYPE)
-        return x, np.asarray(other)
+            return el.cast(x, dtype=DEFAULT_DTYPE), asarray_like(other, x.data, DEFAULT_DTYPE)
+        return x, asarray_like(other, x.data, None)
     return x, other if hasattr(other, "__cuda_array_interface__") else NotImplemented
 
 
@@ -179,7 +182,7 @@ class TensorMath(Variable):
 
     def masked_fill(self, mask: Any, value: float) -> Tensor:
         """`value` where mask is True."""
-        return el.where(mask, np.asarray(value, self.data.dtype), self)
+        return el.where(mask, asarray_like(value, self.data, self.data.dtype), self)
 
     # -- reductions: dim is an int, a tuple, or None for all --
 

@@ -12,6 +12,9 @@
  * and strides of every output, so that the caller can allocate; then the same call with data runs it. An
  * output of size 0 may stay NULL on the second call. Outputs and inputs marked "may be NULL" are optional
  * pointers.
+ *  - All tensors of a call lie on one device, and the call runs there: on the CPU, or queued on
+ * cnnext_context's stream of that CUDA device, without waiting for it. That device is current during the call
+ * alone. The scratch of such a call is device memory, and so is its workspace.
  *  - Structs start with their own size, so that they can grow: use the _INIT macros.
  */
 #ifndef CNNEXT_H_
@@ -109,9 +112,11 @@ typedef struct cnnext_context {
    * pool. */
   void (*parallel_for)(void* user, int64_t count, cnnext_task task, void* arg);
   void* parallel_for_user;
-  void* workspace; /* scratch for this call, any alignment; what does not fit comes from cnnext's allocator */
+  /* Scratch for this call on the tensors' device, any alignment; what does not fit comes from cnnext's
+   * allocator, on CUDA in the stream's order. */
+  void* workspace;
   size_t workspace_bytes;
-  void* stream; /* cudaStream_t for CUDA tensors */
+  void* stream; /* cudaStream_t for CUDA tensors; NULL is the legacy default stream */
   /* Not NULL: the call decides everything as it would (for finite weights), writes it to *plan, and neither
    * reads nor writes a tensor's data; data pointers must be there, but may point at nothing. For
    * convolutions, linear and max-pool on the CPU. */
@@ -147,6 +152,8 @@ typedef enum cnnext_autotune {
 } cnnext_autotune;
 CNNEXT_API cnnext_status cnnext_set_autotune(int32_t mode);
 CNNEXT_API int32_t cnnext_get_autotune(void);
+/* CUDA comes from libcnnext_cuda.so beside this library, or from the file that CNNEXT_CUDA_LIBRARY names;
+ * opened by the first call that asks. */
 CNNEXT_API int32_t cnnext_cuda_available(void);
 CNNEXT_API const char* cnnext_cuda_reason(void); /* why CUDA is off; "" when it is on */
 
@@ -170,6 +177,27 @@ CNNEXT_API uint64_t cnnext_last_scratch_bytes(void);
  * gives) for dtype; -1 for an unknown name. */
 CNNEXT_API int32_t cnnext_op_supported(int32_t backend, const char* op, int32_t dtype);
 CNNEXT_API const char* cnnext_op_name(int32_t index); /* NULL past the end */
+
+/* ---- CUDA devices: memory and streams for programs without the CUDA runtime
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+CNNEXT_API int32_t cnnext_cuda_device_count(void); /* 0 where CUDA is off */
+/* "NVIDIA H100 PCIe, sm_90, 79 GiB" */
+CNNEXT_API cnnext_status cnnext_cuda_device_name(int32_t device, char* text, size_t bytes);
+/* *device: whose memory pointer is; -1 for memory of no device. */
+CNNEXT_API cnnext_status cnnext_cuda_pointer_device(const void* pointer, int32_t* device);
+/* Memory in the order of a stream (cudaStream_t), from a pool that cnnext_empty_cache() empties; no bytes are
+ * NULL. A block is freed on a stream that comes after everything that uses it. */
+CNNEXT_API cnnext_status cnnext_cuda_alloc(int32_t device, size_t bytes, void* stream, void** block);
+CNNEXT_API cnnext_status cnnext_cuda_free(int32_t device, void* block, void* stream);
+/* Between host and device either way, or on the device, in the stream's order. Pageable host memory may be
+ * reused when it returns. */
+CNNEXT_API cnnext_status cnnext_cuda_copy(int32_t device, void* to, const void* from, size_t bytes,
+                                          void* stream);
+/* What is queued on stream from now on waits for what producer has been given by now. */
+CNNEXT_API cnnext_status cnnext_cuda_wait(int32_t device, void* stream, void* producer);
+CNNEXT_API cnnext_status cnnext_cuda_synchronize(int32_t device, void* stream);
 
 /* ---- convolution
  * ----------------------------------------------------------------------------------------------------- */

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..devices import copied_to, cuda_name, device_of, names_device, parse_device
 from ..tape import Variable
-from ..tensor import Tensor, as_array, check_device, parse_dtype
+from ..tensor import Tensor, as_array, parse_dtype
 
 _array = Variable.data  # the slot that Parameter.data hides
 _moments = itertools.count()
@@ -270,22 +271,24 @@ class Module:
     def to(
         self, *targets: Any, dtype: Any = None, device: Any = None, memory_format: str | None = None
     ) -> Module:
-        """Floating parameters and buffers in another dtype; the only device is 'cpu'.
+        """Parameters and buffers on another device ('cpu', 'cuda', 'cuda:N'), floating ones in another dtype.
 
         memory_format is taken and changes nothing: layers follow the memory format of their input.
         """
         for target in targets:
-            if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda", "mps", "xpu", "gpu"):
+            if names_device(target):
                 device = target
+            elif isinstance(target, Variable):
+                dtype, device = target.dtype, device_of(target.data)
             else:
-                dtype = target.dtype if isinstance(target, Variable) else target
+                dtype = target
+        dtype = None if dtype is None else parse_dtype(dtype)
+        if dtype is not None and dtype.kind != "f":
+            raise TypeError(f"Module.to takes floating dtypes, got {dtype}")
         if device is not None:
-            check_device(device)
+            self._move(parse_device(device))
         if dtype is None:
             return self
-        dtype = parse_dtype(dtype)
-        if dtype.kind != "f":
-            raise TypeError(f"Module.to takes floating dtypes, got {dtype}")
         for _, value in (*self.named_parameters(), *self.named_buffers()):
             if value.data.dtype.kind == "f":
                 value.data = value.data.astype(
@@ -295,6 +298,22 @@ class Module:
                 if value.grad is not None:
                     value.grad = value.grad.to(dtype)
         return self
+
+    def _move(self, device: str) -> None:
+        for _, value in (*self.named_parameters(), *self.named_buffers()):
+            if value.device != device:
+                value.data = copied_to(value.data, device)
+                value._version.count += 1
+                if value.grad is not None:
+                    value.grad = value.grad.to(device)
+
+    def cpu(self) -> Module:
+        """On the host."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Module:
+        """On a CUDA device: a number, its name, or CuPy's current one."""
+        return self.to(device=cuda_name(device))
 
     def float(self) -> Module:
         """To float32."""

@@ -1,0 +1,98 @@
+"""Where arrays lie: NumPy's on the host, CuPy's on CUDA devices; and the copies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import _C
+
+_KINDS = ("cpu", "cuda", "mps", "xpu", "gpu")
+
+
+def names_device(text: Any) -> bool:
+    """Does it look like torch's name of a device? As for a string that may name a dtype too."""
+    return isinstance(text, str) and text.split(":")[0] in _KINDS
+
+
+def is_on_device(array: Any) -> bool:
+    """Is it an array on a CUDA device?"""
+    return type(array) is not np.ndarray and hasattr(array, "__cuda_array_interface__")
+
+
+def cuda_name(device: Any) -> Any:
+    """What .cuda(device) means: a number, a name, or None for CuPy's current device."""
+    return "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device
+
+
+def device_of(array: Any) -> str:
+    """'cpu', or 'cuda:N' for a CuPy array."""
+    return f"cuda:{array.device.id}" if is_on_device(array) else "cpu"
+
+
+def import_cupy() -> Any:
+    """CuPy, or an ImportError that names what brings it."""
+    try:
+        import cupy
+    except ImportError:
+        raise ImportError(
+            "tensors on CUDA are CuPy's: pip install 'cnnext[cuda13]' (or 'cnnext[cuda12]', by the driver)"
+        ) from None
+    return cupy
+
+
+def parse_device(device: Any) -> str:
+    """'cpu' or 'cuda:N' from what names a device as in torch; 'cuda' is CuPy's current one."""
+    name = str(device)
+    if name == "cpu":
+        return name
+    kind, colon, number = name.partition(":")
+    if kind != "cuda" or bool(colon) is not number.isdecimal():
+        raise NotImplementedError(f"device {name!r} is not supported: tensors live on 'cpu' and 'cuda'")
+    if not _C.cuda_available():
+        raise NotImplementedError(f"device {name!r} is not supported here: {_C.cuda_reason()}")
+    if not number:
+        return f"cuda:{import_cupy().cuda.Device().id}"
+    if int(number) >= len(_C.cuda_devices()):
+        raise ValueError(f"device {name!r} does not exist; there are {len(_C.cuda_devices())} CUDA devices")
+    return f"cuda:{int(number)}"
+
+
+def copied_to(array: Any, device: str) -> Any:
+    """The array on a device that parse_device() names: itself where it is there, else a copy in its order."""
+    if device_of(array) == device:
+        return array
+    cupy = import_cupy()
+    if device == "cpu":
+        return _in_memory_order(array, cupy.asnumpy)
+    with cupy.cuda.Device(int(device.removeprefix("cuda:"))):
+        if is_on_device(array):
+            return array.copy(order="K")  # onto the current device
+        # CuPy returns before it has read pinned memory, which the caller may change.
+        return _in_memory_order(array, partial(cupy.asarray, blocking=True))
+
+
+def as_cupy(array: Any) -> Any:
+    """A CuPy array over the memory of any array on a CUDA device."""
+    if type(array).__module__.split(".")[0] == "cupy":
+        return array
+    cupy = import_cupy()
+    return cupy.from_dlpack(array) if hasattr(array, "__dlpack__") else cupy.asarray(array)
+
+
+def asarray_like(value: Any, array: Any, dtype: Any) -> Any:
+    """A number, a list or an array with `dtype`, where `array` is."""
+    if type(array) is np.ndarray or not is_on_device(array):
+        return np.asarray(value, dtype)
+    cupy = import_cupy()
+    with cupy.cuda.Device(array.device.id):
+        return cupy.asarray(value, dtype)
+
+
+def _in_memory_order(array: Any, convert: Callable) -> Any:
+    """convert(array) for one that keeps row-major order alone, such as channels last."""
+    order = sorted(range(array.ndim), key=lambda axis: (-array.strides[axis], axis))
+    return convert(array.transpose(order)).transpose(np.argsort(order).tolist())
