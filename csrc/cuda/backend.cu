@@ -1,6 +1,7 @@
 // libcnnext_cuda.so's one exported function: the table of its operations, or why there is none.
 #include <cstring>
 
+#include "cuda/device.h"
 #include "cuda/launch.cuh"
 #include "cuda/ops.cuh"
 
@@ -22,6 +23,7 @@ bool takes_dtype(const char* op, int32_t dtype) {
 // Fields that stay null have no kernels yet.
 OpTable make_table() {
   OpTable table{};
+  table.device = device_table();
   table.backend = "cuda";
   table.takes_dtype = takes_dtype;
   table.conv2d_forward = conv2d_forward;
@@ -59,8 +61,8 @@ OpTable make_table() {
 
 extern "C" __attribute__((visibility("default"))) const cnnext::OpTable* cnnext_cuda_backend(
     const cnnext::HostServices* services, const char** reason) {
-  if (services->size < sizeof(cnnext::HostServices)) {
-    *reason = "libcnnext_cuda.so is newer than libcnnext.so";
+  if (services->size < sizeof(cnnext::HostServices) || services->table_bytes != sizeof(cnnext::OpTable)) {
+    *reason = "libcnnext_cuda.so and libcnnext.so are of different builds";
     return nullptr;
   }
   int count = 0;

@@ -47,6 +47,16 @@ size_t blocks_in_use() {
   return m.blocks.size();
 }
 
+bool owns(const void* address) {
+  const auto* at = static_cast<const unsigned char*>(address);
+  Memory& m = memory();
+  const std::lock_guard<std::mutex> lock(m.mutex);
+  for (const auto& [data, block] : m.blocks) {
+    if (at >= data && at < data + block.bytes) return true;
+  }
+  return false;
+}
+
 // Runs in a signal handler while a kernel runs: the lock is free then.
 std::string describe_address(const void* address) {
   const auto* at = static_cast<const unsigned char*>(address);

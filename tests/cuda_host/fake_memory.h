@@ -12,6 +12,7 @@ namespace cuda_host {
 std::string describe_address(const void* address);  // of an access that met such a page
 std::string describe_damage();                      // guards that were overwritten; "" if none
 size_t blocks_in_use();
+bool owns(const void* address);  // within a block
 
 cudaError_t note_error(cudaError_t error);  // remembers it for cudaGetLastError, and gives it back
 
