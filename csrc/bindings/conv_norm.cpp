@@ -21,8 +21,8 @@ py::object conv2d_batch_norm(Args args) {
   Array running_var = Array::optional(args[8], "running_var", Access::kWrite);
   Array norm_weight = Array::optional(args[9], "norm_weight");
   Array norm_bias = Array::optional(args[10], "norm_bias");
-  Library library =
-      result_library({&x, &weight, &bias, &running_mean, &running_var, &norm_weight, &norm_bias});
+  const Origin origin =
+      result_origin({&x, &weight, &bias, &running_mean, &running_var, &norm_weight, &norm_bias});
   Output y, conv_y, mean, invstd;
   const auto call = [&](const cnnext_context* with) {
     return cnnext_conv2d_batch_norm(with, &conv, &norm, x.get(), weight.get(), bias.get(), norm_weight.get(),
@@ -31,11 +31,11 @@ py::object conv2d_batch_norm(Args args) {
                                     saved ? invstd.get() : nullptr);
   };
   if (!saved) {
-    run({&y}, call);
-    return y.take(library);
+    run(origin, {&y}, call);
+    return y.take(origin);
   }
-  run({&y, &conv_y, &mean, &invstd}, call);
-  return py::make_tuple(y.take(library), conv_y.take(library), mean.take(library), invstd.take(library));
+  run(origin, {&y, &conv_y, &mean, &invstd}, call);
+  return py::make_tuple(y.take(origin), conv_y.take(origin), mean.take(origin), invstd.take(origin));
 }
 
 PyMethodDef methods[] = {

@@ -38,6 +38,15 @@ extern "C" cnnext_status cnnext_conv2d_batch_norm(
     cnnext_tensor* running_var, cnnext_tensor* y, cnnext_tensor* conv_y, cnnext_tensor* save_mean,
     cnnext_tensor* save_invstd) {
   return guard([&] {
+    Call call(context,
+              {{x, "x"},
+               {w, "weight"},
+               {bias, "bias"},
+               {norm_weight, "norm_weight"},
+               {norm_bias, "norm_bias"},
+               {running_mean, "running_mean"},
+               {running_var, "running_var"}},
+              {{y, "y"}, {conv_y, "conv_y"}, {save_mean, "save_mean"}, {save_invstd, "save_invstd"}});
     check_conv(conv, x, w);
     ConvBatchNormDesc d{make_conv2d_desc(*conv, *x, "x", *w, "weight"), {}};
     const Conv2dDesc& c = d.conv;
@@ -62,7 +71,6 @@ extern "C" cnnext_status cnnext_conv2d_batch_norm(
     dry |= describe_saved_statistics(vectors, c.dtype, c.K);
     if (dry) return;
 
-    Call call(context);
     d.conv.w = read_weight(call, *w, &d.conv.w_format);
     d.conv.x = read(call, *x, "x", c.format);
     if (bias) d.conv.bias = read_bias(call, *bias);

@@ -37,6 +37,7 @@ const HostServices kServices = {
     },
     [](const Exec&) -> void* { return nullptr; },
     [](Exec&, const char* kernel) { kernel_ran = kernel; },
+    sizeof(OpTable),
 };
 
 double unit_of(int32_t dtype) {
