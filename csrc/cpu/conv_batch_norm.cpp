@@ -9,6 +9,7 @@
 #include "cpu/pool_tables.h"
 #include "cpu/ref/ref.h"
 #include "cpu/serial_parts.h"
+#include "cpu/shared_weight.h"
 #include "cpu/winograd.h"
 
 namespace cnnext {

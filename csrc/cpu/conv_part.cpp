@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "cpu/cpu.h"
-
 namespace cnnext {
 
 Tensor images_of(const Tensor& t, int64_t n0, int64_t n1) {
@@ -37,20 +35,6 @@ Conv2dDesc conv_part(const Conv2dDesc& whole, const ConvPart& part, void* y) {
   c.x = images_of(whole.x, part.n0, part.n1);
   c.y = dense_image(c.N, c.K, c.P, c.Q, c, y);
   return c;
-}
-
-SharedWeight::SharedWeight(const Conv2dDesc& part, Exec& exec) {
-  handle_ = static_cast<const cnnext_packed_weight*>(part.packed);
-  if (handle_ && handle_->packed.blob) return;
-  cpu_pack_weight(part, exec, &own_.packed);
-  if (!own_.packed.blob) return;
-  exec.borrows(own_.packed.blob_bytes);
-  exec.packs(static_cast<int64_t>(own_.packed.blob_bytes / sizeof(float)));
-  handle_ = &own_;
-}
-
-SharedWeight::~SharedWeight() {
-  if (own_.packed.blob) own_.packed.free_blob(own_.packed.blob);
 }
 
 }  // namespace cnnext

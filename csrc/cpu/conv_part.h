@@ -1,8 +1,7 @@
 // What fused operations share that run a convolution in parts.
 #pragma once
 
-#include "core/packed_weight.h"
-#include "cpu/exec_part.h"
+#include "core/desc.h"
 
 namespace cnnext {
 
@@ -18,21 +17,5 @@ struct ConvPart {
 };
 // The convolution that gives that part, in y, dense by itself.
 Conv2dDesc conv_part(const Conv2dDesc& whole, const ConvPart& part, void* y);
-
-// Packed weights for all parts: the caller's handle, or one made for this call.
-class SharedWeight {
- public:
-  // part: any of them.
-  SharedWeight(const Conv2dDesc& part, Exec& exec);
-  ~SharedWeight();
-  SharedWeight(const SharedWeight&) = delete;
-  SharedWeight& operator=(const SharedWeight&) = delete;
-  // For the parts' `packed`; nullptr: the weights are read as they lie.
-  const void* handle() const { return handle_; }
-
- private:
-  const cnnext_packed_weight* handle_;
-  cnnext_packed_weight own_{};
-};
 
 }  // namespace cnnext

@@ -4,6 +4,7 @@
 #include "cpu/conv_part.h"
 #include "cpu/conv_pool.h"
 #include "cpu/cpu.h"
+#include "cpu/exec_part.h"
 #include "cpu/ref/ref.h"
 
 namespace cnnext {

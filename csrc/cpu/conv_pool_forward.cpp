@@ -8,6 +8,7 @@
 #include "cpu/ref/ref.h"
 #include "cpu/scratch_parts.h"
 #include "cpu/serial_parts.h"
+#include "cpu/shared_weight.h"
 #include "cpu/winograd.h"
 
 namespace cnnext {
