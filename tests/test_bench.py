@@ -157,7 +157,7 @@ def test_whole_steps(peers: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     for row in rows:
         assert (row["step"], row["batch"], row["training"]) == ("lenet5-train-8", 8, True)
         assert row["error"] <= run_steps.TOLERANCE
-        assert len(row["times_ms"]) == 2
+        assert len(row["times_ms"]) >= 2  # of a block: two, or as many as fill a tenth of a second
         assert row["peak_mb"] > row["before_mb"] > 1
     assert [(e["contestant"], e["peer"]) for e in found["ratios"]] == [("cnnext", w) for w in who[1:]]
     assert all(e["time"] > 0 and e["memory"] > 0 for e in found["ratios"])
