@@ -196,3 +196,28 @@ def test_flush_denormal() -> None:
     _C.set_flush_denormal(True)
     assert not ops.conv2d(x, one).any()
     assert np.float32(1e-41) * np.float32(1) != 0  # the caller's own mode is as it was
+
+
+def test_float32_matmul_precision() -> None:
+    assert cnnext.get_float32_matmul_precision() == "highest"
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 16, 9, 11), dtype=np.float32)
+    w = rng.standard_normal((16, 16, 3, 3), dtype=np.float32)
+    strict = ops.conv2d(x, w).tobytes()
+    try:
+        for precision in ("high", "medium", "highest"):
+            cnnext.set_float32_matmul_precision(precision)
+            assert cnnext.get_float32_matmul_precision() == precision
+            assert ops.conv2d(x, w).tobytes() == strict, "the CPU computes in float32 under all of them"
+            seen = []  # it is the process's, as in torch
+            thread = threading.Thread(target=lambda: seen.append(cnnext.get_float32_matmul_precision()))  # noqa: B023
+            thread.start()
+            thread.join()
+            assert seen == [precision]
+        with pytest.raises(ValueError, match="precision is 'low'; it must be one of 'highest', 'high'"):
+            cnnext.set_float32_matmul_precision("low")
+        with pytest.raises(TypeError, match="precision must be a string, got"):
+            cnnext.set_float32_matmul_precision(None)  # type: ignore[arg-type]
+        assert cnnext.get_float32_matmul_precision() == "highest"
+    finally:
+        cnnext.set_float32_matmul_precision("highest")

@@ -43,6 +43,14 @@ py::object set_flush_denormal(Args args) {
   return py::none();
 }
 
+py::object get_float32_matmul_precision(Args) {
+  return py::str(precision_name(cnnext_get_float32_matmul_precision()));
+}
+py::object set_float32_matmul_precision(Args args) {
+  check(cnnext_set_float32_matmul_precision(parse_precision(args[0])));
+  return py::none();
+}
+
 py::object empty_cache(Args) {
   cnnext_empty_cache();
   return py::none();
@@ -103,6 +111,19 @@ PyMethodDef methods[] = {
                                   "get_flush_denormal()\n--\n\nWhether denormals are flushed."),
     method<1, set_flush_denormal>(
         "set_flush_denormal", "set_flush_denormal(mode, /)\n--\n\nWhether denormals are flushed to zero."),
+    method<0, get_float32_matmul_precision>("get_float32_matmul_precision",
+                                            "get_float32_matmul_precision()\n--\n\nWhat "
+                                            "set_float32_matmul_precision() said: 'highest' at first."),
+    method<1, set_float32_matmul_precision>(
+        "set_float32_matmul_precision",
+        "set_float32_matmul_precision(precision, /)\n--\n\n"
+        "What float32 convolutions and dense layers on CUDA may round their factors to, for the whole "
+        "process\n(torch.set_float32_matmul_precision). Sums are float32 in every case.\n\n"
+        "'highest', the default: nothing, float32 times float32. 'high': TensorFloat-32, 10 bits of "
+        "mantissa.\n"
+        "'medium': bfloat16, 7 bits. It permits and does not order: as long as there are no tensor-core "
+        "kernels,\nfloat32 is multiplied under all three. The CPU computes in float32 whatever it says.\n\n"
+        "ValueError for another name."),
     method<0, empty_cache>("empty_cache", "empty_cache()\n--\n\nGives cached memory back to the system."),
     method<0, memory_stats>("memory_stats", "memory_stats()\n--\n\nThe allocator's counters."),
     method<0, last_kernel>("last_kernel",

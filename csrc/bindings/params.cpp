@@ -97,6 +97,8 @@ constexpr Name kActivations[] = {{"relu", CNNEXT_ACT_RELU},
 constexpr Name kAlgorithms[] = {{"auto", CNNEXT_ALGO_AUTO}, {"direct", CNNEXT_ALGO_DIRECT}};
 constexpr Name kAutotunes[] = {
     {"off", CNNEXT_AUTOTUNE_OFF}, {"same_bits", CNNEXT_AUTOTUNE_SAME_BITS}, {"any", CNNEXT_AUTOTUNE_ANY}};
+constexpr Name kPrecisions[] = {
+    {"highest", CNNEXT_FLOAT32_HIGHEST}, {"high", CNNEXT_FLOAT32_HIGH}, {"medium", CNNEXT_FLOAT32_MEDIUM}};
 constexpr Name kIndexKinds[] = {{"plane", CNNEXT_INDEX_PLANE},
                                 {"window", CNNEXT_INDEX_WINDOW},
                                 {"onnx", CNNEXT_INDEX_ONNX},
@@ -113,14 +115,18 @@ constexpr Name kDtypeNames[] = {{"float32", CNNEXT_FLOAT32}, {"float64", CNNEXT_
                                 {"uint16", CNNEXT_UINT16},   {"int16", CNNEXT_INT16},
                                 {"int32", CNNEXT_INT32},     {"int64", CNNEXT_INT64}};
 
-}  // namespace
-
-const char* dtype_name(int32_t dtype) {
-  for (const Name& name : kDtypeNames) {
-    if (name.value == dtype) return name.text;
+template <size_t Count>
+const char* name_of(int32_t value, const Name (&names)[Count]) {
+  for (const Name& name : names) {
+    if (name.value == value) return name.text;
   }
   return "unknown";
 }
+
+}  // namespace
+
+const char* dtype_name(int32_t dtype) { return name_of(dtype, kDtypeNames); }
+const char* precision_name(int32_t precision) { return name_of(precision, kPrecisions); }
 
 int64_t parse_int(PyObject* object, const char* name) {
   int64_t value = 0;
@@ -202,6 +208,7 @@ int32_t parse_activation(PyObject* object, const char* name) {
 }
 int32_t parse_algorithm(PyObject* object) { return find_name(object, "algorithm", kAlgorithms); }
 int32_t parse_autotune(PyObject* object) { return find_name(object, "mode", kAutotunes); }
+int32_t parse_precision(PyObject* object) { return find_name(object, "precision", kPrecisions); }
 int32_t parse_index_kind(PyObject* object, const char* name) { return find_name(object, name, kIndexKinds); }
 int32_t parse_reduction(PyObject* object) { return find_name(object, "reduction", kReductions); }
 int32_t parse_backend(PyObject* object) { return find_name(object, "backend", kBackends); }

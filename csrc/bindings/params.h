@@ -20,6 +20,8 @@ int parse_shape(PyObject* object, const char* name, int64_t* shape);
 int32_t parse_activation(PyObject* object, const char* name);  // None: CNNEXT_ACT_NONE
 int32_t parse_algorithm(PyObject* object);
 int32_t parse_autotune(PyObject* object);
+int32_t parse_precision(PyObject* object);
+const char* precision_name(int32_t precision);
 int32_t parse_index_kind(PyObject* object, const char* name);
 int32_t parse_reduction(PyObject* object);
 int32_t parse_backend(PyObject* object);

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/host_services.h"
 #include "core/memory.h"
+#include "core/state.h"
 
 namespace cnnext {
 namespace {
@@ -20,6 +21,7 @@ const HostServices kServices = {
     [](const Exec& exec) { return exec.stream(); },
     [](Exec& exec, const char* kernel) { exec.ran(kernel); },
     sizeof(OpTable),
+    float32_matmul_precision,
 };
 
 // What CNNEXT_CUDA_LIBRARY names, else the file beside libcnnext.so; "" and a reason where there is none.

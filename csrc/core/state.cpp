@@ -1,5 +1,6 @@
 #include "core/state.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 
@@ -16,6 +17,8 @@ struct LastCall {
   const char* kernel;
   uint64_t scratch_bytes;
 };
+std::atomic<int32_t> float32_precision{CNNEXT_FLOAT32_HIGHEST};
+
 thread_local LastCall last_call = {"", "", "", 0};
 thread_local char last_kernel_text[128];
 
@@ -47,6 +50,8 @@ const OpTable* table_of(int32_t backend) {
 
 }  // namespace
 
+int32_t float32_matmul_precision() { return float32_precision.load(std::memory_order_relaxed); }
+
 // Pointers only: a call must stay cheap; the text is made when somebody asks.
 void record_last_call(const char* backend, const char* op_name, const Exec& exec) {
   last_call = {backend, op_name, exec.kernel(), exec.scratch_bytes()};
@@ -70,6 +75,16 @@ cnnext_status cnnext_set_num_threads(int32_t n) {
 int32_t cnnext_get_num_threads(void) { return pool_num_threads(); }
 void cnnext_set_flush_denormal(int32_t on) { set_flush_denormal(on != 0); }
 int32_t cnnext_get_flush_denormal(void) { return get_flush_denormal(); }
+
+cnnext_status cnnext_set_float32_matmul_precision(int32_t precision) {
+  return guard([&] {
+    if (precision < CNNEXT_FLOAT32_HIGHEST || precision > CNNEXT_FLOAT32_MEDIUM) {
+      fail_value("precision is ", precision, "; it must be 0 (highest), 1 (high) or 2 (medium)");
+    }
+    float32_precision.store(precision, std::memory_order_relaxed);
+  });
+}
+int32_t cnnext_get_float32_matmul_precision(void) { return float32_matmul_precision(); }
 
 const char* cnnext_last_kernel(void) {
   if (last_call.kernel[0]) return last_call.kernel;

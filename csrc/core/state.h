@@ -5,6 +5,9 @@
 
 namespace cnnext {
 
+// cnnext_float32_precision: what a float32 product may be rounded to where there are kernels for it.
+int32_t float32_matmul_precision();
+
 void record_last_call(const char* backend, const char* op_name, const Exec& exec);
 
 }  // namespace cnnext

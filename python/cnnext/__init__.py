@@ -16,9 +16,11 @@ from . import ops
 from ._C import (
     empty_cache,
     get_autotune,
+    get_float32_matmul_precision,
     get_num_threads,
     memory_stats,
     set_autotune,
+    set_float32_matmul_precision,
     set_flush_denormal,
     set_num_threads,
 )
@@ -97,6 +99,7 @@ __all__ = [
     "functional",
     "fuse",
     "get_autotune",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "grad",
     "info",
@@ -120,6 +123,7 @@ __all__ = [
     "randperm",
     "save",
     "set_autotune",
+    "set_float32_matmul_precision",
     "set_flush_denormal",
     "set_num_threads",
     "stack",

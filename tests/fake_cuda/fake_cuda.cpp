@@ -303,6 +303,9 @@ FAKE_API const OpTable* cnnext_cuda_backend(const HostServices* given, const cha
 
 // ---- what tests do ----
 
+// What a kernel would be told.
+FAKE_API int32_t fake_float32_precision() { return services->float32_matmul_precision(); }
+
 FAKE_API void* fake_alloc(int id, size_t bytes) {
   const int before = current;
   current = id;

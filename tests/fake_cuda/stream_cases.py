@@ -64,6 +64,18 @@ def test_forced_backends() -> None:
             ops.relu(X)
 
 
+# ---- what a kernel is told of the process
+
+
+def test_float32_precision_reaches_the_cuda_library() -> None:
+    try:
+        for number, precision in enumerate(("highest", "high", "medium")):
+            cx.set_float32_matmul_precision(precision)
+            assert fake.fake_float32_precision() == number
+    finally:
+        cx.set_float32_matmul_precision("highest")
+
+
 # ---- streams
 
 

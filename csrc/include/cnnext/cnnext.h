@@ -141,6 +141,16 @@ CNNEXT_API int32_t cnnext_get_num_threads(void);
 CNNEXT_API void cnnext_set_flush_denormal(
     int32_t on); /* default off; every task sets and restores its own modes */
 CNNEXT_API int32_t cnnext_get_flush_denormal(void);
+/* What CUDA's float32 convolutions and dense layers may round their factors to before they multiply them
+ * (sums stay float32): nothing, TF32 (10 bits of mantissa, 13 fewer than float32's), or bfloat16 (7). A
+ * permission, not an order. The CPU always multiplies float32. */
+typedef enum cnnext_float32_precision {
+  CNNEXT_FLOAT32_HIGHEST = 0, /* the default */
+  CNNEXT_FLOAT32_HIGH = 1,
+  CNNEXT_FLOAT32_MEDIUM = 2
+} cnnext_float32_precision;
+CNNEXT_API cnnext_status cnnext_set_float32_matmul_precision(int32_t precision);
+CNNEXT_API int32_t cnnext_get_float32_matmul_precision(void);
 /* Whether convolutions try other ways to run at the first call of a shape, and keep the fastest: none (the
  * default, or what CNNEXT_AUTOTUNE says: off, same_bits, any), only ways with the same bits, or others too
  * (such as direct against Winograd): results then depend on what was timed. Decisions are kept in
