@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,11 +68,44 @@ def copied_to(array: Any, device: str) -> Any:
     cupy = import_cupy()
     if device == "cpu":
         return _in_memory_order(array, cupy.asnumpy)
-    with cupy.cuda.Device(int(device.removeprefix("cuda:"))):
+    with cupy.cuda.Device(_number(device)):
         if is_on_device(array):
             return array.copy(order="K")  # onto the current device
         # CuPy returns before it has read pinned memory, which the caller may change.
         return _in_memory_order(array, partial(cupy.asarray, blocking=True))
+
+
+def full(device: str, shape: tuple[int, ...], value: Any, dtype: Any) -> Any:
+    """An array of one value, made on a device that parse_device() names."""
+    if device == "cpu":
+        return np.full(shape, value, dtype)
+    cupy = import_cupy()
+    with cupy.cuda.Device(_number(device)):
+        return cupy.full(shape, value, dtype)
+
+
+def two_devices(arrays: Sequence[Any], names: Sequence[str]) -> str | None:
+    """What is wrong with arrays on more than one device, naming two of them; None where that is not it.
+
+    Host arrays of one element count as numbers.
+    """
+    found: dict[str, str] = {}
+    for array, name in zip(arrays, names, strict=False):
+        if is_on_device(array) or (isinstance(array, np.ndarray) and array.ndim):
+            found.setdefault(device_of(array), name)
+    if len(found) < 2:
+        return None
+    (one, first), (two, second) = list(found.items())[:2]
+    one, two = ("the CPU" if device == "cpu" else device for device in (one, two))
+    return f"{second} is on {two}, but {first} is on {one}: move one of them with .to()"
+
+
+def copy_of(array: Any, order: str = "K") -> Any:
+    """A copy where the array is; CuPy's own goes to its current device."""
+    if not is_on_device(array):
+        return array.copy(order=order)
+    with import_cupy().cuda.Device(array.device.id):
+        return array.copy(order=order)
 
 
 def as_cupy(array: Any) -> Any:
@@ -90,6 +123,10 @@ def asarray_like(value: Any, array: Any, dtype: Any) -> Any:
     cupy = import_cupy()
     with cupy.cuda.Device(array.device.id):
         return cupy.asarray(value, dtype)
+
+
+def _number(device: str) -> int:
+    return int(device.removeprefix("cuda:"))
 
 
 def _in_memory_order(array: Any, convert: Callable) -> Any:

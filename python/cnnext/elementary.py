@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .devices import asarray_like, copied_to
+from .devices import asarray_like, copied_to, copy_of
+from .dtypes import is_floating, is_half
 from .tape import defvjp, primitive
 
 _silent = np.errstate(all="ignore")  # 1 / 0 is infinite and inf * 0 NaN without a warning, as in torch
 
 _LARGE = 1 << 18  # elements; from here on pooled memory and threads beat NumPy, whose result page-faults
-_OWN_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _is_own(dtype: np.dtype) -> bool:
+    """Has ops.add kernels for it?"""
+    return dtype.itemsize <= 8 and is_floating(dtype)
+
 
 # ---- arithmetic ----
 
@@ -25,7 +31,7 @@ _OWN_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 @primitive
 @_silent
 def add(x: Any, y: Any) -> Any:
-    if x.size >= _LARGE and x.shape == y.shape and x.dtype == y.dtype and x.dtype in _OWN_DTYPES:
+    if x.size >= _LARGE and x.shape == y.shape and x.dtype == y.dtype and _is_own(x.dtype):
         return ops.add(x, y)
     return np.add(x, y)
 
@@ -45,7 +51,7 @@ def multiply(x: Any, y: Any) -> Any:
 @primitive
 @_silent
 def divide(x: Any, y: Any) -> Any:
-    whole = x.dtype.kind != "f" and y.dtype.kind != "f"  # integers give float32, not NumPy's float64
+    whole = not (is_floating(x.dtype) or is_floating(y.dtype))  # integers give float32, not NumPy's float64
     return np.true_divide(x, y, dtype=np.float32) if whole else np.true_divide(x, y)
 
 
@@ -228,12 +234,16 @@ logical_and, logical_or, logical_not = (
 @primitive
 @_silent
 def sum_axes(x: Any, *, axes: tuple[int, ...], keepdim: bool) -> Any:
+    if is_half(x.dtype):  # NumPy would round after every term
+        return np.sum(x, axis=axes, keepdims=keepdim, dtype=np.float32).astype(x.dtype)
     return np.sum(x, axis=axes, keepdims=keepdim)
 
 
 @primitive
 @_silent
 def mean_axes(x: Any, *, axes: tuple[int, ...], keepdim: bool) -> Any:
+    if is_half(x.dtype):
+        return np.mean(x, axis=axes, keepdims=keepdim, dtype=np.float32).astype(x.dtype)
     return np.mean(x, axis=axes, keepdims=keepdim)
 
 
@@ -317,16 +327,16 @@ def to_device(x: Any, *, device: str, source: str) -> Any:
 
 @primitive
 def copy(x: Any) -> Any:
-    return x.copy(order="K")
+    return copy_of(x)
 
 
 @primitive
 def contiguous(x: Any, *, channels_last: bool) -> Any:
-    if x.ndim == 4 and x.dtype.kind == "f":
+    if x.ndim == 4 and is_floating(x.dtype):
         return ops.contiguous(x, channels_last=channels_last)
     if not channels_last:
-        return x.copy(order="C")
-    return x.transpose(0, 2, 3, 1).copy(order="C").transpose(0, 3, 1, 2)
+        return copy_of(x, "C")
+    return copy_of(x.transpose(0, 2, 3, 1), "C").transpose(0, 3, 1, 2)
 
 
 @primitive
@@ -336,7 +346,7 @@ def sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     axes = tuple(range(lead)) + tuple(
         i + lead for i, n in enumerate(shape) if n == 1 and x.shape[i + lead] != 1
     )
-    return np.reshape(np.sum(x, axis=axes, keepdims=True), shape)
+    return np.reshape(sum_axes.fn(x, axes=axes, keepdim=True), shape)
 
 
 @primitive
@@ -392,7 +402,7 @@ def scatter_index(g: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
 
 @primitive
 def setitem(x: Any, value: Any, *, index: Any) -> Any:
-    out = x.copy(order="K")
+    out = copy_of(x)
     out[index] = value
     return out
 

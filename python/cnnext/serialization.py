@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from .devices import copied_to, is_on_device
 from .tape import Variable, wrap
+from .tensor import as_array
 
 _KEY = "cnnext.structure"  # of the metadata that holds the structure
 _PLAIN = (bool, int, float, str, type(None))
@@ -30,8 +32,9 @@ def save(obj: Mapping, path: str | os.PathLike[str]) -> None:
     """Write nested dicts and lists of Tensors, arrays, numbers and strings to a safetensors file.
 
     The file is written aside, flushed to disk and then renamed, so that a failure never loses an older one at
-    `path`. Arrays are stored under their dotted path, a flat state dict thus under its own names. TypeError
-    for other objects, OSError where the file cannot be written.
+    `path`. Arrays are stored under their dotted path, a flat state dict thus under its own names; those on
+    CUDA devices are copied to the host. TypeError for other objects, OSError where the file cannot be
+    written.
     """
     if not isinstance(obj, Mapping):
         raise TypeError(f"save takes a dict, got {type(obj).__name__}")
@@ -71,7 +74,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what save wrote; a safetensors file of another origin gives {name: Tensor}.
+    """Read what save wrote, onto the host; a safetensors file of another origin gives {name: Tensor}.
 
     FileNotFoundError where there is no file, ValueError where it is no whole safetensors file.
     """
@@ -112,11 +115,11 @@ def _encode(obj: Any, path: str, arrays: dict[str, np.ndarray]) -> dict[str, Any
         return {"v": obj.item()}
     if isinstance(obj, _PLAIN):
         return {"v": obj}
-    if isinstance(obj, (Variable, np.ndarray)):
+    if isinstance(obj, (Variable, np.ndarray)) or is_on_device(obj):
         name = path
         while name in arrays or name == "__metadata__":
             name += "_"
-        array = np.asarray(obj.data if isinstance(obj, Variable) else obj, order="C")
+        array = np.asarray(copied_to(as_array(obj), "cpu"), order="C")
         if array.dtype.kind not in "biuf":
             raise TypeError(f"save: {path} has dtype {array.dtype}, which safetensors does not hold")
         arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)

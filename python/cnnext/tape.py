@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .devices import two_devices
 from .grad_mode import mode as _mode
 
 _order = itertools.count()
@@ -127,7 +128,11 @@ class Primitive:
             else:
                 arrays.append(a)
                 needs.append(False)
-        result = self.fn(*arrays, **params)
+        try:
+            result = self.fn(*arrays, **params)
+        except Exception as error:  # nothing is paid for it where all goes well
+            self._blame_devices(arrays, error)
+            raise
         many = type(result) is tuple
         outputs = tuple([wrap(r) for r in result]) if many else (wrap(result),)
         if self.view and isinstance(args[0], Variable) and np.may_share_memory(result, arrays[0]):
@@ -135,6 +140,13 @@ class Primitive:
         if True in needs and _mode.enabled:
             self._record(args, arrays, tuple(needs), params, outputs)
         return outputs if many else outputs[0]
+
+    def _blame_devices(self, arrays: list, error: Exception) -> None:
+        """Raise what is wrong, where host and device arrays were mixed and only their library said so."""
+        if not isinstance(error, ValueError):  # of ops, which says so itself
+            mixed = two_devices(arrays, self.arguments or [f"argument {i}" for i in range(len(arrays))])
+            if mixed is not None:
+                raise ValueError(mixed) from error
 
     def _plan(self, needs: tuple[bool, ...]) -> _Plan:
         """For which arguments there is a gradient to compute, and which arguments and outputs that needs."""

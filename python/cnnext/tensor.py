@@ -19,9 +19,10 @@ from .devices import (
     names_device,
     parse_device,
 )
+from .dtypes import DEFAULT_DTYPE, is_floating, parse_dtype
 from .grad_mode import mode as _mode
 from .tape import Variable, set_variable_type, wrap
-from .tensor_math import DEFAULT_DTYPE, TensorMath, array_index
+from .tensor_math import TensorMath, array_index
 
 _MEMORY_FORMATS = ("contiguous_format", "channels_last", "preserve_format")
 
@@ -40,27 +41,11 @@ def as_array(data: Any, dtype: Any = None) -> Any:
         array = np.asarray(data)
         if array.dtype.kind == "f" and not isinstance(data, np.generic) and dtype is None:
             array = array.astype(DEFAULT_DTYPE)
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biu" and not is_floating(array.dtype):
         raise TypeError(
             f"data of type {type(data).__name__} gives dtype {array.dtype}; only numbers and bools are taken"
         )
     return array if dtype is None or array.dtype == dtype else array.astype(dtype)
-
-
-def parse_dtype(dtype: Any) -> np.dtype:
-    """A NumPy dtype from a dtype, a type or a name; TypeError otherwise."""
-    try:
-        return np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype must name a NumPy dtype, such as 'float32'; got {dtype!r}") from None
-
-
-def check_device(device: Any) -> None:
-    """What is new is made on the CPU."""
-    if str(device) != "cpu":
-        raise NotImplementedError(
-            f"device {str(device)!r} is not supported here: make it on 'cpu', then .to(device)"
-        )
 
 
 class Tensor(TensorMath):
@@ -105,7 +90,7 @@ class Tensor(TensorMath):
         """Switch recording for this leaf; returns self."""
         if self._node is not None and not requires_grad:
             raise RuntimeError("requires_grad can be switched off for leaves only; use detach()")
-        if requires_grad and self.data.dtype.kind != "f":
+        if requires_grad and not is_floating(self.data.dtype):
             raise TypeError(
                 f"only tensors of a floating dtype can require gradients; this one is {self.data.dtype}"
             )
@@ -265,6 +250,10 @@ class Tensor(TensorMath):
         """To float16."""
         return self.to(np.float16)
 
+    def bfloat16(self) -> Tensor:
+        """To bfloat16; needs ml_dtypes."""
+        return self.to("bfloat16")
+
     def long(self) -> Tensor:
         """To int64."""
         return self.to(np.int64)
@@ -345,11 +334,18 @@ class Tensor(TensorMath):
         if _mode.enabled and (self._requires_grad or (isinstance(value, Variable) and value._requires_grad)):
             self._assign(el.setitem, value, index=index)
             return
-        self.data[index] = value.data if isinstance(value, Variable) else value
+        array = value.data if isinstance(value, Variable) else value
+        if array.ndim and device_of(array) != self.device:
+            raise ValueError(f"the value is on {device_of(array)}, but the tensor is on {self.device}")
+        self.data[index] = array
         self._version.count += 1
 
     def copy_(self, source: Any) -> Tensor:
-        """Overwrite with `source`, broadcast and cast."""
+        """Overwrite with `source`, broadcast, cast and copied from its device."""
+        if isinstance(source, Variable):
+            source = source.to(device=self.device)  # type: ignore[attr-defined]
+        elif isinstance(source, np.ndarray) or is_on_device(source):
+            source = copied_to(as_array(source), self.device)
         self[...] = source
         return self
 

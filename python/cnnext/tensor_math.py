@@ -10,12 +10,12 @@ import numpy as np
 
 from . import elementary as el
 from .devices import asarray_like
+from .dtypes import DEFAULT_DTYPE, is_floating
 from .tape import Primitive, Variable, wrap
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-DEFAULT_DTYPE = np.dtype(np.float32)
 _NUMBERS = (bool, int, float, np.generic)
 
 
@@ -30,15 +30,15 @@ def _operands(x: Variable, other: Any) -> tuple[Any, Any]:
     """Both sides of an operator. As in torch a number takes x's dtype, an integer side a floating one's."""
     if isinstance(other, (Variable, np.ndarray)):
         mine, theirs = x.data.dtype, other.dtype
-        if mine is not theirs and (mine.kind == "f") is not (theirs.kind == "f"):
-            if mine.kind == "f":
+        if mine is not theirs and is_floating(mine) is not is_floating(theirs):
+            if is_floating(mine):
                 other = el.cast(other, dtype=mine)
             else:
                 x = el.cast(x, dtype=theirs)
         return x, other
     if isinstance(other, _NUMBERS):
         kind = x.data.dtype.kind
-        if kind == "f" or (kind in "iu" and isinstance(other, (int, np.integer))):
+        if kind in "fV" or (kind in "iu" and isinstance(other, (int, np.integer))):  # V: bfloat16
             array = x.data  # here, not in asarray_like: a call costs as much as the rest
             on_host = type(array) is np.ndarray
             return x, np.asarray(other, array.dtype) if on_host else asarray_like(other, array, array.dtype)
@@ -147,7 +147,7 @@ class TensorMath(Variable):
     maximum, minimum = _operator(el.maximum), _operator(el.minimum)
 
     def __pow__(self, exponent: Any) -> Tensor:
-        if isinstance(exponent, (bool, int, float, np.generic)) and self.data.dtype.kind == "f":
+        if isinstance(exponent, (bool, int, float, np.generic)) and is_floating(self.data.dtype):
             return el.power_scalar(self, exponent=exponent)
         x, exponent = _operands(self, exponent)
         return NotImplemented if exponent is NotImplemented else el.power(x, exponent)
@@ -192,7 +192,7 @@ class TensorMath(Variable):
 
     def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """The mean of a floating tensor."""
-        if self.data.dtype.kind != "f":
+        if not is_floating(self.data.dtype):
             raise TypeError(
                 f"mean() needs a floating dtype, this tensor is {self.data.dtype}: call float() first"
             )

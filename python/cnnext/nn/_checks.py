@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import check_device, parse_dtype
+from ..devices import parse_device
+from ..dtypes import is_floating, parse_dtype
 
 
 def positive(name: str, value: Any, least: int = 1) -> int:
@@ -40,11 +41,11 @@ def conv_padding(padding: Any) -> Any:
 
 
 def factory(device: Any, dtype: Any) -> np.dtype:
-    """torch's two last constructor arguments: a floating dtype on the CPU."""
+    """torch's two last constructor arguments: a floating dtype, and a device that exists (see place())."""
     if device is not None:
-        check_device(device)
+        parse_device(device)
     dtype = np.dtype(np.float32) if dtype is None else parse_dtype(dtype)
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise TypeError(f"dtype={dtype} must be a floating dtype")
     return dtype
 

@@ -46,6 +46,7 @@ class _Conv(Module):
         self.bias: Parameter | None
         self.register_parameter("bias", Parameter(np.empty(self.out_channels, dtype)) if bias else None)
         self.reset_parameters()
+        self._place(device)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
@@ -202,6 +203,7 @@ class Linear(Module):
         self.bias: Parameter | None
         self.register_parameter("bias", Parameter(np.empty(self.out_features, dtype)) if bias else None)
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew, distributed as in torch."""

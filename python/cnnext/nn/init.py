@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..devices import copied_to, device_of
 from ..random import generator as _shared_generator
 from ..tape import Variable
 from ..tensor import Tensor
@@ -45,7 +46,8 @@ def _fan(tensor: Tensor, mode: str) -> int:
 def _fill(tensor: Tensor, values: Any) -> Tensor:
     if not isinstance(tensor, Variable):
         raise TypeError(f"expected a Tensor, got {type(tensor).__name__}")
-    tensor.data[...] = values
+    array = tensor.data
+    array[...] = copied_to(values, device_of(array)) if isinstance(values, np.ndarray) else values
     tensor._version.count += 1
     return tensor
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..devices import copied_to, cuda_name, device_of, names_device, parse_device
+from ..dtypes import is_floating, parse_dtype
 from ..tape import Variable
-from ..tensor import Tensor, as_array, parse_dtype
+from ..tensor import Tensor, as_array
 
 _array = Variable.data  # the slot that Parameter.data hides
 _moments = itertools.count()
@@ -20,6 +21,7 @@ class Parameter(Tensor):
     """A tensor that a Module registers as one of its parameters when it is assigned to an attribute."""
 
     __slots__ = ("_given",)
+    is_parameter = True
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data, requires_grad)
@@ -283,14 +285,14 @@ class Module:
             else:
                 dtype = target
         dtype = None if dtype is None else parse_dtype(dtype)
-        if dtype is not None and dtype.kind != "f":
+        if dtype is not None and not is_floating(dtype):
             raise TypeError(f"Module.to takes floating dtypes, got {dtype}")
         if device is not None:
             self._move(parse_device(device))
         if dtype is None:
             return self
         for _, value in (*self.named_parameters(), *self.named_buffers()):
-            if value.data.dtype.kind == "f":
+            if is_floating(value.data.dtype):
                 value.data = value.data.astype(
                     dtype, copy=False
                 )  # the same Parameter: optimisers go on holding it
@@ -298,6 +300,11 @@ class Module:
                 if value.grad is not None:
                     value.grad = value.grad.to(dtype)
         return self
+
+    def _place(self, device: Any) -> None:
+        """A layer's `device` argument: its values are drawn on the host, the same for every device."""
+        if device is not None:
+            self._move(parse_device(device))
 
     def _move(self, device: str) -> None:
         for _, value in (*self.named_parameters(), *self.named_buffers()):
@@ -318,6 +325,14 @@ class Module:
     def float(self) -> Module:
         """To float32."""
         return self.to(np.float32)
+
+    def half(self) -> Module:
+        """To float16."""
+        return self.to(np.float16)
+
+    def bfloat16(self) -> Module:
+        """To bfloat16; needs ml_dtypes."""
+        return self.to("bfloat16")
 
     def double(self) -> Module:
         """To float64."""
@@ -342,7 +357,7 @@ class Module:
                 yield from module._all_paths(f"{path}.{name}" if path else name)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copy values in by name. Nothing is changed unless all that are to be copied fit.
+        """Copy values in by name, from any device. Nothing is changed unless all that are to be copied fit.
 
         strict: names missing from or unknown to the module are an error. ValueError lists all faults.
         """

@@ -49,6 +49,7 @@ class _BatchNorm(Module):
             "num_batches_tracked", Tensor(np.zeros((), np.int64)) if track_running_stats else None
         )
         self.reset_parameters()
+        self._place(device)
 
     def reset_running_stats(self) -> None:
         """Mean 0, variance 1, no batches seen."""
@@ -143,6 +144,7 @@ class LayerNorm(Module):
         self.register_parameter("weight", affine(elementwise_affine))
         self.register_parameter("bias", affine(elementwise_affine and bias))
         self.reset_parameters()
+        self._place(device)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""

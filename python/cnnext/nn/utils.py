@@ -15,7 +15,8 @@ from ..tensor import Tensor
 def clip_grad_norm_(parameters: Any, max_norm: float) -> Tensor:
     """Scale all gradients so that their joint Euclidean norm is at most max_norm; returns the norm before."""
     grads = [p.grad for p in _as_list(parameters) if p.grad is not None]
-    total = math.sqrt(sum(float(np.vdot(g.data, g.data)) for g in grads))
+    squares = [np.vdot(g.data, g.data) for g in grads]  # all queued before the first is waited for
+    total = math.sqrt(sum(map(float, squares)))
     scale = max_norm / (total + 1e-6)
     if scale < 1:
         for grad in grads:

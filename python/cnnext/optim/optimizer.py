@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..devices import copied_to, device_of
 from ..grad_mode import enable_grad
 from ..nn.module import zero_grads
 from ..tape import Variable
-from ..tensor import Tensor
+from ..tensor import Tensor, as_array
 
 
 def check_range(name: str, value: float, low: float = 0.0, high: float = float("inf")) -> None:
@@ -102,7 +103,10 @@ class Optimizer:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over options and state, copied; ValueError unless the groups have as many parameters."""
+        """Take over options and state, copied to the parameters' devices.
+
+        ValueError unless the groups have as many parameters.
+        """
         saved = state_dict["param_groups"]
         sizes = [len(g["params"]) for g in saved]
         own = [len(g["params"]) for g in self.param_groups]
@@ -133,6 +137,8 @@ def _like(p: Tensor, grad: Tensor) -> Any:
     """The gradient's array with the dtype and strides of the parameter's."""
     if grad.data.shape != p.data.shape:
         raise ValueError(f"a gradient has shape {list(grad.data.shape)}, its parameter {list(p.data.shape)}")
+    if device_of(grad.data) != device_of(p.data):
+        raise ValueError(f"a gradient is on {grad.device}, its parameter on {p.device}")
     if grad.data.dtype == p.data.dtype and grad.data.strides == p.data.strides:
         return grad.data
     array = np.empty_like(p.data)
@@ -149,5 +155,5 @@ def _restored(name: str, value: Any, p: Tensor) -> Any:
     if tuple(value.shape) != p.data.shape:
         raise ValueError(f"saved {name!r} has shape {list(value.shape)}, its parameter {list(p.data.shape)}")
     array = np.empty_like(p.data)
-    array[...] = np.asarray(value.data if isinstance(value, Variable) else value)
+    array[...] = copied_to(as_array(value), device_of(p.data))
     return Tensor(array)
