@@ -27,6 +27,7 @@ from ._C import (
 from ._C import (
     version as _version,
 )
+from .autocast_mode import autocast, get_autocast_dtype, is_autocast_enabled
 from .autograd import grad
 from .creation import (
     arange,
@@ -84,6 +85,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "arange",
+    "autocast",
     "cat",
     "channels_last",
     "contiguous_format",
@@ -98,6 +100,7 @@ __all__ = [
     "full",
     "functional",
     "fuse",
+    "get_autocast_dtype",
     "get_autotune",
     "get_float32_matmul_precision",
     "get_num_threads",
@@ -106,6 +109,7 @@ __all__ = [
     "int8",
     "int32",
     "int64",
+    "is_autocast_enabled",
     "is_grad_enabled",
     "load",
     "manual_seed",

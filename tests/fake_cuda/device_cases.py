@@ -157,6 +157,22 @@ def test_clipping_on_a_device() -> None:
     assert norms[0] == pytest.approx(norms[1])
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_loss_scaling_on_a_device(bad: bool) -> None:
+    parameters = [*with_gradients("cuda:0"), *with_gradients("cuda:1"), *with_gradients("cpu")]
+    if bad:
+        parameters[2].grad[0, 0, 0, 0] = float("inf")
+    scaler = optim.GradScaler(init_scale=2.0)
+    scaled = scaler.scale(on("cuda:0", [1.0]))
+    assert (scaled.device, scaled.item()) == ("cuda:0", 2.0)
+    optimizer = optim.SGD(parameters)
+    scaler.unscale_(optimizer)
+    assert parameters[0].grad.device == "cuda:0"
+    assert parameters[0].grad[0, 0, 0, 1].item() == 1.5
+    scaler.update()
+    assert scaler.get_scale() == (1.0 if bad else 2.0)
+
+
 def test_a_gradient_that_stayed_behind() -> None:
     p = with_gradients("cuda:0")[0]
     p.grad = p.grad.cpu()
@@ -241,3 +257,21 @@ def test_copy_crosses_devices() -> None:
     a.copy_(asarray(B))
     a.copy_(B * 3)
     assert a.device == "cuda:0"
+
+
+# ---- autocast
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_casts_stay_on_the_device(dtype: str) -> None:
+    pytest.importorskip("ml_dtypes")
+    from cnnext import autocast_mode
+
+    w = nn.Parameter(on("cuda:0", A).data)
+    with cx.autocast(dtype):
+        x, half = autocast_mode.lowered(on("cuda:0", B), w)
+        assert (x.device, half.device, half.dtype) == ("cuda:0", "cuda:0", dtype)
+        assert autocast_mode.lowered(w)[0] is half
+        assert autocast_mode.raised(x).dtype == np.float32
+    half.backward(half.detach())
+    assert (w.grad.device, w.grad.dtype) == ("cuda:0", np.float32)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from ..dtypes import DEFAULT_DTYPE, is_half
 from ..grad_mode import mode
 from ..tape import Variable, wrap
 from ..tensor import Tensor, as_array
@@ -35,6 +39,13 @@ def note_update(*values: Any) -> None:
     for value in values:
         if isinstance(value, Variable):
             value._version.count += 1
+
+
+def through_float32(op: Callable, x: Any, *args: Any, **options: Any) -> Any:
+    """op(x, ...) for an operation that has no kernels of 16 bits on the CPU: there it runs in float32."""
+    if not is_half(x.dtype) or type(x) is not np.ndarray:
+        return op(x, *args, **options)
+    return op(x.astype(DEFAULT_DTYPE), *args, **options).astype(x.dtype)
 
 
 def as_raw(x: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import _C, ops
+from ..autocast_mode import raised
 from ..elementary import copy, exp
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
@@ -190,16 +191,16 @@ def _dim(x: Tensor, dim: int | None) -> int:
 
 def _with_dtype(x: Any, dtype: Any) -> Tensor:
     x = as_tensor(x)
-    return x if dtype is None else x.to(dtype=dtype)
+    return raised(x) if dtype is None else x.to(dtype=dtype)
 
 
 def softmax(x: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """exp(x) over its sum along dim."""
+    """exp(x) over its sum along dim; dtype: that x is cast to first (autocast: float32)."""
     x = _with_dtype(x, dtype)
     return _softmax(x, dim=_dim(x, dim))
 
 
 def log_softmax(x: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """The logarithm of softmax, computed stably."""
+    """The logarithm of softmax, computed stably; dtype as softmax's."""
     x = _with_dtype(x, dtype)
     return _log_softmax(x, dim=_dim(x, dim))

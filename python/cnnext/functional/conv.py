@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..autocast_mode import lowered
+from ..autocast_mode import mode as autocast
 from ..elementary import expand, reshape
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
@@ -101,6 +103,8 @@ def conv2d(
     ops.activation knows; relu is fused.
     """
     x, single = batched(x)
+    if autocast.dtype is not None:
+        x, weight, bias = lowered(x, weight, bias)
     geometry = {
         "stride": stride,
         "padding": padding,
@@ -149,6 +153,8 @@ def conv_transpose2d(
 ) -> Tensor:
     """Differentiable cnnext.ops.conv_transpose2d (torch's, too); weight: (C, K/groups, R, S)."""
     x, single = batched(x)
+    if autocast.dtype is not None:
+        x, weight, bias = lowered(x, weight, bias)
     geometry = {
         "stride": stride,
         "padding": padding,
@@ -240,6 +246,8 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = No
     activation: as conv2d's, of the result; "relu" is one operation with it.
     """
     x = as_tensor(x)
+    if autocast.dtype is not None:
+        x, weight, bias = lowered(x, weight, bias)
     if activation == "relu":
         return _linear_relu(x, weight, bias)
     y = _linear(x, weight, bias)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _C, ops
+from ..autocast_mode import mode as autocast
 from ..grad_mode import mode
 from ..tape import defvjp, primitive, wrap
 from ..tensor import Tensor
 from ._common import as_raw, as_tensor, batched, note_update, records, unbatched
 from .activation import activation_backward
-from .conv import _conv2d, _conv2d_backward_data, _conv2d_backward_weights, bias_grad
-from .norm import _batch_norm_backward
-from .pool import _max_pool2d_backward
+from .conv import _conv2d, _conv2d_backward_data, _conv2d_backward_weights, bias_grad, conv2d
+from .norm import _batch_norm_backward, batch_norm
+from .pool import _max_pool2d_backward, max_pool2d
 
 # `geometry` is a dict of ops.conv2d's stride, padding, dilation and groups; `window` of pool_size,
 # pool_stride and pool_padding.
@@ -79,7 +80,11 @@ def conv2d_relu_max_pool2d(
     """max_pool2d(relu(conv2d(x, weight, bias))), differentiable, without the results between them.
 
     Parameters as cnnext.ops.conv2d_relu_max_pool2d's; weight may be a PackedWeight where nothing is recorded.
+    Within autocast it is the three of them: the fused kernels are float32's.
     """
+    if autocast.dtype is not None:
+        y = conv2d(x, weight, bias, stride, padding, dilation, groups, activation="relu")
+        return max_pool2d(y, pool_size, pool_stride, pool_padding)
     x, single = batched(x)
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     window = {"pool_size": pool_size, "pool_stride": pool_stride, "pool_padding": pool_padding}
@@ -161,8 +166,14 @@ def conv2d_batch_norm(
 ) -> Tensor:
     """batch_norm(conv2d(x, weight, bias)) in training, differentiable; relu: max(y, 0) besides.
 
-    Parameters as cnnext.ops.conv2d_batch_norm's. The running statistics are updated in place.
+    Parameters as cnnext.ops.conv2d_batch_norm's. The running statistics are updated in place. Within autocast
+    it is the two of them: the fused kernels are float32's.
     """
+    if autocast.dtype is not None:
+        y = conv2d(x, weight, bias, stride, padding, dilation, groups)
+        return batch_norm(
+            y, running_mean, running_var, norm_weight, norm_bias, True, momentum, eps, relu=relu
+        )
     x = as_tensor(x)
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     arrays = (x, weight, bias, norm_weight, norm_bias)

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..autocast_mode import mode as autocast
+from ..autocast_mode import raised
 from ..autograd import vjp_through
+from ..devices import asarray_like
+from ..dtypes import is_floating
 from ..elementary import gather, where
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
@@ -43,7 +47,7 @@ def _picked(log_p: Tensor, target: Tensor, weight: Any, ignore_index: int) -> tu
     dtype = log_p.data.dtype
     scale = valid.astype(dtype) if weight is None else as_tensor(weight).data[label].astype(dtype) * valid
     chosen = gather(log_p, np.expand_dims(label, dim), dim=dim).squeeze(dim)
-    return where(valid, -chosen, np.zeros((), dtype)) * scale, scale
+    return where(valid, -chosen, asarray_like(0, log_p.data, dtype)) * scale, scale
 
 
 def _check_labels(x: Tensor, target: Tensor, weight: Any, ignore_index: int) -> None:
@@ -76,15 +80,11 @@ def nll_loss(
 
     x: (N, C, ...) log-probabilities; target: (N, ...) of any integer dtype.
     """
-    x, target = as_tensor(x), as_tensor(target)
+    x, target = raised(as_tensor(x)), as_tensor(target)
     reduction = reduction_name(reduction, size_average, reduce)
     _check_labels(x, target, weight, ignore_index)
     losses, scale = _picked(x, target, weight, ignore_index)
-    return losses if reduction == "none" else losses.sum() / (_total(scale) if reduction == "mean" else 1.0)
-
-
-def _total(scale: Any) -> Any:
-    return np.asarray(scale.sum(), scale.dtype)
+    return losses if reduction == "none" else losses.sum() / (scale.sum() if reduction == "mean" else 1.0)
 
 
 def _composed_cross_entropy(
@@ -98,7 +98,7 @@ def _composed_cross_entropy(
     if weight is not None:
         class_weight = as_tensor(weight).reshape([-1 if i == dim else 1 for i in range(x.ndim)])
     weighted = log_p if class_weight is None else log_p * class_weight
-    if target.data.dtype.kind == "f":
+    if is_floating(target.data.dtype):
         soft = target * (1 - label_smoothing) + label_smoothing / classes
         losses = -(weighted * soft).sum(dim)
         return (
@@ -108,9 +108,9 @@ def _composed_cross_entropy(
         )
     losses, scale = _picked(log_p, target, weight, ignore_index)
     if label_smoothing:
-        smooth = where(target.data != ignore_index, -weighted.sum(dim), np.zeros((), x.data.dtype))
+        smooth = where(target.data != ignore_index, -weighted.sum(dim), asarray_like(0, x.data, x.data.dtype))
         losses = losses * (1 - label_smoothing) + smooth * (label_smoothing / classes)
-    return losses if reduction == "none" else losses.sum() / (_total(scale) if reduction == "mean" else 1.0)
+    return losses if reduction == "none" else losses.sum() / (scale.sum() if reduction == "mean" else 1.0)
 
 
 @primitive
@@ -159,6 +159,8 @@ def cross_entropy(
     target: class indices (N, ...) of any integer dtype, or probabilities of x's shape and dtype.
     """
     x, target = as_tensor(x), as_tensor(target)
+    if autocast.dtype is not None:
+        x, target = raised(x), raised(target)
     options = {
         "ignore_index": ignore_index,
         "reduction": reduction_name(reduction, size_average, reduce),
@@ -174,7 +176,7 @@ def mse_loss(
     x: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
 ) -> Tensor:
     """The squared difference (torch.nn.functional.mse_loss)."""
-    x, target = as_tensor(x), as_tensor(target)
+    x, target = raised(as_tensor(x)), raised(as_tensor(target))
     if x.shape != target.shape:
         warnings.warn(
             f"mse_loss: input {list(x.shape)} and target {list(target.shape)} differ and are broadcast",

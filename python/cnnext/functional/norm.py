@@ -8,12 +8,52 @@ from typing import Any
 import numpy as np
 
 from .. import ops, random
+from ..autocast_mode import raised
 from ..autograd import vjp_through
+from ..devices import copy_of
+from ..dtypes import DEFAULT_DTYPE, is_half
 from ..grad_mode import mode
 from ..tape import defvjp, primitive, wrap
 from ..tensor import Tensor
-from ._common import as_raw, as_tensor, note_update, records
+from ._common import as_raw, as_tensor, note_update, records, through_float32
 from .activation import activation_backward
+
+# As in torch, images of 16 bits may stand beside float32 statistics and parameters: they are float32 for the
+# call, and the result has their dtype.
+
+
+def _is_mixed(x: Any, *vectors: Any) -> bool:
+    return is_half(x.dtype) and any(v is not None and v.dtype == DEFAULT_DTYPE for v in vectors)
+
+
+def _forward(
+    x: Any,
+    mean: Any,
+    var: Any,
+    weight: Any,
+    bias: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    relu: bool,
+) -> tuple:
+    if x.dtype.itemsize != 2 or not _is_mixed(x, mean, var, weight, bias):
+        return ops.batch_norm_forward(x, mean, var, weight, bias, training, momentum, eps, relu=relu)
+    wide = x.astype(DEFAULT_DTYPE)
+    y, *saved = ops.batch_norm_forward(wide, mean, var, weight, bias, training, momentum, eps, relu=relu)
+    return (y.astype(x.dtype), *saved)
+
+
+def _backward(
+    grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, training: bool, needs: Any, y: Any = None
+) -> tuple:
+    if x.dtype.itemsize != 2 or not _is_mixed(x, weight, mean, invstd):
+        return ops.batch_norm_backward(grad_y, x, weight, mean, invstd, training=training, needs=needs, y=y)
+    grad_y, wide, y = (a if a is None else a.astype(DEFAULT_DTYPE) for a in (grad_y, x, y))
+    grad_x, *grads = ops.batch_norm_backward(
+        grad_y, wide, weight, mean, invstd, training=training, needs=needs, y=y
+    )
+    return (grad_x if grad_x is None else grad_x.astype(x.dtype), *grads)
 
 
 @primitive(nondiff=(1, 2))
@@ -28,7 +68,7 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> Any:
-    return ops.batch_norm_forward(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    return _forward(x, running_mean, running_var, weight, bias, training, momentum, eps, False)
 
 
 @primitive(nondiff=(1, 2))
@@ -43,17 +83,14 @@ def _batch_norm_relu(
     momentum: float,
     eps: float,
 ) -> Any:
-    statistics = (running_mean, running_var)
-    return ops.batch_norm_forward(x, *statistics, weight, bias, training, momentum, eps, relu=True)
+    return _forward(x, running_mean, running_var, weight, bias, training, momentum, eps, True)
 
 
 @primitive
 def _batch_norm_backward(
     grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, *, training: bool, eps: float
 ) -> Any:
-    return ops.batch_norm_backward(
-        grad_y, x, weight, mean, invstd, training=training, needs=(True, True, True)
-    )
+    return _backward(grad_y, x, weight, mean, invstd, training, (True, True, True))
 
 
 def _batch_norm_rule(
@@ -70,7 +107,7 @@ def _batch_norm_relu_rule(
         g = activation_backward(g, out, kind="relu", negative_slope=0.0)
         return _batch_norm_rule(g, x, weight, out1, out2, training, eps, wanted)
     arrays = [as_raw(a) for a in (g, x, weight, out1, out2)]
-    grads = ops.batch_norm_backward(*arrays, training=training, needs=wanted[:3], y=as_raw(out))
+    grads = _backward(*arrays, training, wanted[:3], as_raw(out))
     return tuple(None if grad is None else wrap(grad) for grad in grads)
 
 
@@ -120,12 +157,14 @@ def batch_norm(
 ) -> Tensor:
     """Differentiable cnnext.ops.batch_norm (torch.nn.functional.batch_norm) over axis 1.
 
-    The running statistics are updated in place when training. relu: max(y, 0) in the same pass.
+    The running statistics are updated in place when training. relu: max(y, 0) in the same pass. x of float16
+    or bfloat16 beside float32 vectors is normalised in float32 and rounded to its dtype once.
     """
     x = as_tensor(x)
     if not training and not relu and not records(x, weight, bias):
         arrays = [as_raw(a) for a in (x, running_mean, running_var, weight, bias)]
-        return as_tensor(ops.batch_norm(*arrays, False, momentum, eps))
+        if not _is_mixed(*arrays):
+            return as_tensor(ops.batch_norm(*arrays, False, momentum, eps))
     y = (_batch_norm_relu if relu else _batch_norm)(
         x, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps
     )[0]
@@ -139,9 +178,10 @@ def layer_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions (torch.nn.functional.layer_norm).
 
-    normalized_shape: the sizes of those dimensions; weight and bias have that shape.
+    normalized_shape: the sizes of those dimensions; weight and bias have that shape. Within autocast in
+    float32.
     """
-    x = as_tensor(x)
+    x = raised(as_tensor(x))
     shape = (normalized_shape,) if np.ndim(normalized_shape) == 0 else tuple(normalized_shape)
     if not shape or x.shape[max(x.ndim - len(shape), 0) :] != shape:
         raise ValueError(
@@ -171,8 +211,8 @@ def _dropout(x: Any, *, p: float, seed: int, offset: int, channels_last: bool) -
     if channels_last:
         x = ops.contiguous(x, channels_last=True)
     elif not x.flags.c_contiguous:
-        x = np.ascontiguousarray(x)
-    return ops.dropout(x, p, True, seed=seed, offset=offset)
+        x = copy_of(x, "C")
+    return through_float32(ops.dropout, x, p, True, seed=seed, offset=offset)
 
 
 defvjp(

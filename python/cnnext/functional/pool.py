@@ -11,7 +11,7 @@ from typing import Any
 from .. import ops
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
-from ._common import as_tensor, batched, records, unbatched
+from ._common import as_tensor, batched, records, through_float32, unbatched
 
 # `window` is a dict of ops.max_pool2d's kernel_size, stride, padding, dilation and ceil_mode.
 
@@ -30,7 +30,7 @@ def _max_pool2d_backward(
 
 @primitive
 def _max_pool2d_gather(x: Any, indices: Any, *, window: dict, kind: str) -> Any:
-    return ops.max_pool2d_gather(x, indices, **window, indices_kind=kind)
+    return through_float32(ops.max_pool2d_gather, x, indices, **window, indices_kind=kind)
 
 
 defvjp(
@@ -81,12 +81,12 @@ def max_pool2d(
 def _max_unpool2d(
     x: Any, indices: Any, *, kernel_size: Any, stride: Any, padding: Any, output_size: Any
 ) -> Any:
-    return ops.max_unpool2d(x, indices, kernel_size, stride, padding, output_size)
+    return through_float32(ops.max_unpool2d, x, indices, kernel_size, stride, padding, output_size)
 
 
 @primitive
 def _max_unpool2d_backward(grad_y: Any, indices: Any, *, kernel_size: Any, stride: Any, padding: Any) -> Any:
-    return ops.max_unpool2d_backward(grad_y, indices, kernel_size, stride, padding)
+    return through_float32(ops.max_unpool2d_backward, grad_y, indices, kernel_size, stride, padding)
 
 
 defvjp(
@@ -122,22 +122,22 @@ def max_unpool2d(
 
 @primitive
 def _avg_pool2d(x: Any, *, window: dict) -> Any:
-    return ops.avg_pool2d(x, **window)
+    return through_float32(ops.avg_pool2d, x, **window)
 
 
 @primitive
 def _avg_pool2d_backward(grad_y: Any, *, shape: tuple[int, ...], window: dict) -> Any:
-    return ops.avg_pool2d_backward(grad_y, shape, **window)
+    return through_float32(ops.avg_pool2d_backward, grad_y, shape, **window)
 
 
 @primitive
 def _adaptive_avg_pool2d(x: Any, *, output_size: Any) -> Any:
-    return ops.adaptive_avg_pool2d(x, output_size)
+    return through_float32(ops.adaptive_avg_pool2d, x, output_size)
 
 
 @primitive
 def _adaptive_avg_pool2d_backward(grad_y: Any, *, shape: tuple[int, ...]) -> Any:
-    return ops.adaptive_avg_pool2d_backward(grad_y, shape)
+    return through_float32(ops.adaptive_avg_pool2d_backward, grad_y, shape)
 
 
 defvjp(_avg_pool2d, lambda g, shapes, window: _avg_pool2d_backward(g, shape=shapes[0], window=window))

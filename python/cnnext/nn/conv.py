@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..autocast_mode import mode as autocast
 from ..functional._common import as_tensor, records
 from ._checks import conv_padding, factory, pair, positive, zeros_mode
 from .init import default_
@@ -118,7 +119,7 @@ class Conv2d(_Conv):
         geometry = (self.stride, self.padding, self.dilation, self.groups)
         if records(x, weight, self.bias):
             self._kept.clear()
-        else:
+        elif autocast.dtype is None:
             weight = self._kept.get(x, weight, *geometry) or weight
         return F.conv2d(x, weight, self.bias, *geometry)
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from .. import functional as F
 from .. import ops
+from ..autocast_mode import lowered
+from ..autocast_mode import mode as autocast
+from ..devices import is_on_device
 from ..functional._common import as_raw, as_tensor, records
 from ..tape import wrap
 from ..tensor import Tensor
@@ -49,7 +52,7 @@ class LinearRun(Run):
 
     def __call__(self, x: Any) -> Any:
         x, linear, kind = as_tensor(x), self._linear, self._kind
-        if not records(x, linear.weight, linear.bias):
+        if autocast.dtype is None and not records(x, linear.weight, linear.bias):
             arrays = (x.data, as_raw(linear.weight), as_raw(linear.bias))
             return wrap(ops.linear(*arrays, activation=kind))
         if kind != "relu":
@@ -120,7 +123,7 @@ class ConvRun(Run):
         geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
         if records_:
             kept.clear()
-        else:
+        elif autocast.dtype is None:
             weight = kept.get(x, weight, *geometry) or weight
         pool = self._pool
         if pool is not None and x.data.dtype in (np.float32, np.float64):
@@ -128,7 +131,7 @@ class ConvRun(Run):
                 x, weight, bias, *geometry,
                 pool_size=pool.kernel_size, pool_stride=pool.stride, pool_padding=pool.padding,
             )  # fmt: skip
-        if records_:
+        if records_ or autocast.dtype is not None:
             y = F.conv2d(x, weight, bias, *geometry, activation=kind)
         else:
             y = wrap(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, activation=kind))
@@ -146,7 +149,10 @@ class ConvRun(Run):
                 return None
             weight, bias, kept = folded
         geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        weight = kept.get(x, weight, *geometry) or weight
+        if autocast.dtype is not None:
+            x, weight, bias = lowered(x, weight, bias)
+        else:
+            weight = kept.get(x, weight, *geometry) or weight
         options = {"activation": self._kind, "residual": residual.data}
         try:
             return wrap(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, **options))
@@ -186,6 +192,8 @@ class FoldedNorm:
         weight = self._conv.weight
         if x.ndim != 4 or not isinstance(weight, Parameter) or weight.own_array().dtype.kind != "f":
             return None
+        if is_on_device(x.data):
+            return None  # whether the statistics changed could be told by waiting for the device alone
         vectors, eps = self._vectors(), self._norm.eps
         values = [vector if vector is None else vector.tobytes() for vector in vectors]
         made_of = (id(weight), weight.state(), eps, values)
