@@ -47,7 +47,7 @@ def run(library: Path | str, *arguments: str, **environment: str) -> subprocess.
         "library_cases.py",
         "tensor_cases.py",
         "device_cases.py",
-        ,
+        "loader_cases.py",
     ],
 )
 def test_on_the_stand_in(library: Path, cases: str) -> None:

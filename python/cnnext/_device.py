@@ -40,7 +40,7 @@ def empty(
         return tensor, tensor.data_ptr()
     # CuPy makes no strided arrays: one in the order that the axes have in memory, seen in the order wanted.
     order = sorted(range(len(shape)), key=lambda axis: (-strides[axis], axis))
-    with module.cuda.Device(device), _cupy_stream(module, device, stream):
+    with module.cuda.Device(device), cupy_stream(module, device, stream):
         array = module.empty([shape[axis] for axis in order], _numpy_dtype(dtype))
     return array.transpose(np.argsort(order).tolist()), array.data.ptr
 
@@ -53,7 +53,8 @@ def _torch_stream(torch: Any, device: int, stream: int | None) -> AbstractContex
     return cuda.stream(known)
 
 
-def _cupy_stream(cupy: Any, device: int, stream: int | None) -> AbstractContextManager:
+def cupy_stream(cupy: Any, device: int, stream: int | None) -> AbstractContextManager:
+    """Makes a cudaStream_t CuPy's current stream; None: leaves the one that is."""
     if stream is None:
         return nullcontext()
     if stream in _LEGACY:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
+from ..devices import parse_device
 from .datasets import ImageSet
+from .prefetch import prefetched
 
 __all__ = ["DataLoader"]
 
@@ -15,7 +18,7 @@ Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 class DataLoader:
-    """Iterates over `dataset` once per loop, as ``(images, labels)`` batches of NumPy arrays.
+    """Iterates over `dataset` once per loop, as ``(images, labels)`` batches of NumPy (or CuPy) arrays.
 
     Images are float32 (N, C, H, W): raw pixels scaled to 0..1, then `transform`, then normalised
     by the set's mean and standard deviation. Labels are int64 (N,). The last batch may be smaller.
@@ -31,6 +34,9 @@ class DataLoader:
         drop_last: leave out a last batch smaller than `batch_size`.
         transform: ``f(images float32 (N, C, H, W) in 0..1, generator) -> images``, see `augment`.
         channels_last: give the batch NHWC strides; its shape stays (N, C, H, W).
+        device: "cpu", or "cuda" or "cuda:N" for batches of CuPy arrays there (torch: `pin_memory=True` and
+            `.to(device, non_blocking=True)`). A thread makes them then, from two batches ahead in pinned
+            memory, and the next one is copied while the step on the current one runs.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class DataLoader:
         drop_last: bool = False,
         transform: Transform | None = None,
         channels_last: bool = False,
+        device: Any = "cpu",
     ) -> None:
         if operator.index(batch_size) < 1:
             raise ValueError(f"batch_size is {batch_size}; the rule is batch_size >= 1")
@@ -55,6 +62,7 @@ class DataLoader:
         self.drop_last = drop_last
         self.transform = transform
         self.channels_last = channels_last
+        self.device = parse_device(device)
         self._epoch = 0
 
     def __len__(self) -> int:
@@ -65,9 +73,12 @@ class DataLoader:
         """The number of the next pass, counted from 0."""
         self._epoch = epoch
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        rng = np.random.default_rng((self.seed, self._epoch))
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        batches = self._batches(np.random.default_rng((self.seed, self._epoch)))
         self._epoch += 1
+        return batches if self.device == "cpu" else prefetched(batches, self.device)
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         count = len(self.dataset)
         order = rng.permutation(count) if self.shuffle else np.arange(count)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
