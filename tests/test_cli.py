@@ -1,6 +1,7 @@
 """The command line: one clear line for every wrong input, and whole runs in processes of their own."""
 
 import gzip
+import json
 import os
 import re
 import signal
@@ -78,6 +79,10 @@ def use_few_images(monkeypatch):
         ("train digits --threads 0", "threads is 0"),
         ("train digits --optimizer adagrad", "invalid choice: 'adagrad'"),
         ("train digits --out a --resume b", "not allowed with"),
+        ("train digits --device gpu", "'gpu' must be cpu, cuda or cuda:N"),
+        ("train digits --device cuda:x", "'cuda:x' must be cpu, cuda or cuda:N"),
+        ("train digits --amp half", "invalid choice: 'half'"),
+        ("train digits --resume a --amp float16", "leave out amp"),
         ("train digits --resume a --lr 1", "--resume takes its settings from a; leave out lr"),
         ("train mnist", "mnist needs the folder of its files: cnnext train mnist --data-dir DIR"),
     ],
@@ -123,6 +128,41 @@ def test_bad_data(tmp_path, capsys, case, message):
     assert message in only_error_line(captured.err)
     assert captured.out == ""
     assert not out.exists()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_cuda_that_is_off(tmp_path, device):
+    """In one line, with the reason that cnnext.info() gives, and nothing is written."""
+    missing = tmp_path / "no_cuda.so"
+    environment = {**os.environ, "CNNEXT_CUDA_LIBRARY": str(missing)}
+    done = cnnext("train", "digits", "--device", device, "--out", tmp_path / "out", env=environment)
+    reason = cnnext("info", env=environment).stdout.split("\ncuda", 1)[1].split("\n")[0].strip()
+    assert done.returncode == 1
+    assert only_error_line(done.stderr) == (
+        f"cnnext: error: device '{device}' is not supported here: {' '.join(reason.split())}"
+    )
+    assert str(missing) in reason
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_bfloat16_that_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    out = tmp_path / "out"
+    assert cli.main(["train", "digits", "--amp", "bfloat16", "--out", str(out)]) == 1
+    assert "pip install ml_dtypes" in only_error_line(capsys.readouterr().err)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("amp", ["off", "float16"])
+def test_mixed_precision(tmp_path, monkeypatch, capsys, amp):
+    use_few_images(monkeypatch)
+    arguments = ["train", "digits", "--epochs", "2", "--amp", amp, "--device", "cpu", "--out", str(tmp_path)]
+    assert cli.main([*arguments, "--no-plots", "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("test accuracy ")
+    assert json.loads((tmp_path / "config.json").read_text())["amp"] == amp
+    resume = ["train", "digits", "--resume", str(tmp_path), "--device", "cpu", "--no-plots", "--quiet"]
+    assert cli.main(resume) == 0
 
 
 @pytest.mark.parametrize(

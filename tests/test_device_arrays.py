@@ -48,6 +48,7 @@ def run(library: Path | str, *arguments: str, **environment: str) -> subprocess.
         "tensor_cases.py",
         "device_cases.py",
         "loader_cases.py",
+        "train_cases.py",
     ],
 )
 def test_on_the_stand_in(library: Path, cases: str) -> None:

@@ -95,9 +95,19 @@ def test_models_map_images_to_logits(name, size):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": "sgd", "lr": 0.1}, {"schedule": "cosine", "channels_last": True}], ids=str
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "lr": 0.1},
+        {"schedule": "cosine", "channels_last": True},
+        {"amp": "float16"},
+        {"amp": "bfloat16"},
+    ],
+    ids=str,
 )
 def test_training_learns(tmp_path, changes):
+    if changes.get("amp") == "bfloat16":
+        pytest.importorskip("ml_dtypes")
     run = trainer(tmp_path, epochs=8, **changes)
     run.run()
     first, last = run.history[0], run.history[-1]
@@ -130,16 +140,16 @@ def test_same_seed_same_bits(tmp_path):
         assert one != other
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_resumed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path, optimizer):
+@pytest.mark.parametrize("how", [{"optimizer": "adamw"}, {"optimizer": "sgd"}, {"amp": "float16"}], ids=str)
+def test_resumed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path, how):
     def interrupt():
         raise KeyboardInterrupt
 
-    trainer(tmp_path / "unbroken", epochs=4, optimizer=optimizer).run()
+    trainer(tmp_path / "unbroken", epochs=4, **how).run()
     with pytest.raises(KeyboardInterrupt, match=r"keeps epoch [12]"):
-        trainer(tmp_path / "broken", Hook(2, interrupt), epochs=4, optimizer=optimizer).run()
+        trainer(tmp_path / "broken", Hook(2, interrupt), epochs=4, **how).run()
     assert len((tmp_path / "broken" / "history.csv").read_text().splitlines()) == 3
-    resumed = trainer(tmp_path / "broken", epochs=4, optimizer=optimizer)
+    resumed = trainer(tmp_path / "broken", epochs=4, **how)
     resumed.resume()
     assert len(resumed.history) == 2
     resumed.run()
@@ -152,6 +162,31 @@ def test_resume_refuses_another_configuration(tmp_path):
         trainer(tmp_path, epochs=2).resume()
     with pytest.raises(train.RunError, match="no such file"):
         trainer(tmp_path / "new").resume()
+
+
+def test_runs_of_before_there_was_mixed_precision_go_on(tmp_path):
+    trainer(tmp_path, epochs=1).run()
+    state = cx.load(tmp_path / engine.LAST)
+    del state["config"]["amp"], state["scaler"]
+    cx.save(state, tmp_path / engine.LAST)
+    assert train.saved_config(tmp_path).amp == "off"
+    run = trainer(tmp_path, epochs=1)
+    run.resume()
+    assert len(run.history) == 1
+    with pytest.raises(train.RunError, match="another configuration"):
+        trainer(tmp_path, epochs=1, amp="float16").resume()
+
+
+def test_mixed_precision_keeps_float32_parameters_and_its_scale(tmp_path):
+    run = trainer(tmp_path, epochs=1, amp="float16")
+    run.scaler.update(new_scale=2.0**40)  # overflows until it has come down
+    run.run()
+    assert all(p.dtype == np.float32 for p in run.model.parameters())
+    scale = run.scaler.get_scale()
+    assert 1 <= scale < 2.0**40
+    again = trainer(tmp_path, epochs=1, amp="float16")
+    again.resume()
+    assert again.scaler.get_scale() == scale
 
 
 def test_best_epoch_is_the_latest_of_the_most_accurate(tmp_path):

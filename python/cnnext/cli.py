@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ __all__ = ["main"]
 
 _USAGE_ERROR, _FAILURE, _INTERRUPTED = 2, 1, 130
 # The options that decide a run's numbers; a resumed run takes them from its folder.
-_CONFIG_OPTIONS = ("epochs", "batch_size", "lr", "optimizer", "schedule", "seed", "channels_last")
+_CONFIG_OPTIONS = ("epochs", "batch_size", "lr", "optimizer", "schedule", "seed", "channels_last", "amp")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,6 +52,12 @@ def _parser() -> _Parser:
     return parser
 
 
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be cpu, cuda or cuda:N")
+    return text
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser(
         "train",
@@ -71,6 +78,18 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="NHWC strides for the images",
+    )
+    train.add_argument(
+        "--device",
+        type=_device,
+        default="cpu",
+        metavar="{cpu,cuda,cuda:N}",
+        help="where to compute (cpu); cuda needs a CUDA build and CuPy",
+    )
+    train.add_argument(
+        "--amp",
+        choices=("off", "bfloat16", "float16"),
+        help="mixed precision: the dtype of convolutions and dense layers (off)",
     )
     train.add_argument("--threads", type=int, help="CPU threads (default: what this process may use)")
     place = train.add_mutually_exclusive_group()
@@ -155,6 +174,7 @@ def _train(parser: _Parser, options: argparse.Namespace) -> int:
         resume=options.resume is not None,
         plots=not options.no_plots,
         reporter=choose_reporter(options.quiet),
+        device=options.device,
     )
     print(f"test accuracy {100 * result.test_accuracy:.2f} %", flush=True)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,11 @@ def parse_device(device: Any) -> str:
     return f"cuda:{int(number)}"
 
 
+def current(device: str) -> AbstractContextManager:
+    """A context in which a device that parse_device() names is CuPy's current one; nothing for 'cpu'."""
+    return nullcontext() if device == "cpu" else import_cupy().cuda.Device(_number(device))
+
+
 def copied_to(array: Any, device: str) -> Any:
     """The array on a device that parse_device() names: itself where it is there, else a copy in its order."""
     if device_of(array) == device:
@@ -68,7 +74,7 @@ def copied_to(array: Any, device: str) -> Any:
     cupy = import_cupy()
     if device == "cpu":
         return _in_memory_order(array, cupy.asnumpy)
-    with cupy.cuda.Device(_number(device)):
+    with current(device):
         if is_on_device(array):
             return array.copy(order="K")  # onto the current device
         # CuPy returns before it has read pinned memory, which the caller may change.
@@ -79,9 +85,8 @@ def full(device: str, shape: tuple[int, ...], value: Any, dtype: Any) -> Any:
     """An array of one value, made on a device that parse_device() names."""
     if device == "cpu":
         return np.full(shape, value, dtype)
-    cupy = import_cupy()
-    with cupy.cuda.Device(_number(device)):
-        return cupy.full(shape, value, dtype)
+    with current(device):
+        return import_cupy().full(shape, value, dtype)
 
 
 def two_devices(arrays: Sequence[Any], names: Sequence[str]) -> str | None:
@@ -102,9 +107,7 @@ def two_devices(arrays: Sequence[Any], names: Sequence[str]) -> str | None:
 
 def copy_of(array: Any, order: str = "K") -> Any:
     """A copy where the array is; CuPy's own goes to its current device."""
-    if not is_on_device(array):
-        return array.copy(order=order)
-    with import_cupy().cuda.Device(array.device.id):
+    with current(device_of(array)):
         return array.copy(order=order)
 
 
@@ -120,9 +123,8 @@ def asarray_like(value: Any, array: Any, dtype: Any) -> Any:
     """A number, a list or an array with `dtype`, where `array` is."""
     if type(array) is np.ndarray or not is_on_device(array):
         return np.asarray(value, dtype)
-    cupy = import_cupy()
-    with cupy.cuda.Device(array.device.id):
-        return cupy.asarray(value, dtype)
+    with current(device_of(array)):
+        return import_cupy().asarray(value, dtype)
 
 
 def _number(device: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from cnnext import _C
 
 devices = [1]  # the current one last
 
@@ -45,6 +47,9 @@ class ndarray(np.ndarray):
             result.number = self.number
         return result
 
+    def set(self, array: np.ndarray, stream: Any) -> None:
+        np.copyto(self.view(np.ndarray), array)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         if type(value) is np.ndarray and value.ndim:
             raise TypeError(f"Unsupported type {np.ndarray}")
@@ -79,10 +84,97 @@ def asnumpy(array: ndarray) -> np.ndarray:
     return np.array(array.view(np.ndarray), order="C")
 
 
+def empty(shape: tuple[int, ...], dtype: Any) -> ndarray:
+    return asarray(np.empty(shape, dtype))
+
+
+class Stream:
+    """Nothing is late here; lazy_cupy is for that."""
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.ptr = 7
+
+    def wait_event(self, event: Event) -> None:
+        pass
+
+
+class Event:
+    def __init__(self, disable_timing: bool = False) -> None:
+        pass
+
+    def record(self, stream: Stream | None = None) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+@pytest.fixture
+def computing(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Operations take these arrays: they are computed on the host, and the results are on the device again.
+
+    Arrays of the host among them are an error, as they are for real. The list gets the operations' names.
+    """
+    ran: list[str] = []
+
+    def numbers(values: Any) -> set[int | None]:
+        if isinstance(values, (list, tuple)):
+            return set().union(*map(numbers, values)) if values else set()
+        if isinstance(values, ndarray):
+            return {values.number}
+        return {None} if isinstance(values, np.ndarray) else set()
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(plain, value))
+        return value.view(np.ndarray) if isinstance(value, ndarray) else value
+
+    def wide(value: Any) -> Any:
+        half = isinstance(value, np.ndarray) and value.dtype.itemsize == 2
+        return value.astype(np.float32) if half else value
+
+    def narrow(value: Any, dtype: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(narrow(item, dtype) for item in value)
+        return value.astype(dtype) if value.dtype == np.float32 else value
+
+    def on_device(value: Any, number: int) -> Any:
+        if isinstance(value, tuple):
+            return tuple(on_device(item, number) for item in value)
+        if type(value) is np.ndarray:
+            value = value.view(ndarray)
+            value.number = number
+        return value
+
+    def wrapped(name: str, function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            places = numbers(args)
+            if not places - {None}:
+                return function(*args)
+            assert len(places) == 1, f"{name} of arrays on {places}"
+            ran.append(name)
+            try:
+                result = function(*map(plain, args))
+            except NotImplementedError:  # CUDA has kernels of 16 bits for more than the CPU
+                dtype = next(value.dtype for value in args if isinstance(value, ndarray))
+                result = narrow(function(*map(wide, map(plain, args))), dtype)
+            return on_device(result, places.pop())
+
+        return call
+
+    for name, function in list(vars(_C).items()):
+        if inspect.isroutine(function) and not name.startswith("_"):
+            monkeypatch.setattr(_C, name, wrapped(name, function))
+    return ran
+
+
 @pytest.fixture
 def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    cuda = SimpleNamespace(
+        Device=Device, Stream=Stream, Event=Event, get_current_stream=Stream, alloc_pinned_memory=bytearray
+    )
     module = SimpleNamespace(
-        ndarray=ndarray, asarray=asarray, asnumpy=asnumpy, full=full, cuda=SimpleNamespace(Device=Device)
+        ndarray=ndarray, asarray=asarray, asnumpy=asnumpy, full=full, empty=empty, cuda=cuda
     )
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module

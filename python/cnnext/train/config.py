@@ -12,12 +12,15 @@ _CHOICES = {
     "dataset": ("digits", "mnist"),
     "optimizer": ("adamw", "sgd"),
     "schedule": ("onecycle", "cosine"),
+    "amp": ("off", "bfloat16", "float16"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Every choice that a run's results follow from. Paths, threads and plots are not among them.
+
+    Nor is the device, although the same configuration gives the same bits on devices of one kind only.
 
     Attributes:
         dataset: "digits" or "mnist".
@@ -32,6 +35,7 @@ class TrainConfig:
             pixels, and a factor of 1 - zoom..1 + zoom.
         seed: of the initial weights, the order of images, augmentation and dropout.
         channels_last: give the network its batches with NHWC strides.
+        amp: "off", or the dtype of `cnnext.autocast`; with "float16" the loss is scaled.
     """
 
     dataset: Literal["digits", "mnist"]
@@ -48,6 +52,7 @@ class TrainConfig:
     zoom: float = 0.1
     seed: int = 0
     channels_last: bool = False
+    amp: Literal["off", "bfloat16", "float16"] = "off"
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

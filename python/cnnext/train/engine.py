@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import Tensor, data, manual_seed, nn, no_grad
+from .. import Tensor, autocast, data, manual_seed, nn, no_grad, optim
 from .config import TrainConfig
 from .optimizer import make_optimizer, make_scheduler
 from .progress import Reporter, SilentReporter
@@ -30,6 +30,8 @@ HISTORY = (
 # Kept apart from the history, which is the same for every run of the same configuration.
 TIMING = ("epoch", "seconds", "images_per_second")
 _EVALUATION_BATCH = 256
+# What configurations that were saved before there was a choice stand for.
+_ABSENT = {"amp": "off"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +43,37 @@ class Evaluation:
     predictions: np.ndarray
 
 
-def evaluate(model: nn.Module, images: data.ImageSet, *, channels_last: bool = False) -> Evaluation:
-    """Runs `model` over `images` in evaluation mode, without gradients; leaves it in evaluation mode."""
+def evaluate(
+    model: nn.Module,
+    images: data.ImageSet,
+    *,
+    channels_last: bool = False,
+    device: str = "cpu",
+    amp: str = "off",
+) -> Evaluation:
+    """Runs `model`, which is on `device`, over `images` without gradients; leaves it in evaluation mode."""
     model.eval()
     loss, predictions = 0.0, []
-    with no_grad():
-        for batch, labels in data.DataLoader(images, _EVALUATION_BATCH, channels_last=channels_last):
+    loader = data.DataLoader(images, _EVALUATION_BATCH, channels_last=channels_last, device=device)
+    with no_grad(), mixed_precision(amp):
+        for batch, labels in loader:
             logits = model(Tensor(batch))
             loss += nn.functional.cross_entropy(logits, Tensor(labels), reduction="sum").item()
-            predictions.append(np.argmax(logits.numpy(), axis=1))
+            predictions.append(logits.argmax(1).cpu().numpy())
     predicted = np.concatenate(predictions) if predictions else np.zeros(0, np.int64)
     count = max(1, len(images))
     return Evaluation(loss / count, int((predicted == images.labels).sum()) / count, predicted)
 
 
+def mixed_precision(amp: str) -> autocast:
+    """The context of a configuration's `amp`."""
+    return autocast(enabled=False) if amp == "off" else autocast(amp)
+
+
 class Trainer:
     """Fits `model` to `fit` by `config`, chooses its best epoch on `validation`, saves into `folder`.
+
+    The model is moved to `device`, "cpu", "cuda" or "cuda:N"; checkpoints hold no device.
 
     After every epoch `folder` holds the best model so far (``checkpoint.safetensors``), what is
     needed to go on (``last.safetensors``), ``history.csv``, ``timing.csv`` and ``config.json``. The
@@ -76,8 +93,10 @@ class Trainer:
         validation: data.ImageSet,
         folder: RunFolder,
         reporter: Reporter | None = None,
+        device: str = "cpu",
     ) -> None:
-        self.model = model
+        self.model = model.to(device)
+        self.device = device
         self.config = config
         self.validation = validation
         self.folder = folder
@@ -92,7 +111,9 @@ class Trainer:
             seed=config.seed,
             transform=data.RandomAffine(config.rotate, config.shift, zoom),
             channels_last=config.channels_last,
+            device=device,
         )
+        self.scaler = optim.GradScaler(enabled=config.amp == "float16")
         self.optimizer = make_optimizer(model, config)
         self.scheduler = make_scheduler(self.optimizer, config, config.epochs * len(self.loader))
 
@@ -124,13 +145,22 @@ class Trainer:
         """
         path = self.folder.path / LAST
         state = load_state(path)
-        if state.get("config") != self.config.to_dict():
+        if {**_ABSENT, **state.get("config", {})} != self.config.to_dict():
             raise RunError(f"{path}: saved by a run with another configuration")
         self.history = state["history"]
         self.best_epoch = state["best_epoch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+
+    def evaluate(self, images: data.ImageSet) -> Evaluation:
+        """`evaluate` as the run computes."""
+        config = self.config
+        return evaluate(
+            self.model, images, channels_last=config.channels_last, device=self.device, amp=config.amp
+        )
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
         self.model.train()
@@ -149,7 +179,7 @@ class Trainer:
             rate = seen / (time.perf_counter() - started)
             self.reporter.batch(epoch, seen, loss_sum / seen, right / seen, rate)
         seconds = time.perf_counter() - started
-        held_out = evaluate(self.model, self.validation, channels_last=self.config.channels_last)
+        held_out = self.evaluate(self.validation)
         # The last step of an epoch can ruin the weights after its own loss was fine.
         if not math.isfinite(held_out.loss):
             raise RunError(self._diverged(held_out.loss, epoch))
@@ -164,16 +194,18 @@ class Trainer:
             "images_per_second": seen / seconds,
         }
 
-    def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        logits = self.model(Tensor(images))
-        loss = nn.functional.cross_entropy(
-            logits, Tensor(labels), label_smoothing=self.config.label_smoothing
-        )
+    def _step(self, images: Any, labels: Any) -> tuple[float, int]:
+        with mixed_precision(self.config.amp):
+            logits = self.model(Tensor(images))
+            loss = nn.functional.cross_entropy(
+                logits, Tensor(labels), label_smoothing=self.config.label_smoothing
+            )
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.scheduler.step()
-        return loss.item(), int((np.argmax(logits.detach().numpy(), axis=1) == labels).sum())
+        return loss.item(), int((logits.detach().argmax(1).data == labels).sum())
 
     def _diverged(self, loss: float, epoch: int) -> str:
         return f"the loss became {loss} in epoch {epoch}; {self._left()}; a smaller --lr may help"
@@ -199,6 +231,7 @@ class Trainer:
             "model": model,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         self.folder.save(LAST, state)
         self.folder.write_table("history.csv", HISTORY, self.history)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import data, manual_seed, models
+from ..devices import current, import_cupy, parse_device
 from .config import TrainConfig
-from .engine import BEST, LAST, Evaluation, Trainer, evaluate
+from .engine import BEST, LAST, Evaluation, Trainer, mixed_precision
 from .progress import INSTALL_HINT, Reporter, SilentReporter
 from .store import RunError, RunFolder, load_state
 
@@ -59,6 +60,7 @@ def run(
     resume: bool = False,
     plots: bool = True,
     reporter: Reporter | None = None,
+    device: str = "cpu",
 ) -> Result:
     """Trains by `config` and tests the chosen model once.
 
@@ -72,12 +74,15 @@ def run(
         resume: go on from the state in `out`.
         plots: also draw training curves, confusion matrix and first-layer filters (matplotlib).
         reporter: told what happens; silence without one.
+        device: where to compute: "cpu", "cuda" (CuPy's current device) or "cuda:N".
 
     Raises:
         DataError: the data cannot be read.
-        RunError: the loss is no finite number, or a file cannot be written.
+        RunError: there is no such device or no bfloat16 here, the loss is no finite number, or a file cannot
+            be written.
     """
     reporter = reporter or SilentReporter()
+    device = _checked_device(device, config.amp)
     if importlib.util.find_spec("safetensors") is None:
         raise RunError(f"checkpoints need safetensors: {INSTALL_HINT}")
     if plots and importlib.util.find_spec("matplotlib") is None:
@@ -88,9 +93,22 @@ def run(
         reporter.say(train_images.note)
     folder = RunFolder.numbered("runs", config.dataset) if out is None else RunFolder(out)
     try:
-        return _run(config, train_images, test_images, folder, resume, plots, reporter)
+        with current(device):
+            return _run(config, train_images, test_images, folder, resume, plots, reporter, device)
     finally:
         folder.remove_if_empty()
+
+
+def _checked_device(device: str, amp: str) -> str:
+    """What can be known before anything is written."""
+    try:
+        device = parse_device(device)
+        if device != "cpu":
+            import_cupy()
+        mixed_precision(amp)
+    except (ImportError, NotImplementedError, ValueError) as error:
+        raise RunError(str(error)) from None
+    return device
 
 
 def _run(
@@ -101,21 +119,22 @@ def _run(
     resume: bool,
     plots: bool,
     reporter: Reporter,
+    device: str,
 ) -> Result:
     fit, validation = data.holdout(train_images)
     manual_seed(config.seed)
     model = models.create(config.model)
-    trainer = Trainer(model, config, fit, validation, folder, reporter)
+    trainer = Trainer(model, config, fit, validation, folder, reporter, device)
     if resume:
         trainer.resume()
     reporter.say(
         f"{train_images.name}: {len(fit):,} images to fit, {len(validation):,} to choose the epoch by, "
-        f"{len(test_images):,} to test; into {folder.path}"
+        f"{len(test_images):,} to test; into {folder.path}{'' if device == 'cpu' else f', on {device}'}"
     )
     trainer.run()
     # From the file, so that what is tested is what was kept.
     model.load_state_dict(load_state(folder.path / BEST))
-    test = evaluate(model, test_images, channels_last=config.channels_last)
+    test = trainer.evaluate(test_images)
     result = Result(folder, trainer.best_epoch, test.loss, test.accuracy, _confusion(test_images, test))
     folder.write_json(
         "result.json",
@@ -142,7 +161,7 @@ def _confusion(images: data.ImageSet, test: Evaluation) -> np.ndarray:
 def _draw(trainer: Trainer, result: Result) -> None:
     from .. import viz
 
-    first = next(p.detach().numpy() for p in trainer.model.parameters() if len(p.shape) == 4)
+    first = next(p.detach().cpu().numpy() for p in trainer.model.parameters() if len(p.shape) == 4)
     figures = {
         "training-curves.png": viz.training_curves(trainer.history),
         "confusion-matrix.png": viz.confusion_matrix(result.confusion),
