@@ -46,6 +46,8 @@ class autocast(contextlib.ContextDecorator):
 
     dtype: "float16" or "bfloat16" (needs ml_dtypes), on the CPU and on CUDA; other dtypes are a ValueError.
     enabled: False switches an outer context off.
+    On the CPU it saves memory, not time: float32 has Winograd, and pools and activations of 16 bits are plain
+    loops there; pools by averages, dropout and batch norm are float32 for the call.
     What differs from torch: one context for all devices, so no device_type; matmul and reductions have their
     operands' dtype.
     """
