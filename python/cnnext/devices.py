@@ -84,7 +84,8 @@ def copied_to(array: Any, device: str) -> Any:
 def full(device: str, shape: tuple[int, ...], value: Any, dtype: Any) -> Any:
     """An array of one value, made on a device that parse_device() names."""
     if device == "cpu":
-        return np.full(shape, value, dtype)
+        plain_zero = type(value) is int and value == 0
+        return np.zeros(shape, dtype) if plain_zero else np.full(shape, value, dtype)  # untouched pages
     with current(device):
         return import_cupy().full(shape, value, dtype)
 
@@ -125,6 +126,11 @@ def asarray_like(value: Any, array: Any, dtype: Any) -> Any:
         return np.asarray(value, dtype)
     with current(device_of(array)):
         return import_cupy().asarray(value, dtype)
+
+
+def add_at(out: Any, index: Any, values: Any) -> None:
+    """out[index] += values, where an index may name an element twice; CuPy's ufuncs have no NumPy `at`."""
+    (import_cupy() if is_on_device(out) else np).add.at(out, index, values)
 
 
 def _number(device: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .devices import asarray_like, copied_to, copy_of
+from .devices import add_at, asarray_like, copied_to, copy_of
 from .dtypes import is_floating, is_half
 from .tape import defvjp, primitive
 
@@ -396,7 +396,7 @@ def scatter_index(g: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
     if is_basic(index):
         out[index] = g
     else:
-        np.add.at(out, index, g)  # an index may name an element twice
+        add_at(out, index, g)
     return out
 
 
@@ -418,7 +418,7 @@ def scatter_add(g: Any, index: Any, *, dim: int, shape: tuple[int, ...]) -> Any:
     out = np.zeros_like(g, shape=shape)
     where_ = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     where_[dim] = index
-    np.add.at(out, tuple(where_), g)
+    add_at(out, tuple([asarray_like(i, out, np.int64) for i in where_]), g)
     return out
 
 

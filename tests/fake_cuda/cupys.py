@@ -27,6 +27,8 @@ class ndarray(np.ndarray):
         self.number = getattr(base, "number", devices[-1])
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **how: Any) -> Any:
+        if method == "at":
+            return NotImplemented
         if any(type(x) is np.ndarray for x in inputs):
             raise TypeError(f"Unsupported type {np.ndarray}")
         plain = [x.view(np.ndarray) if isinstance(x, ndarray) else x for x in inputs]
@@ -78,6 +80,14 @@ def asarray(values: Any, dtype: Any = None, blocking: bool = False) -> ndarray:
 
 def full(shape: tuple[int, ...], value: Any, dtype: Any) -> ndarray:
     return asarray(np.full(shape, value, dtype))
+
+
+def add_at(out: ndarray, index: Any, values: Any) -> None:
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(type(part) is np.ndarray for part in (*parts, values)):
+        raise TypeError(f"Unsupported type {np.ndarray}")
+    bare = tuple(part.view(np.ndarray) if isinstance(part, ndarray) else part for part in parts)
+    np.add.at(out.view(np.ndarray), bare, values.view(np.ndarray))
 
 
 def asnumpy(array: ndarray) -> np.ndarray:
@@ -174,7 +184,13 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
         Device=Device, Stream=Stream, Event=Event, get_current_stream=Stream, alloc_pinned_memory=bytearray
     )
     module = SimpleNamespace(
-        ndarray=ndarray, asarray=asarray, asnumpy=asnumpy, full=full, empty=empty, cuda=cuda
+        ndarray=ndarray,
+        asarray=asarray,
+        asnumpy=asnumpy,
+        full=full,
+        empty=empty,
+        cuda=cuda,
+        add=SimpleNamespace(at=add_at),
     )
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module

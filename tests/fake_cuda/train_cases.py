@@ -135,6 +135,25 @@ def test_losses() -> None:
         F.cross_entropy(cx.tensor(rows, device="cuda:1"), labels)
 
 
+def test_indexing() -> None:
+    values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    index = np.array([0, 2, 0, 0])
+    uses = {
+        "one element twice": lambda x: x[cx.tensor(index, device=x.device)],
+        "the largest": lambda x: x.max(1).values,
+        "a part": lambda x: x[1:, ::2],
+    }
+    for use in uses.values():
+        grads = []
+        for device in ("cpu", "cuda:1"):
+            x = cx.tensor(values, device=device, requires_grad=True)
+            y = use(x)
+            (y * y).sum().backward()
+            assert (y.device, x.grad.device) == (device, device)
+            grads.append(x.grad.cpu().numpy())
+        np.testing.assert_allclose(*grads, rtol=1e-6)
+
+
 def test_scaled_steps_with_clipping() -> None:
     cx.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
