@@ -139,9 +139,9 @@ def test_what_has_its_inputs_dtype(name: str, dtype: str) -> None:
     assert x.grad.dtype == dtype
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_batch_norms_statistics_are_float32(dtype: str, relu: bool) -> None:
+def test_batch_norms_statistics_are_float32(dtype: str, activation: str | None) -> None:
     """As on the same values in float32, and rounded once."""
     x = values(4, 3, 5, 6).astype(dtype)
     results = []
@@ -149,7 +149,7 @@ def test_batch_norms_statistics_are_float32(dtype: str, relu: bool) -> None:
         norm = nn.BatchNorm2d(3)
         norm.weight.data[:] = [0.5, 1.0, 2.0]
         t = cx.Tensor(data, requires_grad=True)
-        y = norm.normalised(t, relu=relu)
+        y = norm.normalised(t, activation)
         y.backward(np.ones(y.shape, data.dtype) * np.arange(6).astype(data.dtype))
         results.append((norm, t, y))
     (norm, t, y), (wide_norm, wide, wanted) = results

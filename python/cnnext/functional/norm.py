@@ -27,32 +27,26 @@ def _is_mixed(x: Any, *vectors: Any) -> bool:
 
 
 def _forward(
-    x: Any,
-    mean: Any,
-    var: Any,
-    weight: Any,
-    bias: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
-    relu: bool,
-) -> tuple:
+    x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, momentum: float, eps: float,
+    activation: str | None,
+) -> tuple:  # fmt: skip
+    options = (training, momentum, eps)
     if x.dtype.itemsize != 2 or not _is_mixed(x, mean, var, weight, bias):
-        return ops.batch_norm_forward(x, mean, var, weight, bias, training, momentum, eps, relu=relu)
+        return ops.batch_norm_forward(x, mean, var, weight, bias, *options, activation=activation)
     wide = x.astype(DEFAULT_DTYPE)
-    y, *saved = ops.batch_norm_forward(wide, mean, var, weight, bias, training, momentum, eps, relu=relu)
+    y, *saved = ops.batch_norm_forward(wide, mean, var, weight, bias, *options, activation=activation)
     return (y.astype(x.dtype), *saved)
 
 
 def _backward(
-    grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, training: bool, needs: Any, y: Any = None
-) -> tuple:
+    grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, training: bool, needs: Any, y: Any = None,
+    activation: str | None = None,
+) -> tuple:  # fmt: skip
+    options = {"training": training, "needs": needs, "activation": activation}
     if x.dtype.itemsize != 2 or not _is_mixed(x, weight, mean, invstd):
-        return ops.batch_norm_backward(grad_y, x, weight, mean, invstd, training=training, needs=needs, y=y)
+        return ops.batch_norm_backward(grad_y, x, weight, mean, invstd, y=y, **options)
     grad_y, wide, y = (a if a is None else a.astype(DEFAULT_DTYPE) for a in (grad_y, x, y))
-    grad_x, *grads = ops.batch_norm_backward(
-        grad_y, wide, weight, mean, invstd, training=training, needs=needs, y=y
-    )
+    grad_x, *grads = ops.batch_norm_backward(grad_y, wide, weight, mean, invstd, y=y, **options)
     return (grad_x if grad_x is None else grad_x.astype(x.dtype), *grads)
 
 
@@ -68,11 +62,11 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> Any:
-    return _forward(x, running_mean, running_var, weight, bias, training, momentum, eps, False)
+    return _forward(x, running_mean, running_var, weight, bias, training, momentum, eps, None)
 
 
 @primitive(nondiff=(1, 2))
-def _batch_norm_relu(
+def _batch_norm_activation(
     x: Any,
     weight: Any,
     bias: Any,
@@ -82,8 +76,9 @@ def _batch_norm_relu(
     training: bool,
     momentum: float,
     eps: float,
+    activation: str,
 ) -> Any:
-    return _forward(x, running_mean, running_var, weight, bias, training, momentum, eps, True)
+    return _forward(x, running_mean, running_var, weight, bias, training, momentum, eps, activation)
 
 
 @primitive
@@ -100,14 +95,15 @@ def _batch_norm_rule(
     return tuple(grad if w else None for grad, w in zip(grads, wanted[:3], strict=True))
 
 
-def _batch_norm_relu_rule(
-    g: Any, out: Any, x: Any, weight: Any, out1: Any, out2: Any, training: bool, eps: float, wanted: Any
-) -> tuple:
+def _batch_norm_activation_rule(
+    g: Any, out: Any, x: Any, weight: Any, out1: Any, out2: Any, training: bool, eps: float, activation: str,
+    wanted: Any,
+) -> tuple:  # fmt: skip
     if mode.enabled:  # step by step, so that it can be differentiated again
-        g = activation_backward(g, out, kind="relu", negative_slope=0.0)
+        g = activation_backward(g, out, kind=activation, negative_slope=0.0)
         return _batch_norm_rule(g, x, weight, out1, out2, training, eps, wanted)
     arrays = [as_raw(a) for a in (g, x, weight, out1, out2)]
-    grads = _backward(*arrays, training, wanted[:3], as_raw(out))
+    grads = _backward(*arrays, training, wanted[:3], as_raw(out), activation)
     return tuple(None if grad is None else wrap(grad) for grad in grads)
 
 
@@ -139,7 +135,7 @@ def _batch_norm_backward_rule(
 
 
 defvjp(_batch_norm, joint=_batch_norm_rule)
-defvjp(_batch_norm_relu, joint=_batch_norm_relu_rule)
+defvjp(_batch_norm_activation, joint=_batch_norm_activation_rule)
 defvjp(_batch_norm_backward, joint=_batch_norm_backward_rule)
 
 
@@ -153,21 +149,25 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     *,
-    relu: bool = False,
+    activation: str | None = None,
 ) -> Tensor:
     """Differentiable cnnext.ops.batch_norm (torch.nn.functional.batch_norm) over axis 1.
 
-    The running statistics are updated in place when training. relu: max(y, 0) in the same pass. x of float16
-    or bfloat16 beside float32 vectors is normalised in float32 and rounded to its dtype once.
+    The running statistics are updated in place when training. activation: "relu" or "relu6" of the result, in
+    the same pass. x of float16 or bfloat16 beside float32 vectors is normalised in float32 and rounded to its
+    dtype once.
     """
     x = as_tensor(x)
-    if not training and not relu and not records(x, weight, bias):
+    if not training and not activation and not records(x, weight, bias):
         arrays = [as_raw(a) for a in (x, running_mean, running_var, weight, bias)]
         if not _is_mixed(*arrays):
             return as_tensor(ops.batch_norm(*arrays, False, momentum, eps))
-    y = (_batch_norm_relu if relu else _batch_norm)(
-        x, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps
-    )[0]
+    arrays = (x, weight, bias, running_mean, running_var)
+    norm = {"training": training, "momentum": momentum, "eps": eps}
+    if activation:
+        y = _batch_norm_activation(*arrays, **norm, activation=activation)[0]
+    else:
+        y = _batch_norm(*arrays, **norm)[0]
     if training:
         note_update(running_mean, running_var)
     return y
