@@ -1,6 +1,6 @@
 """Layers and losses: torch.nn's names, constructor arguments, defaults and parameter names."""
 
-from . import functional, init, utils
+from . import functional, hooks, init, utils
 from .containers import ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d, Linear
 from .layers import (
@@ -58,6 +58,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "functional",
+    "hooks",
     "init",
     "utils",
 ]

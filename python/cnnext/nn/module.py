@@ -11,6 +11,7 @@ import numpy as np
 from ..devices import copied_to, cuda_name, device_of, names_device, parse_device
 from ..tape import Variable
 from ..tensor import Tensor, as_array, parse_dtype
+from .hooks import Hooked
 
 _array = Variable.data  # the slot that Parameter.data hides
 _moments = itertools.count()
@@ -57,7 +58,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Module:
+class Module(Hooked):
     """Base of all layers: subclass it, make layers and Parameters in __init__, compute in forward."""
 
     training: bool
@@ -70,7 +71,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        return self._hooks.call(self, args, kwargs) if self._hooks else self.forward(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: not what fuse() put there."""
