@@ -1,7 +1,7 @@
 """Layers and losses: torch.nn's names, constructor arguments, defaults and parameter names."""
 
 from . import functional, hooks, init, utils
-from .containers import ModuleList, Sequential
+from .containers import ModuleDict, ModuleList, ParameterList, Sequential
 from .conv import Conv2d, ConvTranspose2d, Linear
 from .layers import (
     GELU,
@@ -46,9 +46,11 @@ __all__ = [
     "MaxPool2d",
     "MaxUnpool2d",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "NLLLoss",
     "Parameter",
+    "ParameterList",
     "ReLU",
     "ReLU6",
     "Row",
