@@ -144,7 +144,7 @@ def test_orthogonal(shape: tuple[int, ...], dtype: Any) -> None:
 
 
 def test_orthogonal_matrices_are_drawn_evenly() -> None:
-    # Over all rotations and reflections an element has mean 0 and variance 1 / n, the determinant either sign.
+    # Over all rotations and reflections: elements of mean 0 and variance 1 / n, determinants of either sign.
     cx.manual_seed(4)
     drawn = np.stack([nn.init.orthogonal_(cx.zeros(3, 3)).numpy() for _ in range(3000)])
     assert np.abs(drawn.mean(0)).max() < 0.05

@@ -23,7 +23,7 @@ from .layers import (
 )
 from .loss import CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module, Parameter
-from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LayerNorm2d
 from .rows import Row
 
 __all__ = [
@@ -37,8 +37,10 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GroupNorm",
     "Identity",
     "LayerNorm",
+    "LayerNorm2d",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
