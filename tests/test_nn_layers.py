@@ -54,6 +54,12 @@ LAYERS = [
     ("Flatten()", (2, 3, 4)),
     ("Flatten(0, 1)", (2, 3, 4)),
     ("Identity()", (2, 3)),
+    ("Upsample((5, 9))", (2, 3, 4, 6)),
+    ("Upsample(scale_factor=2, mode='bilinear')", (2, 3, 4, 6)),
+    ("Upsample(None, (2, 1.5), 'bilinear', True)", (2, 3, 4, 6)),
+    ("Upsample(scale_factor=1.6, mode='linear', recompute_scale_factor=True)", (2, 3, 7)),
+    ("UpsamplingNearest2d(scale_factor=3)", (2, 3, 4, 6)),
+    ("UpsamplingBilinear2d((7, 5))", (2, 3, 4, 6)),
     (
         "Sequential(Conv2d(3, 4, 3), BatchNorm2d(4), ReLU(), Sequential(MaxPool2d(2), Flatten()))",
         (2, 3, 6, 6),

@@ -11,20 +11,9 @@ from .. import ops
 from ..autograd import vjp_through
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
-from ._common import as_tensor
+from ._common import as_tensor, is_channels_last, laid_out
 
 _PART = 1 << 18  # elements that a cache holds, for what is needed a moment only
-
-
-def _is_channels_last(x: Any) -> bool:
-    return x.ndim == 4 and not x.flags.c_contiguous and bool(x.transpose(0, 2, 3, 1).flags.c_contiguous)
-
-
-def _laid_out(x: Any, channels_last: bool) -> Any:
-    """x in one of the two memory formats, copied where it is in another."""
-    if (_is_channels_last(x) if channels_last else x.flags.c_contiguous) or x.ndim != 4:
-        return np.ascontiguousarray(x) if x.ndim != 4 else x
-    return ops.contiguous(x, channels_last=channels_last)
 
 
 def _parts(*maps: Any, channels_last: bool, elements: int) -> Iterator[tuple[slice, list[Any]]]:
@@ -73,8 +62,8 @@ def _affine_parameters(weight: Any, bias: Any, invstd: Any, channels: int) -> tu
 @primitive(nondiff=(1, 2))
 def _group_norm(x: Any, weight: Any, bias: Any, *, groups: int, eps: float) -> Any:
     """y, and mean and 1 / sqrt(var + eps) of each image's groups: (N, groups)."""
-    channels_last, channels = _is_channels_last(x), x.shape[1]
-    x = _laid_out(x, channels_last)
+    channels_last, channels = is_channels_last(x), x.shape[1]
+    x = laid_out(x, channels_last)
     if channels_last:
         found = [_statistics(x[i : i + 1], groups, eps) for i in range(x.shape[0])]
         mean, invstd = np.stack([m for m, _ in found]), np.stack([s for _, s in found])
@@ -96,8 +85,8 @@ def _group_norm_backward(
     grad_y: Any, x: Any, weight: Any, mean: Any, invstd: Any, *, groups: int, eps: float
 ) -> Any:
     """The gradients of x, weight (C,) and bias (C,)."""
-    channels_last, channels = _is_channels_last(x), x.shape[1]
-    x, grad_y = _laid_out(x, channels_last), _laid_out(grad_y, channels_last)
+    channels_last, channels = is_channels_last(x), x.shape[1]
+    x, grad_y = laid_out(x, channels_last), laid_out(grad_y, channels_last)
     grad_x = np.empty_like(x)
     by_image = np.empty_like(mean, shape=(2, x.shape[0], channels))  # sums of grad_y * normal, and of grad_y
     elements = x.size // (x.shape[0] * groups)
