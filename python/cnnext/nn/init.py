@@ -221,12 +221,10 @@ def sparse_(
         raise ValueError(f"sparsity={sparsity} must lie between 0 and 1")
     rows, columns = tensor.shape
     rng = generator or _shared_generator()
-    normal_(tensor, 0.0, std, rng)
-    zeros = math.ceil(sparsity * rows)
+    values = rng.standard_normal((rows, columns), _draw_dtype(tensor)) * std
     for column in range(columns):
-        tensor.data[rng.permutation(rows)[:zeros], column] = 0
-    tensor._version.count += 1
-    return tensor
+        values[rng.permutation(rows)[: math.ceil(sparsity * rows)], column] = 0
+    return _fill(tensor, values)
 
 
 def default_(weight: Tensor, bias: Tensor | None) -> None:

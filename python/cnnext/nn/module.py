@@ -252,10 +252,6 @@ class Module(Hooked, Tree):
         """To float32."""
         return self.to(np.float32)
 
-    def half(self) -> Module:
-        """To float16."""
-        return self.to(np.float16)
-
     def double(self) -> Module:
         """To float64."""
         return self.to(np.float64)
