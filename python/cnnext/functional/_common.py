@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import ops
 from ..grad_mode import mode
 from ..tape import Variable, wrap
@@ -56,4 +54,4 @@ def laid_out(array: Any, channels_last: bool) -> Any:
     """The array in one of the two memory formats, copied where it is in another."""
     if is_channels_last(array) if channels_last else array.flags.c_contiguous:
         return array
-    return ops.contiguous(array, channels_last=True) if channels_last else np.ascontiguousarray(array)
+    return ops.contiguous(array, channels_last=True) if channels_last else array.copy(order="C")
