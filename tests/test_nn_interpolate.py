@@ -102,6 +102,11 @@ def test_other_dtypes_and_orders() -> None:
         ty = torch.nn.functional.interpolate(torch.from_numpy(half), size=(7, 3), **options)
         assert y.dtype == np.float16
         np.testing.assert_allclose(y.numpy(), ty.numpy(), rtol=2e-3)
+    brain = pytest.importorskip("ml_dtypes").bfloat16
+    y = F.interpolate((x / 7).astype(brain), size=(7, 3), mode="bilinear")
+    ty = torch.nn.functional.interpolate(torch.from_numpy(x / 7).bfloat16(), size=(7, 3), mode="bilinear")
+    assert y.dtype == brain
+    np.testing.assert_allclose(y.data.astype(np.float32), ty.float().numpy(), rtol=2e-2)
     turned = (x / 7).transpose(1, 0, 3, 2)
     y = F.interpolate(turned, size=(9, 4), mode="bilinear")
     np.testing.assert_array_equal(
@@ -182,5 +187,5 @@ def test_errors(shape: tuple[int, ...], options: dict, error: type[Exception], m
 
 
 def test_integers_have_no_means() -> None:
-    with pytest.raises(TypeError, match="mode='bilinear' needs a floating dtype, input has int64"):
+    with pytest.raises(TypeError, match="mode='bilinear' needs a floating dtype, x has int64"):
         F.interpolate(np.ones((1, 1, 2, 2), np.int64), size=2, mode="bilinear")

@@ -122,10 +122,11 @@ def _interpolate(x: Any, *, plan: _Plan, channels_last: bool) -> Any:
     else:
         y = np.empty_like(x, order="C", shape=(*x.shape[:2], *sizes))
         source, result = x.reshape(-1, *x.shape[2:]), y.reshape(-1, *sizes)
+    half = x.dtype.itemsize == 2 and x.dtype.kind not in "biu"  # bfloat16 is of no kind of NumPy's
     step = max(1, _PART // max(1, math.prod(result.shape[1:])))
     for at in range(0, len(source), step):
         part = source[at : at + step]
-        result[at : at + step] = plan.apply(part.astype(np.float32) if x.dtype == np.float16 else part)
+        result[at : at + step] = plan.apply(part.astype(np.float32) if half else part)
     return y
 
 
@@ -183,7 +184,7 @@ def _for_each(name: str, value: Any, count: int, kind: Any) -> tuple:
 
 
 def interpolate(
-    input: Any,
+    x: Any,
     size: Any = None,
     scale_factor: Any = None,
     mode: str = "nearest",
@@ -204,10 +205,10 @@ def interpolate(
     (bilinear) in contiguous memory, 0.4 and 4.5 ns in channels-last, the gradients 2 and 7, 0.5 and 5 ns.
     ValueError, TypeError: for arguments that do not fit; NotImplementedError: other modes, and antialias.
     """
-    x = as_tensor(input)
+    x = as_tensor(x)
     axes = x.ndim - 2
     if not 1 <= axes <= 3:
-        raise ValueError(f"interpolate: input must have 3, 4 or 5 dimensions, it has shape {list(x.shape)}")
+        raise ValueError(f"interpolate: x must have 3, 4 or 5 dimensions, it has shape {list(x.shape)}")
     if mode in ("bicubic", "area") or antialias:
         what = "antialias=True" if antialias else f"mode={mode!r}"
         raise NotImplementedError(f"interpolate: {what} is not supported")
@@ -215,17 +216,17 @@ def interpolate(
         raise ValueError(f"interpolate: mode={mode!r} must be one of {', '.join((*_NEAREST, *_LINEAR))}")
     if _LINEAR.get(mode, x.ndim) != x.ndim:
         raise ValueError(
-            f"interpolate: mode={mode!r} needs {_LINEAR[mode]} dimensions, input has shape {list(x.shape)}"
+            f"interpolate: mode={mode!r} needs {_LINEAR[mode]} dimensions, x has shape {list(x.shape)}"
         )
-    if mode in _LINEAR and x.dtype.kind != "f":
-        raise TypeError(f"interpolate: mode={mode!r} needs a floating dtype, input has {x.dtype}")
+    if mode in _LINEAR and x.dtype.kind in "biu":
+        raise TypeError(f"interpolate: mode={mode!r} needs a floating dtype, x has {x.dtype}")
     if align_corners is not None and mode in _NEAREST:
         raise ValueError(f"interpolate: align_corners={align_corners} is for linear modes, not for {mode!r}")
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: give either size or scale_factor")
     given = x.shape[2:]
     if 0 in given:
-        raise ValueError(f"interpolate: input has no elements along an axis, its shape is {list(x.shape)}")
+        raise ValueError(f"interpolate: x has no elements along an axis, its shape is {list(x.shape)}")
     scales: tuple[float | None, ...] = (None,) * axes
     if size is not None:
         if recompute_scale_factor:
