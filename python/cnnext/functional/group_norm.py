@@ -11,7 +11,8 @@ from .. import ops
 from ..autograd import vjp_through
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
-from ._common import as_tensor, is_channels_last, laid_out
+from ._common import as_tensor
+from ._layout import is_channels_last, laid_out
 
 _PART = 1 << 18  # elements that a cache holds, for what is needed a moment only
 

@@ -16,7 +16,8 @@ import numpy as np
 from ..devices import asarray_like
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
-from ._common import as_tensor, is_channels_last, laid_out
+from ._common import as_tensor
+from ._layout import is_channels_last, laid_out
 
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}
 _NEAREST = ("nearest", "nearest-exact")
