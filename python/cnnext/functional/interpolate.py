@@ -184,6 +184,43 @@ def _for_each(name: str, value: Any, count: int, kind: Any) -> tuple:
     return values
 
 
+def _check_mode(x: Tensor, mode: str, align_corners: bool | None, antialias: bool) -> None:
+    if not 3 <= x.ndim <= 5:
+        raise ValueError(f"interpolate: x must have 3, 4 or 5 dimensions, it has shape {list(x.shape)}")
+    if mode in ("bicubic", "area") or antialias:
+        what = "antialias=True" if antialias else f"mode={mode!r}"
+        raise NotImplementedError(f"interpolate: {what} is not supported")
+    if mode not in (*_NEAREST, *_LINEAR):
+        raise ValueError(f"interpolate: mode={mode!r} must be one of {', '.join((*_NEAREST, *_LINEAR))}")
+    if _LINEAR.get(mode, x.ndim) != x.ndim:
+        raise ValueError(
+            f"interpolate: mode={mode!r} needs {_LINEAR[mode]} dimensions, x has shape {list(x.shape)}"
+        )
+    if mode in _LINEAR and x.dtype.kind in "biu":
+        raise TypeError(f"interpolate: mode={mode!r} needs a floating dtype, x has {x.dtype}")
+    if align_corners is not None and mode in _NEAREST:
+        raise ValueError(f"interpolate: align_corners={align_corners} is for linear modes, not for {mode!r}")
+
+
+def _target(given: tuple, size: Any, scale_factor: Any, recompute: bool | None) -> tuple[tuple, tuple]:
+    """The sizes of the result, and the factors that count: None where the sizes say it."""
+    axes = len(given)
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: give either size or scale_factor")
+    if size is not None:
+        if recompute:
+            raise ValueError("interpolate: recompute_scale_factor=True needs scale_factor, not size")
+        return tuple(int(n) for n in _for_each("size", size, axes, (int, np.integer))), (None,) * axes
+    kinds = (int, float, np.integer, np.floating)
+    factors = tuple(float(f) for f in _for_each("scale_factor", scale_factor, axes, kinds))
+    sizes = tuple(math.floor(n * f) for n, f in zip(given, factors, strict=True))
+    if 0 in sizes:
+        raise ValueError(
+            f"interpolate: scale_factor={scale_factor!r} leaves nothing of the sizes {list(given)}"
+        )
+    return sizes, (None,) * axes if recompute else factors
+
+
 def interpolate(
     x: Any,
     size: Any = None,
@@ -207,41 +244,11 @@ def interpolate(
     ValueError, TypeError: for arguments that do not fit; NotImplementedError: other modes, and antialias.
     """
     x = as_tensor(x)
-    axes = x.ndim - 2
-    if not 1 <= axes <= 3:
-        raise ValueError(f"interpolate: x must have 3, 4 or 5 dimensions, it has shape {list(x.shape)}")
-    if mode in ("bicubic", "area") or antialias:
-        what = "antialias=True" if antialias else f"mode={mode!r}"
-        raise NotImplementedError(f"interpolate: {what} is not supported")
-    if mode not in (*_NEAREST, *_LINEAR):
-        raise ValueError(f"interpolate: mode={mode!r} must be one of {', '.join((*_NEAREST, *_LINEAR))}")
-    if _LINEAR.get(mode, x.ndim) != x.ndim:
-        raise ValueError(
-            f"interpolate: mode={mode!r} needs {_LINEAR[mode]} dimensions, x has shape {list(x.shape)}"
-        )
-    if mode in _LINEAR and x.dtype.kind in "biu":
-        raise TypeError(f"interpolate: mode={mode!r} needs a floating dtype, x has {x.dtype}")
-    if align_corners is not None and mode in _NEAREST:
-        raise ValueError(f"interpolate: align_corners={align_corners} is for linear modes, not for {mode!r}")
-    if (size is None) == (scale_factor is None):
-        raise ValueError("interpolate: give either size or scale_factor")
+    _check_mode(x, mode, align_corners, antialias)
     given = x.shape[2:]
     if 0 in given:
         raise ValueError(f"interpolate: x has no elements along an axis, its shape is {list(x.shape)}")
-    scales: tuple[float | None, ...] = (None,) * axes
-    if size is not None:
-        if recompute_scale_factor:
-            raise ValueError("interpolate: recompute_scale_factor=True needs scale_factor, not size")
-        sizes = tuple(int(n) for n in _for_each("size", size, axes, (int, np.integer)))
-    else:
-        factors = _for_each("scale_factor", scale_factor, axes, (int, float, np.integer, np.floating))
-        sizes = tuple(math.floor(float(n) * float(f)) for n, f in zip(given, factors, strict=True))
-        if 0 in sizes:
-            raise ValueError(
-                f"interpolate: scale_factor={scale_factor!r} leaves nothing of the sizes {list(given)}"
-            )
-        if not recompute_scale_factor:
-            scales = tuple(float(f) for f in factors)
+    sizes, scales = _target(given, size, scale_factor, recompute_scale_factor)
     dtype = np.float64 if x.dtype == np.float64 else np.float32
     plan = _plan(given, sizes, scales, mode, bool(align_corners), dtype)
     return _interpolate(x, plan=plan, channels_last=is_channels_last(x.data))
