@@ -49,6 +49,7 @@ def run(library: Path | str, *arguments: str, **environment: str) -> subprocess.
         "device_cases.py",
         "loader_cases.py",
         "train_cases.py",
+        "layer_cases.py",
     ],
 )
 def test_on_the_stand_in(library: Path, cases: str) -> None:

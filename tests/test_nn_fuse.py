@@ -244,7 +244,8 @@ def shared() -> nn.Sequential:
 
 def normed(layer: Any) -> nn.Sequential:
     model = block(nn.BatchNorm2d(8), nn.ReLU())
-    vars(model[1])["_forward_hooks"] = {0: print} if layer == "hook" else {}
+    if layer == "hook":
+        model[1].register_full_backward_hook(lambda m, grad_input, grad_output: None)
     if layer == "twice":
         model = block(model[1], nn.Conv2d(8, 8, 1), model[1])
     return model
@@ -259,7 +260,7 @@ def test_a_norm_that_is_not_plain_is_called_itself(how: str) -> None:
 
 def hooked() -> nn.Sequential:
     model = block(nn.ReLU(), nn.MaxPool2d(2))
-    vars(model[1])["_forward_hooks"] = {0: print}
+    model[1].register_forward_hook(lambda m, args, out: None)
     return model
 
 
