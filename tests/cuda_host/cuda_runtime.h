@@ -1,5 +1,5 @@
 // Stands in for CUDA's header of this name, as far as csrc/cuda uses it, so that g++ compiles those sources
-// for the test bed. The device is fake: its memory is the host's, its streams are in order and done at once.
+// for the test bed. The device is fake: its memory is the host's, its streams are those of streams.h.
 #pragma once
 
 #include <math.h>
@@ -53,6 +53,9 @@ enum cudaError_t {
   cudaErrorInvalidAddressSpace = 717,
   cudaErrorInvalidPc = 718,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureIsolation = 905,
+  cudaErrorStreamCaptureImplicit = 906,
   cudaErrorUnknown = 999
 };
 enum cudaMemcpyKind {
