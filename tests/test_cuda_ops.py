@@ -11,8 +11,8 @@ from typing import Any
 import gpu
 import numpy as np
 import pytest
-from cnnext import testing
-from op_case import Case
+from cnnext import ops, testing
+from op_case import IMAGE_OPS, Case
 from op_cases import all_cases
 from op_check import check_float32, laid_out, layouts
 from op_check_half import BFLOAT16, FLOAT16, Half, cast, check_half
@@ -45,11 +45,13 @@ def dtypes(case: Case) -> list[str]:
 MOST_ON_BED = 3000
 
 
+def fits(case: Case) -> bool:
+    return not gpu.ON_BED or work(case) <= MOST_ON_BED
+
+
 def runs() -> list[Any]:
     found: list[Any] = []
-    for case in all_cases():
-        if gpu.ON_BED and work(case) > MOST_ON_BED:
-            continue
+    for case in filter(fits, all_cases()):
         for dtype, layout in itertools.product(dtypes(case), layouts(case)):
             kinds = [kind for kind in KINDS if dtype != "bfloat16" or kind.has_bfloat16]
             for kind in [kinds[len(found) % len(kinds)]] if gpu.ON_BED else kinds:
@@ -82,3 +84,23 @@ def test_against_ref(case: Case, dtype: str, layout: str, kind: arrays.Kind) -> 
     for name, array in given.items():
         if not (name.startswith("running_") and case.params.get("training")):
             np.testing.assert_array_equal(kind.take(array), host[name], err_msg=f"{name} was written")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("case", [c for c in all_cases() if c.op in IMAGE_OPS and fits(c)], ids=str)
+def test_the_result_has_the_format_of_x(case: Case, kind: arrays.Kind) -> None:
+    shape = case.make()["x"].shape
+    for layout, order in (("nchw", (0, 1, 2, 3)), ("nhwc", (0, 2, 3, 1))):
+        if len(shape) == 3 or (layout == "nhwc" and 1 in (shape[1], shape[2] * shape[3])):
+            continue  # unbatched, or the same memory as NCHW
+        for result in case.run(kind.put_all(laid_out(case.make(), layout))):
+            assert kind.take(result).transpose(order).flags.c_contiguous
+
+
+def test_what_cuda_has_not() -> None:
+    """float64 is the reference's; an error says so, and nothing falls back to the host."""
+    x = arrays.INTERFACE.put(np.ones((1, 2, 5, 4)))
+    with pytest.raises(NotImplementedError, match="cuda"):
+        ops.relu(x)
+    with testing.backend("cpu"), pytest.raises(ValueError, match="cuda:0"):
+        ops.relu(x)

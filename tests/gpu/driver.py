@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from . import ON_BED
+
 _ARGUMENTS = {
     "cuInit": [c_uint],
     "cuDevicePrimaryCtxRetain": [c_void_p, c_int],
@@ -64,6 +66,12 @@ def _call(name: str, *arguments: Any) -> None:
 def synchronize() -> None:
     """Waits for all of the device's work."""
     _call("cuCtxSynchronize")
+
+
+def shuffle(seed: int) -> None:
+    """On the test bed, blocks and threads run in an order drawn by this seed; 0: in order."""
+    if ON_BED:
+        _driver().cnnext_cuda_host_order(ctypes.c_uint64(seed))
 
 
 def free_bytes() -> int:
