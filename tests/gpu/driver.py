@@ -41,6 +41,10 @@ _ARGUMENTS = {
 }
 
 
+#: What copy_late gives a stream to do first: on a GPU some milliseconds. The test bed puts off anything.
+_MUCH, _TIMES = (64, 1) if ON_BED else (256 << 20, 40)
+
+
 @cache
 def _driver() -> ctypes.CDLL:
     """The driver, with device 0's primary context current: what the CUDA runtime uses too."""
@@ -94,10 +98,11 @@ class Memory:
             _call("cuMemFree_v2", self.address)
 
     def write(self, host: np.ndarray) -> None:
-        """Copies a contiguous array's bytes to the beginning, when the legacy default stream comes to it."""
+        """Copies a contiguous array's bytes to the beginning. They are there for every stream."""
         assert host.flags.c_contiguous
         assert host.nbytes <= self.bytes
         _call("cuMemcpyHtoD_v2", self.address, host.ctypes.data, host.nbytes)
+        _call("cuStreamSynchronize", None)  # of pageable memory a part may still be under way
 
     def read(self) -> np.ndarray:
         """The bytes, when all work is done."""
@@ -106,9 +111,18 @@ class Memory:
         _call("cuMemcpyDtoH_v2", host.ctypes.data, self.address, self.bytes)
         return host
 
-    def copy_from(self, other: Memory, stream: Stream) -> None:
-        """Queues a copy of the other's bytes."""
-        _call("cuMemcpyDtoDAsync_v2", self.address, other.address, self.bytes, stream.handle)
+
+def copy_late(address: int, array: np.ndarray, stream: int) -> tuple[Memory, ...]:
+    """Queues on a stream (its handle) much work, and then that the array's bytes are copied to the address.
+
+    Returns what must live until that has been done.
+    """
+    much, source = Memory(2 * _MUCH), Memory(array.nbytes)
+    source.write(array)
+    for _ in range(_TIMES):
+        _call("cuMemcpyDtoDAsync_v2", much.address, much.address + _MUCH, _MUCH, stream)
+    _call("cuMemcpyDtoDAsync_v2", address, source.address, array.nbytes, stream)
+    return much, source
 
 
 class Stream:
