@@ -158,11 +158,12 @@ def test_a_library_waits_for_a_device_array(name: str, streams: Streams) -> None
     """from_dlpack tells its current stream, which then waits for ours."""
     stream, _, current = library_stream(name)
     library = {"torch": libraries.torch, "cupy": libraries.cupy}[name]()
+    kind = KINDS[name]()
     x, _kept = late(X, streams[0])
     with cx.cuda_stream(streams[0]):
         y = ops.relu(x)
     with current:
-        np.testing.assert_array_equal(KINDS[name]().take(library.from_dlpack(y)), RELU)
+        np.testing.assert_array_equal(kind.take(library.from_dlpack(y)), RELU)
     stream.synchronize()
     del y
 

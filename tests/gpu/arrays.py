@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -100,6 +101,7 @@ INTERFACE = Kind("interface", _interface, _own)
 DEVICE_ARRAY = Kind("DeviceArray", device_array, _own)
 
 
+@cache
 def torch_kind() -> Kind | None:
     """torch's tensors, where torch has CUDA; a stand-in's on the test bed."""
     torch = libraries.torch()
@@ -125,6 +127,7 @@ def torch_kind() -> Kind | None:
     return Kind("torch", put, take)
 
 
+@cache
 def cupy_kind() -> Kind | None:
     """CuPy's arrays, where CuPy is installed; a stand-in's on the test bed."""
     cupy = libraries.cupy()

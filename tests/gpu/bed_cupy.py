@@ -49,6 +49,7 @@ class Stream:
 Stream.null = Stream(inner=bed_memory.DefaultStream())
 _current = [Stream.null]
 _HOST_RESULTS = ("item", "tolist")
+_VIEWS = ("transpose", "view", "squeeze", "swapaxes")  # for which nobody waits
 
 
 class ndarray(NDArrayOperatorsMixin):
@@ -87,6 +88,8 @@ class ndarray(NDArrayOperatorsMixin):
             return ndarray(value) if isinstance(value, np.ndarray) else value
 
         def method(*args: Any, **how: Any) -> Any:
+            if name in _VIEWS:
+                return ndarray(value(*args, **how))
             return _run(value, args, how, wrap=name not in _HOST_RESULTS)
 
         return method
