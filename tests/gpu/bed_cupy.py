@@ -150,6 +150,10 @@ class Device:
 def asarray(values: Any, dtype: Any = None, blocking: bool = False) -> ndarray:
     if isinstance(values, ndarray):
         return values if dtype is None else values.astype(dtype)
+    if hasattr(values, "__cuda_array_interface__"):
+        shown = dict(values.__cuda_array_interface__)
+        assert shown.pop("stream", None) is None
+        return ndarray(bed_memory.adopted(shown, values))
     return ndarray(bed_memory.on_device(np.asarray(values, dtype)))
 
 
@@ -159,16 +163,7 @@ def asnumpy(array: ndarray) -> np.ndarray:
 
 
 def from_dlpack(array: Any) -> ndarray:
-    taken = bed_memory.from_dlpack(array, _current[-1].ptr or 1)
-    return ndarray(_adopted(taken))
-
-
-def _adopted(array: np.ndarray) -> np.ndarray:
-    """A view of memory that came by DLPack, known as the device's."""
-    owner = bed_memory._Owner.__new__(bed_memory._Owner)
-    owner.memory = array
-    owner.__array_interface__ = array.__array_interface__
-    return np.asarray(owner)
+    return ndarray(bed_memory.from_dlpack(array, _current[-1].ptr or 1))
 
 
 def install() -> None:

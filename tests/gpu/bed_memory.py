@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from . import capsules, driver
@@ -74,7 +75,19 @@ class _Taken:
 def from_dlpack(array: Any, stream: int) -> np.ndarray:
     """A view of another library's array, for work on that stream (DLPack's number)."""
     assert array.__dlpack_device__() == DEVICE
-    return np.from_dlpack(_Taken(array.__dlpack__(stream=stream)))
+    made = array.__dlpack__(stream=stream)
+    is_bfloat16 = capsules.unset_bfloat16(made)
+    taken = np.from_dlpack(_Taken(made))
+    view = adopted({**taken.__array_interface__, "data": (taken.ctypes.data, False)}, taken)
+    return view.view(ml_dtypes.bfloat16) if is_bfloat16 else view
+
+
+def adopted(shown: dict[str, Any], keep: Any) -> np.ndarray:
+    """An array by an interface of another library's, whose memory `keep` holds; known as the device's."""
+    owner = _Owner.__new__(_Owner)
+    owner.memory = keep
+    owner.__array_interface__ = shown
+    return np.asarray(owner)
 
 
 class DefaultStream:

@@ -53,6 +53,13 @@ class Tensor:
     dtype = property(lambda self: self.array.dtype.name)
     device = property(lambda self: SimpleNamespace(type="cuda" if self.is_cuda else "cpu", index=0))
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if not self.is_cuda or self.dtype == "bfloat16":
+            raise AttributeError("no __cuda_array_interface__")
+        shown = {"shape": self.shape, "typestr": self.array.dtype.str, "data": (self.data_ptr(), False)}
+        return {**shown, "strides": self.array.strides, "version": 2}
+
     def is_neg(self) -> bool:
         return False
 

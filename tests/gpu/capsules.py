@@ -23,3 +23,11 @@ def set_device(capsule: Any, device_type: int) -> None:
 def set_bfloat16(capsule: Any) -> None:
     """Of a capsule of 16-bit integers."""
     ctypes.c_uint8.from_address(_tensor(capsule) + 20).value = _BFLOAT
+
+
+def unset_bfloat16(capsule: Any) -> bool:
+    """Makes one of bfloat16 one of integers; whether it was one."""
+    code = ctypes.c_uint8.from_address(_tensor(capsule) + 20)
+    was = code.value == _BFLOAT
+    code.value = 0 if was else code.value
+    return was
