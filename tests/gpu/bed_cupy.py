@@ -94,6 +94,9 @@ class ndarray(NDArrayOperatorsMixin):
 
         return method
 
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
     def __getitem__(self, index: Any) -> Any:
         return _run(self._array.__getitem__, (index,), {})
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import _C, ops
 from .. import functional as F
-from .. import ops
+from ..devices import is_on_device
 from ..functional._common import as_raw, as_tensor, records
 from ..tape import wrap
 from ..tensor import Tensor
@@ -123,7 +124,7 @@ class ConvRun(Run):
         else:
             weight = kept.get(x, weight, *geometry) or weight
         pool = self._pool
-        if pool is not None and x.data.dtype in (np.float32, np.float64):
+        if pool is not None and _has_conv_pool(x.data):
             return F.conv2d_relu_max_pool2d(
                 x, weight, bias, *geometry,
                 pool_size=pool.kernel_size, pool_stride=pool.stride, pool_padding=pool.padding,
@@ -152,6 +153,13 @@ class ConvRun(Run):
             return wrap(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, **options))
         except (ValueError, TypeError, NotImplementedError):
             return None  # what does not take its input says so; a residual may also be broadcast
+
+
+def _has_conv_pool(x: Any) -> bool:
+    """Is there one operation for convolution, ReLU and max-pool, where the array is?"""
+    if is_on_device(x):
+        return _C.op_supported("cuda", "conv2d_relu_max_pool2d_forward", x.dtype.name)
+    return x.dtype in (np.float32, np.float64)
 
 
 class FoldedNorm:
@@ -212,4 +220,5 @@ def _fold(
         if beta is not None:
             shift = shift + beta
         folded = weight * scale.astype(weight.dtype).reshape(-1, 1, 1, 1)
-        return Parameter(np.ascontiguousarray(folded), requires_grad=False), shift.astype(weight.dtype)
+        folded = folded if folded.flags.c_contiguous else folded.copy()  # NumPy's or CuPy's
+        return Parameter(folded, requires_grad=False), shift.astype(weight.dtype)
