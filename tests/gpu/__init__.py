@@ -17,15 +17,11 @@ ON_BED = "CNNEXT_CUDA_DRIVER" in os.environ
 EXPECTED = bool(os.environ.get("CNNEXT_EXPECT_CUDA"))
 
 
-def skip(reason: str) -> None:
-    """Skips a module, or fails where it was expected to run."""
-    if EXPECTED:
-        raise RuntimeError(f"CNNEXT_EXPECT_CUDA is set, but {reason}")
-    pytest.skip(reason, allow_module_level=True)
-
-
 def need_device() -> None:
-    """At the top of a module of tests."""
+    """At the top of a module of tests: skips it where there is no device."""
     reason = cx.info().cuda
-    if reason != "available":
-        skip(f"no CUDA device: {reason}")
+    if reason == "available":
+        return
+    if EXPECTED:
+        raise RuntimeError(f"CNNEXT_EXPECT_CUDA is set, but there is no CUDA device: {reason}")
+    pytest.skip(f"no CUDA device: {reason}", allow_module_level=True)

@@ -101,6 +101,15 @@ INTERFACE = Kind("interface", _interface, _own)
 DEVICE_ARRAY = Kind("DeviceArray", device_array, _own)
 
 
+def _memory_order(array: Any) -> list[int]:
+    """Its axes from the slowest to the fastest."""
+    return sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
+
+
+def _back(order: list[int]) -> list[int]:
+    return [int(axis) for axis in np.argsort(order)]
+
+
 @cache
 def torch_kind() -> Kind | None:
     """torch's tensors, where torch has CUDA; a stand-in's on the test bed."""
@@ -109,13 +118,13 @@ def torch_kind() -> Kind | None:
         return None
 
     def put(array: np.ndarray) -> Any:
-        order = sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
+        order = _memory_order(array)
         dense = array.transpose(order).copy()
         bits = dense.view(np.int16) if array.dtype == BFLOAT16 else dense
         tensor = torch.from_numpy(bits).to("cuda:0")
         if array.dtype == BFLOAT16:
             tensor = tensor.view(torch.bfloat16)
-        return tensor.permute([int(axis) for axis in np.argsort(order)])
+        return tensor.permute(_back(order))
 
     def take(result: Any) -> np.ndarray:
         assert type(result) is torch.Tensor
@@ -135,12 +144,13 @@ def cupy_kind() -> Kind | None:
         return None
 
     def put(array: np.ndarray) -> Any:
-        order = sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
-        return cupy.asarray(array.transpose(order).copy()).transpose(np.argsort(order).tolist())
+        order = _memory_order(array)
+        return cupy.asarray(array.transpose(order).copy()).transpose(_back(order))
 
     def take(result: Any) -> np.ndarray:
         assert type(result) is cupy.ndarray
-        return cupy.asnumpy(result)
+        order = _memory_order(result)
+        return cupy.asnumpy(result.transpose(order)).transpose(_back(order))
 
     try:
         put(np.zeros(1, BFLOAT16))

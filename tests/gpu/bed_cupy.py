@@ -162,7 +162,7 @@ def asarray(values: Any, dtype: Any = None, blocking: bool = False) -> ndarray:
 
 def asnumpy(array: ndarray) -> np.ndarray:
     _current[-1].synchronize()
-    return array._array.copy("K")
+    return array._array.copy("C")  # CuPy's default
 
 
 def from_dlpack(array: Any) -> ndarray:

@@ -6,6 +6,7 @@ On a GPU the functions are libcuda's; on the test bed those of tests/cuda_host/d
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,6 +153,7 @@ class Graph:
 
     @contextmanager
     def capture(self, stream: Stream) -> Iterator[None]:
+        gc.collect()  # nothing else may be freed while it lasts
         _call("cuStreamBeginCapture_v2", stream.handle, 0)  # global: no thread may do what cannot be captured
         try:
             yield

@@ -6,7 +6,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from . import ON_BED, skip
+import pytest
+
+from . import ON_BED
 
 if ON_BED:
     from . import bed_cupy, bed_torch
@@ -37,12 +39,13 @@ def cupy() -> Any:
 def need_torch() -> Any:
     """torch; at the top of a module of tests."""
     if torch() is None:
-        skip("torch with CUDA is not installed")
+        pytest.skip("torch with CUDA is not installed", allow_module_level=True)
     return torch()
 
 
 def need_cupy() -> Any:
     """CuPy; at the top of a module of tests."""
     if cupy() is None:
-        skip("CuPy is not installed: pip install 'cnnext[cuda13]' (or 'cnnext[cuda12]')")
+        reason = "CuPy is not installed: pip install 'cnnext[cuda13]' (or 'cnnext[cuda12]')"
+        pytest.skip(reason, allow_module_level=True)
     return cupy()
