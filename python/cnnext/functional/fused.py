@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import _C, ops
 from ..grad_mode import mode
 from ..tape import defvjp, primitive, wrap
@@ -185,3 +187,10 @@ def conv2d_batch_norm(
         y = wrap(ops.conv2d_batch_norm(*conv, **geometry, **norm, **rest, return_saved=False))
     note_update(running_mean, running_var)
     return y
+
+
+def is_one_with_pool(x: Any) -> bool:
+    """Is there one operation for convolution, ReLU and max-pool, where the array is?"""
+    if not isinstance(x, np.ndarray):  # CuPy's
+        return _C.op_supported("cuda", "conv2d_relu_max_pool2d_forward", x.dtype.name)
+    return x.dtype in (np.float32, np.float64)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import _C, ops
 from .. import functional as F
-from ..devices import is_on_device
+from .. import ops
 from ..functional._common import as_raw, as_tensor, records
+from ..functional.fused import is_one_with_pool
 from ..tape import wrap
 from ..tensor import Tensor
 from .conv import Conv2d, Linear
@@ -124,7 +124,7 @@ class ConvRun(Run):
         else:
             weight = kept.get(x, weight, *geometry) or weight
         pool = self._pool
-        if pool is not None and _has_conv_pool(x.data):
+        if pool is not None and is_one_with_pool(x.data):
             return F.conv2d_relu_max_pool2d(
                 x, weight, bias, *geometry,
                 pool_size=pool.kernel_size, pool_stride=pool.stride, pool_padding=pool.padding,
@@ -153,13 +153,6 @@ class ConvRun(Run):
             return wrap(ops.conv2d(x.data, as_raw(weight), as_raw(bias), *geometry, **options))
         except (ValueError, TypeError, NotImplementedError):
             return None  # what does not take its input says so; a residual may also be broadcast
-
-
-def _has_conv_pool(x: Any) -> bool:
-    """Is there one operation for convolution, ReLU and max-pool, where the array is?"""
-    if is_on_device(x):
-        return _C.op_supported("cuda", "conv2d_relu_max_pool2d_forward", x.dtype.name)
-    return x.dtype in (np.float32, np.float64)
 
 
 class FoldedNorm:
