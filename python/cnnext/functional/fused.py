@@ -191,6 +191,7 @@ def conv2d_batch_norm(
 
 def is_one_with_pool(x: Any) -> bool:
     """Is there one operation for convolution, ReLU and max-pool, where the array is?"""
-    if not isinstance(x, np.ndarray):  # CuPy's
-        return _C.op_supported("cuda", "conv2d_relu_max_pool2d_forward", x.dtype.name)
-    return x.dtype in (np.float32, np.float64)
+    if x.dtype not in (np.float32, np.float64):
+        return False
+    on_host = isinstance(x, np.ndarray)
+    return on_host or _C.op_supported("cuda", "conv2d_relu_max_pool2d_forward", x.dtype.name)
