@@ -19,6 +19,7 @@ from cnnext import _C, ops
 EPS = 2.0**-23
 #: The instruction set whose float32 kernels are in use: an extension for bfloat16 adds none.
 FLOAT_ISA = _C.isa().removesuffix("_bf16")
+IMAGE_OPS = ("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "max_unpool2d")
 Maker = Callable[[np.random.Generator], np.ndarray]
 
 

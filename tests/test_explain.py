@@ -11,7 +11,7 @@ import pytest
 from cnnext import _C, ops, roofline, testing
 from op_case import FLOAT_ISA, Case
 from op_cases import all_cases
-from test_ops_cpu import laid_out
+from op_check import laid_out
 
 CONV = ("conv2d", "conv2d_backward_data", "conv2d_backward_weights", "conv_transpose2d")
 POOL = ("max_pool2d", "max_pool2d_backward")

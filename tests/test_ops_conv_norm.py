@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cnnext import _C, ops, testing
 from op_case import EPS, FLOAT_ISA
-from test_ops_cpu import LAYOUTS
+from op_check import LAYOUTS
 
 # note, x, weight, convolution, the layouts in which it runs in strips
 CASES = [

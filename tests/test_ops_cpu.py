@@ -2,119 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 from cnnext import _C, ops, testing
-from op_case import EPS, FLOAT_ISA, Case, widen
+from op_case import FLOAT_ISA, IMAGE_OPS, Case
 from op_cases import all_cases
+from op_check import LAYOUTS, check_float32, check_sums, laid_out, layouts, nhwc
 
 CASES = all_cases()
-BY_NAME = {str(case): case for case in CASES}
-assert len(BY_NAME) == len(CASES), "two cases have one name"
-
-
-def nchw(array: np.ndarray) -> np.ndarray:
-    return array.copy("C")
-
-
-def nhwc(array: np.ndarray) -> np.ndarray:
-    """Channels-last memory, same logical shape."""
-    if array.ndim not in (3, 4):
-        return array
-    return np.moveaxis(np.moveaxis(array, -3, -1).copy("C"), -1, -3)
-
-
-def strided(array: np.ndarray) -> np.ndarray:
-    """Every other element of a larger array, the last axis backwards."""
-    if array.ndim == 0:
-        return array
-    room = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
-    view = room[tuple(slice(None, None, 2) for _ in array.shape)][..., ::-1]
-    view[...] = array
-    return view
-
-
-LAYOUTS = {"nchw": nchw, "nhwc": nhwc, "strided": strided}
-WEIGHTS = ("weight",)
-
-
-def laid_out(arrays: dict[str, np.ndarray], layout: str) -> dict[str, np.ndarray]:
-    """The arrays in a layout; weights stay as NumPy's users have them, but for "nhwc weights"."""
-    convert = LAYOUTS[layout.split()[0]]
-    keep = () if layout in ("nhwc weights", "strided") else WEIGHTS
-    return {k: v if k in keep or not isinstance(v, np.ndarray) else convert(v) for k, v in arrays.items()}
-
-
-@cache
-def expected(name: str) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None]:
-    """The reference's results and, for sums, the bounds of the float32 error."""
-    case = BY_NAME[name]
-    with testing.backend("ref"):
-        if case.rule == "exact":
-            return case.run(case.make()), None
-        results = case.run(widen(case.make()))
-        if case.rule == "smooth":
-            return results, None
-        magnitude = {k: np.abs(v) if v.dtype.kind == "f" else v for k, v in widen(case.make()).items()}
-        params = {k: v for k, v in case.params.items() if k != "activation"}
-        sums = Case(case.op, case.note, case.arrays, params).run(magnitude)
-    bounds = tuple(4 * np.sqrt(case.terms) * EPS * s for s in sums)
-    if case.params.get("activation"):  # no slope above 1.13, and the activation's own rounding
-        bounds = tuple(1.2 * b + 8 * EPS * (1 + np.abs(r)) for b, r in zip(bounds, results, strict=True))
-    return results, bounds
-
-
-@cache
-def direct_rms(name: str) -> float:
-    """The RMS of the direct algorithm's error before any activation: relu6, for one, keeps small sums."""
-    case = BY_NAME[name]
-    params = {k: v for k, v in case.params.items() if k != "activation"}
-    plain = Case(case.op, case.note, case.arrays, params)
-    arrays = case.make()
-    (y,) = plain.run(arrays, algorithm="direct")
-    with testing.backend("ref"):
-        (want,) = plain.run(widen(arrays))
-    return float(np.sqrt(np.mean((y - want) ** 2)))
-
-
-def check_winograd(case: Case, actual: tuple[np.ndarray, ...]) -> None:
-    """Errors spread within a tile: no bound of an element's own."""
-    (got,), ((want,), (bound,)) = actual, expected(str(case))
-    assert got.shape == want.shape
-    assert got.dtype == np.float32
-    error = np.abs(got.astype(np.float64) - want)
-    assert np.sqrt(np.mean(error**2)) <= 3 * direct_rms(str(case))
-    assert error.max() <= bound.max() / 4
-
-
-def check(case: Case, actual: tuple[np.ndarray, ...]) -> None:
-    results, bounds = expected(str(case))
-    assert len(actual) == len(results)
-    for i, (got, want) in enumerate(zip(actual, results, strict=True)):
-        assert got.shape == want.shape
-        if case.rule == "exact" or got.dtype.kind != "f":
-            assert got.dtype == want.dtype
-            np.testing.assert_array_equal(got, want)
-            continue
-        assert got.dtype == np.float32
-        bound = case.scale * EPS * (1 + np.abs(want)) if bounds is None else bounds[i]
-        error = np.abs(got.astype(np.float64) - want)
-        worst = np.unravel_index(np.argmax(error - bound), error.shape) if error.size else ()
-        assert (error <= bound + 1e-37).all(), (
-            f"result {i} at {worst}: {got[worst]} is not {want[worst]} within {np.asarray(bound)[worst]}"
-        )
-
-
-def layouts(case: Case) -> list[str]:
-    arrays = case.make()
-    found = ["nchw"]
-    if any(a.ndim in (3, 4) for k, a in arrays.items() if k not in WEIGHTS):
-        found.append("nhwc")
-    if case.op.startswith("conv") and "weight" in arrays:
-        found.append("nhwc weights")
-    return [*found, "strided"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +21,7 @@ def test_against_ref(case: Case, layout: str) -> None:
     before = {k: v.copy() for k, v in arrays.items()}
     results = case.run(arrays)
     if case.op != "dropout" or layout == "nchw":  # dropout counts positions in memory order
-        (check_winograd if case.rule == "winograd" else check)(case, results)
+        check_float32(case, results)
     for name, array in arrays.items():
         if not (name.startswith("running_") and case.params.get("training")):
             np.testing.assert_array_equal(array, before[name], err_msg=f"{name} was written")
@@ -137,10 +32,7 @@ def test_against_ref(case: Case, layout: str) -> None:
 def test_direct_is_always_there(case: Case, layout: str) -> None:
     arrays = laid_out(case.make(), layout)
     params = {**case.params, "algorithm": "direct"}
-    check(case, (getattr(ops, case.op)(**arrays, **params),))
-
-
-IMAGE_OPS = ("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "max_unpool2d")
+    check_sums(case, (getattr(ops, case.op)(**arrays, **params),))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cnnext import _C, ops, testing
 from op_case import EPS, FLOAT_ISA
-from test_ops_cpu import LAYOUTS
+from op_check import LAYOUTS
 
 POOL = ("pool_size", "pool_stride", "pool_padding")
 # note, x, weight, convolution, pool. The large ones are cut into strips of rows, or of images.

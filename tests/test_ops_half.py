@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,67 +16,16 @@ import cnnext as cx
 import numpy as np
 import pytest
 from cnnext import _C, ops, testing
-from op_case import EPS, FLOAT_ISA, Case
+from op_case import EPS, FLOAT_ISA, IMAGE_OPS, Case
 from op_cases import all_cases
-from test_ops_cpu import BY_NAME, IMAGE_OPS, LAYOUTS, laid_out
+from op_check import BY_NAME, LAYOUTS, laid_out
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
+from op_check_half import BFLOAT16, FLOAT16, HALVES, Half, cast, check_half  # noqa: E402
 
-
-@dataclass(frozen=True)
-class Half:
-    dtype: Any
-    rounding: float  #: the largest relative error of one rounding
-    least: float  #: half of the least positive value
-
-    def __str__(self) -> str:
-        return np.dtype(self.dtype).name
-
-
-FLOAT16 = Half(np.float16, 2.0**-11, 2.0**-25)
-BFLOAT16 = Half(ml_dtypes.bfloat16, 2.0**-8, 2.0**-134)
-HALVES = [FLOAT16, BFLOAT16]
-EXACT = ("max_pool2d", "contiguous")
 OPS = ("conv2d", "conv_transpose2d", "linear", "max_pool2d", "activation", "add", "bias_grad", "contiguous")
 OTHERS = ("max_pool2d_gather",)
 CASES = [c for c in all_cases() if c.op.startswith(OPS) and c.op not in OTHERS]
-
-
-def is_float(array: Any) -> bool:
-    return array.dtype.kind in "fV"  # ml_dtypes' types are of kind V
-
-
-def cast(arrays: dict[str, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
-    return {k: v.astype(dtype) if is_float(v) else v for k, v in arrays.items()}
-
-
-def wanted(case: Case, arrays: dict[str, np.ndarray]) -> tuple[tuple, tuple]:
-    """The results in float64 and the bounds of float32's errors, for these 16-bit arguments."""
-    with testing.backend("ref"):
-        results = case.run(cast(arrays, np.float64))
-        if case.rule == "smooth":
-            return results, tuple(case.scale * EPS * (1 + np.abs(r)) for r in results)
-        params = {k: v for k, v in case.params.items() if k != "activation"}
-        plain = Case(case.op, case.note, case.arrays, params)
-        magnitudes = {k: np.abs(v) if is_float(v) else v for k, v in cast(arrays, np.float64).items()}
-        bounds = tuple(4 * np.sqrt(case.terms) * EPS * s for s in plain.run(magnitudes))
-    if case.params.get("activation"):
-        bounds = tuple(1.2 * b + 8 * EPS * (1 + np.abs(r)) for b, r in zip(bounds, results, strict=True))
-    return results, bounds
-
-
-def check(case: Case, half: Half, actual: tuple, arrays: dict[str, np.ndarray]) -> None:
-    results, bounds = wanted(case, arrays)
-    assert len(actual) == len(results)
-    for got, want, bound in zip(actual, results, bounds, strict=True):
-        assert got.shape == want.shape
-        if not is_float(got):
-            np.testing.assert_array_equal(got, want)
-            continue
-        assert got.dtype == half.dtype
-        limit = bound + half.rounding * (np.abs(want) + bound) + half.least
-        error = np.abs(got.astype(np.float64) - want)
-        assert (error <= limit).all(), f"{(error / limit).max()} times the bound"
 
 
 @pytest.mark.parametrize("half", HALVES, ids=str)
@@ -86,7 +34,7 @@ def check(case: Case, half: Half, actual: tuple, arrays: dict[str, np.ndarray]) 
 def test_against_float64(case: Case, layout: str, half: Half) -> None:
     arrays = laid_out(cast(case.make(), half.dtype), layout)
     before = {k: v.copy() for k, v in arrays.items()}
-    check(case, half, case.run(arrays), arrays)
+    check_half(case, half, case.run(arrays))
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, before[name], err_msg=f"{name} was written")
 
@@ -96,7 +44,7 @@ def test_against_float64(case: Case, layout: str, half: Half) -> None:
 def test_the_reference(case: Case, half: Half) -> None:
     arrays = cast(case.make(), half.dtype)
     with testing.backend("ref"):
-        check(case, half, case.run(arrays), arrays)
+        check_half(case, half, case.run(arrays))
 
 
 @pytest.mark.parametrize("half", HALVES, ids=str)

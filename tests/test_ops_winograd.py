@@ -10,7 +10,7 @@ import pytest
 from cnnext import _C, ops, testing
 from op_case import FLOAT_ISA, Case
 from op_cases_conv import winograd_cases
-from test_ops_cpu import LAYOUTS, laid_out
+from op_check import LAYOUTS, laid_out
 
 pytestmark = pytest.mark.skipif(_C.isa() == "scalar", reason="without vectors of 8, direct is faster")
 

@@ -220,7 +220,9 @@ def linear_backward(
     grad_bias = None
     if need_bias:
         shape = shape_of(grad_y, "grad_y")
-        rows = grad_y if hasattr(grad_y, "reshape") else _C.contiguous(grad_y, False, None)
+        # A DeviceArray reshapes none but row-major ones.
+        plain = type(grad_y) is _C.DeviceArray or not hasattr(grad_y, "reshape")
+        rows = _C.contiguous(grad_y, False, None) if plain else grad_y
         count = 1
         for size in shape[:-1]:
             count *= size

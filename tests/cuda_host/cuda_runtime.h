@@ -1,5 +1,5 @@
 // Stands in for CUDA's header of this name, as far as csrc/cuda uses it, so that g++ compiles those sources
-// for the test bed. The device is fake: its memory is the host's, its streams are in order and done at once.
+// for the test bed. The device is fake: its memory is the host's, its streams are those of streams.h.
 #pragma once
 
 #include <math.h>
@@ -43,6 +43,9 @@ enum cudaError_t {
   cudaErrorECCUncorrectable = 214,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureIsolation = 905,
+  cudaErrorStreamCaptureImplicit = 906,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchOutOfResources = 701,
   cudaErrorLaunchTimeout = 702,

@@ -6,6 +6,7 @@
 
 #include "bed.h"
 #include "shared_memory.h"
+#include "streams.h"
 
 #define CNNEXT_WHERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
@@ -180,12 +181,14 @@ struct AsGiven {
   using Type = T;
 };
 template <class... Params>
-cudaError_t raw_launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
-                       typename AsGiven<Params>::Type... args) {
-  auto body = [&] { kernel(args...); };
-  using Body = decltype(body);
-  return ::cuda_host::run_grid(
-      grid, block, shared_bytes, [](void* argument) { (*static_cast<Body*>(argument))(); }, &body);
+cudaError_t raw_launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+                       cudaStream_t stream, typename AsGiven<Params>::Type... args) {
+  return ::cuda_host::enqueue(stream, [=] {  // with copies of the arguments, as a launch makes them
+    auto body = [&] { kernel(args...); };
+    using Body = decltype(body);
+    return ::cuda_host::run_grid(
+        grid, block, shared_bytes, [](void* argument) { (*static_cast<Body*>(argument))(); }, &body);
+  });
 }
 
 }  // namespace cnnext::cuda

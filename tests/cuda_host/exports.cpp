@@ -11,3 +11,4 @@ extern "C" CNNEXT_EXPORT void* cnnext_cuda_host_alloc(size_t bytes) {
   return memory;
 }
 extern "C" CNNEXT_EXPORT void cnnext_cuda_host_free(void* memory) { cudaFree(memory); }
+extern "C" CNNEXT_EXPORT void cnnext_cuda_host_order(uint64_t seed) { cuda_host::control().order = seed; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace cuda_host {
 struct Control;
@@ -11,4 +12,5 @@ extern "C" {
 cuda_host::Control* cnnext_cuda_host_control();
 void* cnnext_cuda_host_alloc(size_t bytes);
 void cnnext_cuda_host_free(void* memory);
+void cnnext_cuda_host_order(uint64_t seed);  // Control::order, for tests that are no C++
 }

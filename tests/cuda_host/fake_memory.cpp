@@ -7,13 +7,16 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "bed.h"
+#include "streams.h"
 
 namespace cuda_host {
 namespace {
 
 constexpr unsigned char kGuard = 0xff;
+constexpr size_t kTotal = size_t{2} << 30;
 
 struct Block {
   unsigned char* map;
@@ -23,6 +26,7 @@ struct Block {
 struct Memory {
   std::mutex mutex;
   std::map<unsigned char*, Block> blocks;  // by their data
+  size_t in_use = 0;                       // bytes
 };
 Memory& memory() {
   static Memory* const the_memory = new Memory;
@@ -95,9 +99,41 @@ std::string describe_damage() {
 
 using namespace cuda_host;
 
+namespace {
+
+cudaError_t free_now(void* data) {
+  Memory& m = memory();
+  const std::lock_guard<std::mutex> lock(m.mutex);
+  const auto found = m.blocks.find(static_cast<unsigned char*>(data));
+  if (found == m.blocks.end()) return note_error(cudaErrorInvalidValue);
+  m.in_use -= found->second.bytes;
+  munmap(found->second.map, found->second.map_bytes);
+  m.blocks.erase(found);
+  return cudaSuccess;
+}
+
+size_t bytes_of(void* data) {
+  Memory& m = memory();
+  const std::lock_guard<std::mutex> lock(m.mutex);
+  const auto found = m.blocks.find(static_cast<unsigned char*>(data));
+  return found == m.blocks.end() ? 0 : found->second.bytes;
+}
+
+Work fresh(void* data, size_t bytes) {
+  return [=] {
+    memset(data, kGuard, bytes);
+    return cudaSuccess;
+  };
+}
+
+}  // namespace
+
 cudaError_t cudaMalloc(void** result, size_t bytes) {
   *result = nullptr;
   if (bytes == 0) return cudaSuccess;
+  Memory& m = memory();
+  const std::lock_guard<std::mutex> lock(m.mutex);
+  if (bytes > kTotal - m.in_use) return note_error(cudaErrorMemoryAllocation);
   const size_t page = page_size(), inner = (padded(bytes) + page - 1) / page * page;
   void* const map =
       mmap(nullptr, inner + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -106,8 +142,7 @@ cudaError_t cudaMalloc(void** result, size_t bytes) {
   mprotect(begin, inner, PROT_READ | PROT_WRITE);
   memset(begin, kGuard, inner);
   unsigned char* const data = begin + inner - padded(bytes);
-  Memory& m = memory();
-  const std::lock_guard<std::mutex> lock(m.mutex);
+  m.in_use += bytes;
   m.blocks[data] = {static_cast<unsigned char*>(map), inner + 2 * page, bytes};
   *result = data;
   return cudaSuccess;
@@ -115,34 +150,65 @@ cudaError_t cudaMalloc(void** result, size_t bytes) {
 
 cudaError_t cudaFree(void* data) {
   if (!data) return cudaSuccess;
-  Memory& m = memory();
-  const std::lock_guard<std::mutex> lock(m.mutex);
-  const auto found = m.blocks.find(static_cast<unsigned char*>(data));
-  if (found == m.blocks.end()) return note_error(cudaErrorInvalidValue);
-  munmap(found->second.map, found->second.map_bytes);
-  m.blocks.erase(found);
-  return cudaSuccess;
+  finish_all();
+  return free_now(data);
 }
 
-cudaError_t cudaMallocAsync(void** result, size_t bytes, cudaStream_t) { return cudaMalloc(result, bytes); }
-cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return cudaFree(data); }
+cudaError_t cudaMallocAsync(void** result, size_t bytes, cudaStream_t stream) {
+  const cudaError_t error = cudaMalloc(result, bytes);
+  Graph* const graph = captured(stream);
+  if (error != cudaSuccess || !graph) return error;
+  graph->work.push_back(fresh(*result, bytes));
+  return cudaSuccess;
+}
+// What a graph has freed is there for its next launch, and nobody else's.
+cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
+  if (!data) return cudaSuccess;
+  Graph* const graph = captured(stream);
+  if (!graph) return enqueue(stream, [=] { return free_now(data); });
+  graph->blocks.push_back(data);
+  graph->work.push_back(fresh(data, bytes_of(data)));
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
-  *free_bytes = *total = size_t{1} << 33;
+  Memory& m = memory();
+  const std::lock_guard<std::mutex> lock(m.mutex);
+  *free_bytes = kTotal - m.in_use;
+  *total = kTotal;
   return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  if (const cudaError_t error = finish(nullptr)) return error;
   memcpy(to, from, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
+// Host memory may be reused on return: it is copied at once, or into the queue.
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  const Work copy = [=] {
+    memcpy(to, from, bytes);
+    return cudaSuccess;
+  };
+  if (captured(stream)) return enqueue(stream, copy);
+  if (!owns(to)) {
+    if (const cudaError_t error = finish(stream)) return error;
+    return copy();
+  }
+  if (owns(from)) return enqueue(stream, copy);
+  const auto* const begin = static_cast<const unsigned char*>(from);
+  const std::vector<unsigned char> kept(begin, begin + bytes);
+  return enqueue(stream, [=] {
+    memcpy(to, kept.data(), bytes);
+    return cudaSuccess;
+  });
 }
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  memset(to, value, bytes);
-  return cudaSuccess;
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  return enqueue(stream, [=] {
+    memset(to, value, bytes);
+    return cudaSuccess;
+  });
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return finish(stream); }
+cudaError_t cudaDeviceSynchronize() { return finish_all(); }
 
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last_error;

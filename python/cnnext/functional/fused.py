@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import _C, ops
 from ..autocast_mode import mode as autocast
 from ..grad_mode import mode
@@ -196,3 +198,11 @@ def conv2d_batch_norm(
         y = wrap(ops.conv2d_batch_norm(*conv, **geometry, **norm, **rest, return_saved=False))
     note_update(running_mean, running_var)
     return y
+
+
+def is_one_with_pool(x: Any) -> bool:
+    """Is there one operation for convolution, ReLU and max-pool, where the array is?"""
+    if x.dtype not in (np.float32, np.float64):
+        return False
+    on_host = isinstance(x, np.ndarray)
+    return on_host or _C.op_supported("cuda", "conv2d_relu_max_pool2d_forward", x.dtype.name)

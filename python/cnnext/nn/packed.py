@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..devices import is_on_device
 from ..tensor import Tensor
 from .module import Parameter
 
@@ -55,7 +56,7 @@ class KeptWeight:
 
     def get(self, x: Tensor, weight: Any, *geometry: Any) -> ops.PackedWeight | None:
         """The packed weight for this call of ops.conv2d, or None: the weight itself is to be used."""
-        if not isinstance(weight, Parameter):
+        if not isinstance(weight, Parameter) or is_on_device(x.data):
             return None
         image = x.data
         call = (image.shape, image.strides, image.dtype, geometry)

@@ -12,6 +12,7 @@ from ..autocast_mode import lowered
 from ..autocast_mode import mode as autocast
 from ..devices import is_on_device
 from ..functional._common import as_raw, as_tensor, records
+from ..functional.fused import is_one_with_pool
 from ..tape import wrap
 from ..tensor import Tensor
 from .conv import Conv2d, Linear
@@ -126,7 +127,7 @@ class ConvRun(Run):
         elif autocast.dtype is None:
             weight = kept.get(x, weight, *geometry) or weight
         pool = self._pool
-        if pool is not None and x.data.dtype in (np.float32, np.float64):
+        if pool is not None and is_one_with_pool(x.data):
             return F.conv2d_relu_max_pool2d(
                 x, weight, bias, *geometry,
                 pool_size=pool.kernel_size, pool_stride=pool.stride, pool_padding=pool.padding,
@@ -220,4 +221,5 @@ def _fold(
         if beta is not None:
             shift = shift + beta
         folded = weight * scale.astype(weight.dtype).reshape(-1, 1, 1, 1)
-        return Parameter(np.ascontiguousarray(folded), requires_grad=False), shift.astype(weight.dtype)
+        folded = folded if folded.flags.c_contiguous else folded.copy()  # NumPy's or CuPy's
+        return Parameter(folded, requires_grad=False), shift.astype(weight.dtype)
