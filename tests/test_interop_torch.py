@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch", minversion="2.4")
 
 import cnnext as cx  # noqa: E402
 import cnnext.interop.torch as cxt  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from torch_op_cases import CASES, STATISTICS, Case, distinct, normal  # noqa: E402
 
 F = torch.nn.functional
@@ -124,8 +126,8 @@ FUNCTIONS = {
         lambda: [normal(3, 3, 4)],
     ),
     "max_unpool2d smaller": (
-        lambda x: cxt.max_unpool2d(x, torch.arange(6).reshape(1, 2, 3), (3, 2), output_size=(1, 4, 6)),
-        lambda x: F.max_unpool2d(x, torch.arange(6).reshape(1, 2, 3), (3, 2), output_size=(1, 4, 6)),
+        lambda x: cxt.max_unpool2d(x, torch.arange(6).reshape(1, 2, 3), (3, 2), output_size=(4, 6)),
+        lambda x: F.max_unpool2d(x, torch.arange(6).reshape(1, 2, 3), (3, 2), output_size=(4, 6)),
         lambda: [normal(1, 2, 3)],
     ),
     "conv2d_relu_max_pool2d": (
@@ -162,7 +164,7 @@ def test_functions_beside_torchs(name: str) -> None:
     y = ours(*tensors)
     torch.testing.assert_close(y, wanted)
     torch.testing.assert_close(torch.autograd.grad(y, tensors, g), grads)
-    with torch.utils.flop_counter.FlopCounterMode(display=False):  # a dispatch mode
+    with FlopCounterMode(display=False):  # a dispatch mode
         y = ours(*tensors)
     torch.testing.assert_close(y, wanted)
     torch.testing.assert_close(torch.autograd.grad(y, tensors, g), grads)
@@ -175,7 +177,7 @@ def test_the_short_way_is_taken_and_left() -> None:
     x, w = normal(1, 2, 5, 5), normal(3, 2, 3, 3)
     seen: list[str] = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
@@ -226,7 +228,7 @@ def test_fake_results_have_the_strides_of_real_ones(layout: str) -> None:
     w, v = torch.randn(3, channels, 2, 2), torch.rand(channels)
     calls = [
         ("conv2d", (x, w, None, [1, 1], pads)),
-        ("conv_transpose2d", (x, w.transpose(0, 1), None, [2, 2], pads)),
+        ("conv_transpose2d", (x, w.transpose(0, 1), None, [2, 2])),
         ("max_pool2d_with_indices", (x, [2, 2], [1, 1], pads)),
         ("conv2d_relu_max_pool2d", (x, w, None, [1, 1], pads, [1, 1], 1, [2, 2], [1, 1], [0, 0])),
         ("linear", (x, torch.randn(3, x.shape[-1]))),
@@ -248,7 +250,7 @@ def test_batch_norm_updates_the_statistics() -> None:
     F.batch_norm(x, *theirs, training=True, momentum=0.3)
     torch.testing.assert_close(ours, theirs)
     assert ours[0]._version > before
-    with torch.utils.flop_counter.FlopCounterMode(display=False):
+    with FlopCounterMode(display=False):
         cxt.batch_norm(x, *ours, training=True, momentum=0.3)
     F.batch_norm(x, *theirs, training=True, momentum=0.3)
     torch.testing.assert_close(ours, theirs)
@@ -320,7 +322,7 @@ def test_no_tensor_is_copied() -> None:
 
 def test_errors_name_the_argument() -> None:
     x, w = torch.randn(1, 3, 5, 5), torch.randn(2, 3, 3, 3, requires_grad=True)
-    with pytest.raises(ValueError, match="stride is"):
+    with pytest.raises(ValueError, match="stride"):
         cxt.conv2d(x, w, stride=0)
     with pytest.raises(ValueError, match="weight"):
         cxt.conv2d(x[:, :2], w)
@@ -328,7 +330,7 @@ def test_errors_name_the_argument() -> None:
         cxt.conv2d(x, w.double())
     with pytest.raises(ValueError, match="output_size"):
         cxt.max_unpool2d(x, torch.zeros(1, 3, 5, 5, dtype=torch.int64), 2, output_size=(40, 40))
-    with pytest.raises(ValueError, match="range"):
+    with pytest.raises(ValueError, match="must be between 0 and 99"):
         cxt.max_unpool2d(x, torch.full((1, 3, 5, 5), 100), 2)
     with pytest.raises(RuntimeError, match="channels"):
         torch.ops.cnnext.conv2d(x[:, :2].to("meta"), w.to("meta"))

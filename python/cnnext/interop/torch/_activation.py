@@ -22,7 +22,7 @@ _FROM_RESULT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 _FROM_INPUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gelu": lambda g, x: _aten.gelu_backward(g, x),
     "gelu_tanh": lambda g, x: _aten.gelu_backward(g, x, approximate="tanh"),
-    "silu": lambda g, x: _aten.silu_backward(g, x),
+    "silu": lambda g, x: g * (s := x.sigmoid()) * (1 + x * (1 - s)),  # aten's has no gradient of its own
 }
 _APART: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,

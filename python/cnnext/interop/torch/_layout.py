@@ -27,7 +27,7 @@ def _is_dense(t: Tensor, channels_last: bool) -> bool:
         if size == 1:
             continue
         if t.stride(axis) != expected:
-            return t.numel() == 0
+            return bool(t.numel() == 0)
         expected = expected * size
     return True
 

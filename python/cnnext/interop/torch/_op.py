@@ -54,7 +54,8 @@ class Op:
     setup(ctx, inputs, output), backward(ctx, *grads): as those of an autograd.Function.
     normal: brings arguments in any of the functions' forms into the schema's.
     cast: does autocast run it in its lower precision?
-    bare: the kernel for calls past the dispatcher, by default the same; light: that where nothing is recorded.
+    bare: the kernel for calls past the dispatcher, by default the same.
+    light: that where nothing is recorded.
     """
 
     def __init__(
