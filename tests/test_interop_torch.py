@@ -15,7 +15,7 @@ import cnnext as cx  # noqa: E402
 import cnnext.interop.torch as cxt  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-from torch_op_cases import CASES, STATISTICS, Case, distinct, normal  # noqa: E402
+from torch_op_cases import CASES, POOL, STATISTICS, Case, distinct, normal  # noqa: E402
 
 F = torch.nn.functional
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -237,6 +237,33 @@ def test_fake_results_have_the_strides_of_real_ones(layout: str) -> None:
         calls.append(("batch_norm", (x, None, None, v, v + 1, False, 0.1, 1e-5, False)))
         calls.append(("batch_norm", (x[:, :, 0], None, None, v, v + 1, False, 0.1, 1e-5, False)))
     for name, arguments in calls:
+        torch.library.opcheck(
+            getattr(torch.ops.cnnext, name).default, arguments, test_utils=("test_schema", "test_faketensor")
+        )
+
+
+@pytest.mark.parametrize("grad_last", [False, True])
+def test_fake_gradients_of_two_formats(grad_last: bool) -> None:
+    """A gradient in one memory format of an input in the other."""
+    formats = [torch.contiguous_format, torch.channels_last]
+    x = torch.randn(2, 4, 6, 5).contiguous(memory_format=formats[not grad_last])
+    w, v = torch.randn(3, 4, 2, 2).contiguous(memory_format=formats[grad_last]), torch.rand(4)
+    geometry = ([1, 1], [1, 1], [1, 1], 1)
+
+    def grad(*shape: int) -> Any:
+        return torch.randn(shape).contiguous(memory_format=formats[grad_last])
+
+    codes = torch.ops.cnnext.conv2d_relu_max_pool2d(x, w, None, *geometry, *POOL)[1]
+    taps = torch.ops.cnnext.max_pool2d_with_indices(x, [2, 2], indices="window")[1]
+    window = ([2, 2], [2, 2], [0, 0], [1, 1], False, "window")
+    for name, arguments in [
+        ("conv2d_backward_data", (grad(2, 3, 7, 6), w, x.shape, *geometry, "auto")),
+        ("conv2d_backward_weights", (grad(2, 3, 7, 6), x, w.shape, *geometry, "auto")),
+        ("max_pool2d_backward", (grad(2, 4, 3, 2), taps, x.shape, *window)),
+        ("max_pool2d_gather", (grad(2, 4, 6, 5), taps, *window)),
+        ("conv2d_relu_max_pool2d_backward", (grad(2, 3, 3, 3), codes, x, w, *geometry, *POOL, [True] * 3)),
+        ("batch_norm_backward", (grad(2, 4, 6, 5), x, v, v, v + 1, None, True, 1e-5, [True] * 3)),
+    ]:
         torch.library.opcheck(
             getattr(torch.ops.cnnext, name).default, arguments, test_utils=("test_schema", "test_faketensor")
         )

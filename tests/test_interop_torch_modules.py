@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,8 +235,9 @@ def test_compile_without_a_graph_break() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its own
-def test_inductor() -> None:
+def test_inductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code calls the operations with the layouts that they were traced with."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # its cache outlives changes of operations
     torch.manual_seed(1)
     model = swapped(vgg("1", 4, norm=True))
     x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)

@@ -146,7 +146,7 @@ def _backward_fake(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     parameter = x.dtype if weight is None else weight.dtype
     vectors = [empty(x, (x.shape[1] if need else 0,), dtype=parameter) for need in needs[1:]]
-    return (_like(grad_y) if needs[0] else x.new_empty(0), *vectors)
+    return (_like(x) if needs[0] else x.new_empty(0), *vectors)
 
 
 def _backward_setup(ctx: Any, inputs: Sequence[Any], output: Any) -> None:

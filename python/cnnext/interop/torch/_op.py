@@ -98,8 +98,8 @@ class Op:
     def _autograd(self, *args: Any) -> Any:
         """The kernel of torch's autograd. The dispatcher leaves out trailing defaults."""
         args = (*args, *self._defaults[len(args) :])
-        recorded = _grad_enabled() and self._requires_grad(args)
-        if self._is_plain(args):
+        recorded, plain = self._look_at(args)
+        if plain:
             return self._apply_kernel(*args) if recorded else self._kernel(*args)
         return self._apply_below(*args) if recorded else self._below_autograd(*args)
 
@@ -124,31 +124,32 @@ class Op:
                     result[i] = t.to(dtype)
         return result
 
-    def _requires_grad(self, args: Sequence[Any]) -> bool:
-        for i in self._tensors:  # noqa: SIM110 - at every call: quicker than any()
-            if args[i] is not None and args[i].requires_grad:
-                return True
-        return False
-
-    def _is_plain(self, args: Sequence[Any]) -> bool:
-        """Are these tensors with memory, and does nobody look at what is done with them?"""
+    def _look_at(self, args: Sequence[Any]) -> tuple[bool, bool]:
+        """Will the result have a gradient? Are these tensors with memory whose operations nobody watches?"""
+        recorded, plain = False, True
         for i in self._tensors:
-            kind = type(args[i])
-            if kind is not Tensor and kind is not Parameter and args[i] is not None:
-                return False
+            t = args[i]
+            if t is not None:
+                kind = type(t)
+                if kind is not Tensor and kind is not Parameter:
+                    plain = False
+                if t.requires_grad:
+                    recorded = True
         x = args[0]
-        return (x.is_cpu or x.is_cuda) and not (_modes() or _transforms()) and _tracing() is None
+        plain = plain and (x.is_cpu or x.is_cuda) and not (_modes() or _transforms()) and _tracing() is None
+        return recorded and _grad_enabled(), plain
 
     def __call__(self, *args: Any) -> Any:
-        if _is_compiling() or not self._is_plain(args):
+        if _is_compiling():
+            return self.overload(*self._normal(*args))
+        recorded, plain = self._look_at(args)
+        if not plain:
             return self.overload(*self._normal(*args))
         if self._cast and _any_autocast():
             device = args[0].device.type
             if torch.is_autocast_enabled(device):
                 args = tuple(self._lowered(args, device))
-        if _grad_enabled() and self._requires_grad(args):
-            return self._apply(*args)
-        return self._light(*args)
+        return self._apply(*args) if recorded else self._light(*args)
 
 
 def _function(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 
-from ._conv import conv2d
+from ._conv import conv2d, conv2d_op
 from ._conv_transpose import conv_transpose2d
 from ._fused import conv2d_relu_max_pool2d
 from ._linear import linear
@@ -24,7 +24,12 @@ class Conv2d(nn.Conv2d):
     """torch.nn.Conv2d, computed by cnnext."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight, self.bias)
+        if self.padding_mode != "zeros":
+            return self._conv_forward(input, self.weight, self.bias)
+        return conv2d_op(
+            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, None, None,
+            "auto",
+        )  # fmt: skip
 
     def _conv_forward(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None
