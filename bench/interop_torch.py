@@ -3,9 +3,9 @@
     python -m bench.interop_torch --overhead
     python -m bench.interop_torch --train resnet18,vgg11 --batch 8 --size 64 [--compile] [--channels-last]
 
-Contestants alternate, block by block, so that other work on the machine meets all of them; the least time of the
-blocks is reported, and for training the median as well. --thread-time counts the calling thread's processor time
-instead of the clock's, for machines on which something else runs.
+Contestants alternate, block by block, so that other work on the machine meets all of them; the least time of
+the blocks is reported, and for training the median as well. --thread-time counts the calling thread's
+processor time instead of the clock's, for machines on which something else runs.
 """
 
 from __future__ import annotations
@@ -114,16 +114,13 @@ def train(args: argparse.Namespace) -> None:
             models |= {f"{kind}, compiled": torch.compile(copy.deepcopy(m)) for kind, m in models.items()}
         calls = {kind: stepper(m, x, labels) for kind, m in models.items()}
         times = alternate(calls, args.blocks, 1, clock)
-        print(
-            f"{name}, batch {args.batch}, {args.size}x{args.size}, {args.threads} threads, isa {cx.info().isa}"
-        )
+        size = f"batch {args.batch}, {args.size}x{args.size}"
+        print(f"{name}, {size}, {args.threads} threads, isa {cx.info().isa}")
         print(report)
         for kind, values in times.items():
-            ratio = min(times["torch"]) / min(values)
-            print(
-                f"  {kind:18} least {1e3 * min(values):8.1f} ms, median {1e3 * statistics.median(values):8.1f} ms, "
-                f"torch's least over it {ratio:.2f}"
-            )
+            least, median = 1e3 * min(values), 1e3 * statistics.median(values)
+            ratio = 1e3 * min(times["torch"]) / least
+            print(f"  {kind:18} least {least:8.1f} ms, median {median:8.1f} ms, torch's over it {ratio:.2f}")
 
 
 def main() -> None:
