@@ -335,6 +335,20 @@ def test_fused_in_sixteen_bits() -> None:
         torch.testing.assert_close(a, b, rtol=0.02, atol=0.02 * float(b.abs().max()))
 
 
+def test_fused_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no fused kernel: the same results, codes and gradients as with it."""
+    x, w, b = normal(2, 4, 8, 9), normal(5, 4, 3, 3), normal(5)
+    arguments = (x, w, b, [1, 1], [1, 1], [1, 1], 1, [3, 2], [2, 2], [1, 0])
+    fused = torch.ops.cnnext.conv2d_relu_max_pool2d(*arguments)
+    grads = torch.autograd.grad(fused[0].square().sum(), (x, w, b))
+    monkeypatch.setattr("cnnext.interop.torch._fused._runs_apart", lambda x: True)
+    y, codes = torch.ops.cnnext.conv2d_relu_max_pool2d(*arguments)
+    torch.testing.assert_close(y, fused[0])
+    assert torch.equal(codes, fused[1])
+    assert (codes == 255).any()
+    torch.testing.assert_close(torch.autograd.grad(y.square().sum(), (x, w, b)), grads)
+
+
 def test_no_tensor_is_copied() -> None:
     """The kernels read and write where torch's memory lies: a change of one is seen by the other."""
     x = torch.randn(1, 2, 4, 4)
@@ -361,6 +375,20 @@ def test_errors_name_the_argument() -> None:
         cxt.max_unpool2d(x, torch.full((1, 3, 5, 5), 100), 2)
     with pytest.raises(RuntimeError, match="channels"):
         torch.ops.cnnext.conv2d(x[:, :2].to("meta"), w.to("meta"))
+
+
+def test_transforms_lose_no_derivative_silently() -> None:
+    x, w = normal(2, 2, 5, 5, grad=False), normal(3, 2, 3, 3, grad=False)
+
+    def loss(x: Any) -> Any:
+        return cxt.conv2d(x, w).square().sum()
+
+    with pytest.raises(NotImplementedError, match=r"torch\.func"):
+        torch.func.grad(loss)(x)
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(loss, (x,), (x,))
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
+        loss(torch.autograd.forward_ad.make_dual(x, x))
 
 
 def test_ops_points_here() -> None:

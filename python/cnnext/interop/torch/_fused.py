@@ -39,6 +39,11 @@ def _normal(
     return pair(stride), padding, pair(dilation), groups, pair(size), pool_stride, pool_padding
 
 
+def _runs_apart(x: Tensor) -> bool:
+    """Do convolution and pool run one after the other? 16 bits do, and devices without such a kernel."""
+    return is_half(x) or (x.is_cuda and not _C.op_supported("cuda", "conv2d_relu_max_pool2d", "float32"))
+
+
 # ---- forward ----
 
 
@@ -48,9 +53,9 @@ def _forward(
 ) -> Any:  # fmt: skip
     arrays, geometry = (raw(x), raw(weight), raw(bias)), (stride, packed(padding), dilation, groups)
     pool = (size, pool_stride, packed(pool_padding))
-    if not is_half(x):
+    if not _runs_apart(x):
         return _C.conv2d_relu_max_pool2d(*arrays, *geometry, *pool, codes)
-    # Of 16-bit types the two one after the other, and the codes that the fused kernels would give.
+    # With the codes that the fused kernels would give.
     inner = _C.conv2d(*arrays, *geometry, "relu", None, "auto", None)
     if not codes:
         return _C.max_pool2d(inner, *pool, 1, False, False, "window", None)
@@ -115,7 +120,7 @@ def _backward(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     arrays, geometry = (raw(grad_y), codes, raw(x), raw(weight)), (stride, packed(padding), dilation, groups)
     pool = (size, pool_stride, packed(pool_padding))
-    if is_half(x):
+    if _runs_apart(x):
         with torch.no_grad():
             g = _unpooled(grad_y, codes, x, weight, *geometry, *pool)
             grads = _conv_gradients(g, x, weight, geometry, needs)
@@ -220,8 +225,9 @@ def conv2d_relu_max_pool2d(
 ) -> Tensor:
     """max_pool2d(relu(conv2d(x, weight, bias))), differentiable, without the results between them.
 
-    Parameters as cnnext.ops.conv2d_relu_max_pool2d's; the gradient keeps x and one byte a window. float16 and
-    bfloat16 are computed one after the other. `torch.ops.cnnext.conv2d_relu_max_pool2d` gives (y, codes).
+    Parameters as cnnext.ops.conv2d_relu_max_pool2d's; the gradient keeps x and one byte a window.
+    Of float16 and bfloat16, and on CUDA, convolution and pool run one after the other.
+    `torch.ops.cnnext.conv2d_relu_max_pool2d` gives (y, codes).
     """
     return conv2d_relu_max_pool2d_op(
         x, weight, bias, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 LIBRARY = torch.library.Library("cnnext", "DEF")
@@ -101,7 +102,13 @@ class Op:
         recorded, plain = self._look_at(args)
         if plain:
             return self._apply_kernel(*args) if recorded else self._kernel(*args)
-        return self._apply_below(*args) if recorded else self._below_autograd(*args)
+        if not recorded:
+            return self._below_autograd(*args)
+        if _transforms():
+            raise NotImplementedError(
+                f"{self.overload} has no gradient under torch.func's transforms; use torch.autograd"
+            )
+        return self._apply_below(*args)
 
     def _register_autocast(self, name: str, device: str) -> None:
         key = _AUTOCAST_KEYS[device]
@@ -137,7 +144,8 @@ class Op:
                     recorded = True
         x = args[0]
         plain = plain and (x.is_cpu or x.is_cuda) and not (_modes() or _transforms()) and _tracing() is None
-        return recorded and _grad_enabled(), plain
+        # A tangent of forward mode is on none of these: autograd.Function says that it knows no such rule.
+        return (recorded and _grad_enabled()) or forward_ad._current_level >= 0, plain
 
     def __call__(self, *args: Any) -> Any:
         if _is_compiling():
