@@ -377,6 +377,7 @@ def test_errors_name_the_argument() -> None:
         torch.ops.cnnext.conv2d(x[:, :2].to("meta"), w.to("meta"))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
 def test_transforms_lose_no_derivative_silently() -> None:
     x, w = normal(2, 2, 5, 5, grad=False), normal(3, 2, 3, 3, grad=False)
 

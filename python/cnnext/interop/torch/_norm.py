@@ -40,7 +40,8 @@ def _in_place(
             raw(x), *statistics, raw(weight), raw(bias), training, momentum, eps, True, None, relu
         )
     if training and running_mean is not None:
-        torch.autograd.graph.increment_version((running_mean, running_var))
+        for statistics in (running_mean, running_var):
+            torch.autograd.graph.increment_version(statistics)
     return y, mean, invstd
 
 
