@@ -67,10 +67,10 @@ class _BatchNorm(Module):
 
     def forward(self, x: Any) -> Any:
         """Same shape out; the batch's statistics in training, the running ones in evaluation."""
-        return self.normalised(x, relu=False)
+        return self.normalised(x)
 
-    def normalised(self, x: Any, relu: bool) -> Any:
-        """forward(x), or with relu max(forward(x), 0) in one pass."""
+    def normalised(self, x: Any, activation: str | None = None) -> Any:
+        """forward(x) and an activation, "relu" or "relu6", in one pass."""
         if x.ndim not in self._ranks:
             expected = " or ".join(f"{rank}D" for rank in self._ranks)
             raise ValueError(f"{type(self).__name__}: expected {expected} input, got {x.ndim}D")
@@ -80,7 +80,7 @@ class _BatchNorm(Module):
         training = self.training or self.running_mean is None
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps,
-            relu=relu,
+            activation=activation,
         )  # fmt: skip
 
     def next_momentum(self) -> float:
