@@ -26,7 +26,7 @@ def overload(case: Case) -> Any:
 
 
 def batch_statistics(x: Any, training: bool, eps: float) -> Any:
-    return torch.ops.cnnext.batch_norm(x, None, None, *STATISTICS, training, 0.0, eps, False)[1:3]
+    return torch.ops.cnnext.batch_norm(x, None, None, *STATISTICS, training, 0.0, eps, None)[1:3]
 
 
 def differentiable(case: Case) -> tuple[Any, tuple[Any, ...]]:
@@ -141,7 +141,7 @@ FUNCTIONS = {
         lambda: with_weights(normal(2, 3, 4, 5), (3,), (3,)),
     ),
     "batch_norm relu of rows": (
-        lambda x, w, b: cxt.batch_norm(x, None, None, w, b, training=True, relu=True),
+        lambda x, w, b: cxt.batch_norm(x, None, None, w, b, training=True, activation="relu"),
         lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True).relu(),
         lambda: with_weights(normal(6, 3), (3,), (3,)),
     ),
@@ -234,8 +234,8 @@ def test_fake_results_have_the_strides_of_real_ones(layout: str) -> None:
         ("linear", (x, torch.randn(3, x.shape[-1]))),
     ]
     if x.ndim == 4:
-        calls.append(("batch_norm", (x, None, None, v, v + 1, False, 0.1, 1e-5, False)))
-        calls.append(("batch_norm", (x[:, :, 0], None, None, v, v + 1, False, 0.1, 1e-5, False)))
+        calls.append(("batch_norm", (x, None, None, v, v + 1, False, 0.1, 1e-5, None)))
+        calls.append(("batch_norm", (x[:, :, 0], None, None, v, v + 1, False, 0.1, 1e-5, None)))
     for name, arguments in calls:
         torch.library.opcheck(
             getattr(torch.ops.cnnext, name).default, arguments, test_utils=("test_schema", "test_faketensor")
@@ -262,7 +262,7 @@ def test_fake_gradients_of_two_formats(grad_last: bool) -> None:
         ("max_pool2d_backward", (grad(2, 4, 3, 2), taps, x.shape, *window)),
         ("max_pool2d_gather", (grad(2, 4, 6, 5), taps, *window)),
         ("conv2d_relu_max_pool2d_backward", (grad(2, 3, 3, 3), codes, x, w, *geometry, *POOL, [True] * 3)),
-        ("batch_norm_backward", (grad(2, 4, 6, 5), x, v, v, v + 1, None, True, 1e-5, [True] * 3)),
+        ("batch_norm_backward", (grad(2, 4, 6, 5), x, v, v, v + 1, None, True, 1e-5, None, [True] * 3)),
     ]:
         torch.library.opcheck(
             getattr(torch.ops.cnnext, name).default, arguments, test_utils=("test_schema", "test_faketensor")
@@ -359,6 +359,15 @@ def test_no_tensor_is_copied() -> None:
     statistics = np.zeros(2, np.float32), np.ones(2, np.float32)
     cxt.batch_norm(x, *map(torch.from_numpy, statistics), training=True, momentum=1.0)
     np.testing.assert_allclose(statistics[0], x.mean((0, 2, 3)).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_storage_stays_resizable() -> None:
+    """Tensor.numpy() would end that for good, and FSDP frees parameters by resizing."""
+    x, w = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 1, 1)
+    cx.ops.conv2d(x, w)
+    cxt.conv2d(x.bfloat16(), w.bfloat16().requires_grad_())
+    assert x.untyped_storage().resizable()
+    assert w.untyped_storage().resizable()
 
 
 def test_errors_name_the_argument() -> None:

@@ -60,18 +60,18 @@ def _fused_codes() -> Tensor:
     return torch.ops.cnnext.conv2d_relu_max_pool2d(x, w, b, *GEOMETRY, [2, 2], [1, 2], [0, 0])[1]
 
 
-def _norm(training: bool, relu: bool, affine: bool = True) -> tuple[Any, ...]:
+def _norm(training: bool, activation: str | None, affine: bool = True) -> tuple[Any, ...]:
     vectors = (normal(3), normal(3, grad=True) - 0.5) if affine else (None, None)
-    return normal(2, 3, 4, 5), *vectors, *STATISTICS, training, 0.3, 1e-3, relu
+    return normal(2, 3, 4, 5), *vectors, *STATISTICS, training, 0.3, 1e-3, activation
 
 
-def _norm_backward(training: bool, relu: bool, needs: list[bool]) -> tuple[Any, ...]:
+def _norm_backward(training: bool, activation: str | None, needs: list[bool]) -> tuple[Any, ...]:
     x, weight = normal(2, 3, 4, 5), normal(3)
     y, mean, invstd, *_ = torch.ops.cnnext.batch_norm(
-        x.detach(), weight.detach(), None, *STATISTICS, training, 0.3, 1e-3, relu
+        x.detach(), weight.detach(), None, *STATISTICS, training, 0.3, 1e-3, activation
     )
     grad_y = normal(2, 3, 5, 4).detach().transpose(2, 3).contiguous().requires_grad_()
-    return grad_y, x, weight, mean, invstd, y if relu else None, training, 1e-3, needs
+    return grad_y, x, weight, mean, invstd, y if activation else None, training, 1e-3, activation, needs
 
 
 ALL = [True, True, True]
@@ -162,15 +162,17 @@ CASES = [
         lambda: (normal(2, 6, 2, 2), _fused_codes(), normal(2, 4, 6, 7), normal(6, 2, 3, 2), *GEOMETRY,
                  [2, 2], [1, 2], [0, 0], [False, True, False]),
     ),
-    Case("batch_norm", "batch_norm", lambda: _norm(True, False)),
-    Case("batch_norm relu", "batch_norm", lambda: _norm(True, True)),
-    Case("batch_norm evaluation", "batch_norm", lambda: _norm(False, False)),
-    Case("batch_norm without weight", "batch_norm", lambda: _norm(True, False, affine=False)),
-    Case("batch_norm_backward", "batch_norm_backward", lambda: _norm_backward(True, False, ALL)),
-    Case("batch_norm_backward relu", "batch_norm_backward", lambda: _norm_backward(True, True, ALL)),
-    Case("batch_norm_backward evaluation", "batch_norm_backward", lambda: _norm_backward(False, False, ALL)),
+    Case("batch_norm", "batch_norm", lambda: _norm(True, None)),
+    Case("batch_norm relu", "batch_norm", lambda: _norm(True, "relu")),
+    Case("batch_norm relu6", "batch_norm", lambda: _norm(True, "relu6")),
+    Case("batch_norm evaluation", "batch_norm", lambda: _norm(False, None)),
+    Case("batch_norm without weight", "batch_norm", lambda: _norm(True, None, affine=False)),
+    Case("batch_norm_backward", "batch_norm_backward", lambda: _norm_backward(True, None, ALL)),
+    Case("batch_norm_backward relu", "batch_norm_backward", lambda: _norm_backward(True, "relu", ALL)),
+    Case("batch_norm_backward relu6", "batch_norm_backward", lambda: _norm_backward(True, "relu6", ALL)),
+    Case("batch_norm_backward evaluation", "batch_norm_backward", lambda: _norm_backward(False, None, ALL)),
     Case(
         "batch_norm_backward of the weight", "batch_norm_backward",
-        lambda: _norm_backward(True, False, [False, True, False]),
+        lambda: _norm_backward(True, None, [False, True, False]),
     ),
 ]  # fmt: skip

@@ -86,7 +86,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         return self._normalised(input)
 
-    def _normalised(self, input: Tensor, relu: bool = False) -> Tensor:
+    def _normalised(self, input: Tensor, activation: str | None = None) -> Tensor:
         self._check_input_dim(input)
         training = self.training or (self.running_mean is None and self.running_var is None)
         tracks = not self.training or self.track_running_stats
@@ -99,7 +99,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             input,
             self.running_mean if tracks else None,
             self.running_var if tracks else None,
-            self.weight, self.bias, training, 0.0 if momentum is None else momentum, self.eps, relu=relu,
+            self.weight, self.bias, training, 0.0 if momentum is None else momentum, self.eps,
+            activation=activation,
         )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def _run(input: Tensor, modules: Sequence[Any]) -> Tensor:
     if type(first) is Linear:
         return linear(input, first.weight, first.bias, activation="relu")
     if type(first) is not Conv2d:
-        return first._normalised(input, relu=True)
+        return first._normalised(input, "relu")
     if len(modules) == 2:
         return first._conv_forward(input, first.weight, first.bias, "relu")
     pool = modules[2]
