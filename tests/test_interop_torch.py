@@ -395,7 +395,7 @@ def test_transforms_lose_no_derivative_silently() -> None:
 
     with pytest.raises(NotImplementedError, match=r"torch\.func"):
         torch.func.grad(loss)(x)
-    with pytest.raises(NotImplementedError, match="jvp"):
+    with pytest.raises(NotImplementedError, match=r"torch\.func"):
         torch.func.jvp(loss, (x,), (x,))
     with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
         loss(torch.autograd.forward_ad.make_dual(x, x))
