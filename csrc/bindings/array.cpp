@@ -65,14 +65,6 @@ PyTypeObject* torch_tensor_type() {
   return reinterpret_cast<PyTypeObject*>(type);
 }
 
-// A dense torch tensor of bfloat16 in memory that the CPU reads.
-bool is_host_bfloat16(PyObject* object) {
-  const py::handle tensor(object);
-  const py::module_ torch = py::module_::import("torch");
-  return tensor.attr("dtype").is(torch.attr("bfloat16")) && tensor.attr("layout").is(torch.attr("strided")) &&
-         py::str(tensor.attr("device").attr("type")).equal(py::str("cpu"));
-}
-
 // Whether a torch tensor lies on a CUDA device.
 bool is_cuda_tensor(PyObject* tensor) {
   static PyObject* name = PyUnicode_InternFromString("is_cuda");
@@ -188,32 +180,6 @@ void Array::view_numpy(PyObject* array, Access access) {
   Py_XDECREF(owner_);  // may be array
   owner_ = copy;
   view_numpy(copy, access);
-}
-
-bool Array::view_torch(PyObject* tensor, Access access) {
-  static PyObject* method = PyUnicode_InternFromString("numpy");
-  PyObject* array = PyObject_CallMethodNoArgs(tensor, method);
-  if (!array && access == Access::kRead && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-    // A view whose negation is a flag, which DLPack would lose: read a copy.
-    PyErr_Clear();
-    PyObject* resolved = PyObject_CallMethod(tensor, "resolve_neg", nullptr);
-    if (resolved) array = PyObject_CallMethodNoArgs(resolved, method);
-    Py_XDECREF(resolved);
-  }
-  if (!array) {
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) throw py::error_already_set();
-    PyErr_Clear();
-    if (!is_host_bfloat16(tensor)) return false;  // another device, sparse...: DLPack knows, or says why not
-    // NumPy has no such type of its own: the same bits as integers.
-    py::object bits = py::handle(tensor).attr("view")(py::module_::import("torch").attr("int16"));
-    owner_ = bits.attr("numpy")().release().ptr();
-    view_numpy(owner_, access);
-    tensor_.dtype = CNNEXT_BFLOAT16;
-    return true;
-  }
-  owner_ = array;
-  view_numpy(array, access);
-  return true;
 }
 
 void raise_two_libraries(const char* first, const char* second) {

@@ -50,7 +50,8 @@ class Array {
  private:
   void acquire(PyObject* object, const char* name, Access access);
   void view_numpy(PyObject* array, Access access);
-  bool view_torch(PyObject* tensor, Access access);  // false: not an array that .numpy() can show
+  bool view_torch(PyObject* tensor, Access access);   // false: not dense, or not in memory that the CPU reads
+  int read_tensor(py::handle tensor, Access access);  // its place apart; log2 of an element's bytes
   void view_cuda_tensor(PyObject* tensor, Access access);
   void view_dlpack(PyObject* object, Access access);
   void read_dlpack(const dlpack::Tensor& source);

@@ -1,5 +1,4 @@
-// Arrays on CUDA devices that come by another way than DLPack: through __cuda_array_interface__ (versions 2
-// and 3), and torch's, by their attributes.
+// Arrays on CUDA devices that come through __cuda_array_interface__ (versions 2 and 3).
 #include <string>
 
 #include "array.h"
@@ -100,66 +99,6 @@ void Array::view_cuda_interface(PyObject* object, Access access) {
     raise(PyExc_ValueError, "%s's __cuda_array_interface__ shows memory of no CUDA device", name_);
   }
   wait_for_producer(interface, name_, tensor_.device_id);
-}
-
-namespace {
-
-// torch.dtype -> cnnext_dtype.
-PyObject* torch_types() {
-  static PyObject* types = nullptr;
-  if (types) return types;
-  const py::module_ torch = py::module_::import("torch");
-  static constexpr struct {
-    const char* name;
-    int number;
-  } kKnown[] = {{"float32", CNNEXT_FLOAT32},   {"float64", CNNEXT_FLOAT64}, {"float16", CNNEXT_FLOAT16},
-                {"bfloat16", CNNEXT_BFLOAT16}, {"uint8", CNNEXT_UINT8},     {"int8", CNNEXT_INT8},
-                {"uint16", CNNEXT_UINT16},     {"int16", CNNEXT_INT16},     {"int32", CNNEXT_INT32},
-                {"int64", CNNEXT_INT64}};
-  py::dict made;
-  for (const auto& known : kKnown) {
-    const py::object type = py::getattr(torch, known.name, py::none());  // uint16 came later
-    if (!type.is_none()) made[type] = known.number;
-  }
-  types = made.release().ptr();
-  return types;
-}
-
-}  // namespace
-
-// torch gives capsules of its current device alone, and slowly.
-void Array::view_cuda_tensor(PyObject* object, Access access) {
-  py::handle tensor(object);
-  if (!tensor.attr("layout").is(py::module_::import("torch").attr("strided"))) {
-    raise(PyExc_TypeError, "%s must be a dense tensor, got layout %S", name_,
-          py::object(tensor.attr("layout")).ptr());
-  }
-  if (tensor.attr("is_neg")().is(py::bool_(true))) {  // a flag, not in memory
-    if (access == Access::kWrite)
-      raise(PyExc_TypeError, "%s is written, so it must be no negated view", name_);
-    owner_ = py::object(tensor.attr("resolve_neg")()).release().ptr();
-    tensor = owner_;
-  }
-  const py::object dtype = tensor.attr("dtype");
-  PyObject* const type = PyDict_GetItemWithError(torch_types(), dtype.ptr());
-  if (!type) raise(PyExc_TypeError, "%s has dtype %S; %s", name_, dtype.ptr(), kDtypes);
-  const int device_id = tensor.attr("get_device")().cast<int>();
-  check_cuda(name_, device_id);
-  const py::tuple shape(tensor.attr("shape")), strides(tensor.attr("stride")());
-  if (shape.size() > CNNEXT_MAX_NDIM) {
-    raise(PyExc_ValueError, "%s has %zd dimensions; at most %d are supported", name_, shape.size(),
-          CNNEXT_MAX_NDIM);
-  }
-  tensor_.dtype = static_cast<int32_t>(PyLong_AsLong(type));
-  tensor_.ndim = static_cast<int32_t>(shape.size());
-  tensor_.data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<uintptr_t>());
-  tensor_.device_type = CNNEXT_CUDA;
-  tensor_.device_id = device_id;
-  for (size_t i = 0; i < shape.size(); ++i) {
-    tensor_.shape[i] = shape[i].cast<int64_t>();
-    tensor_.strides[i] = strides[i].cast<int64_t>();
-  }
-  wait_for_library(Library::kTorch, device_id);
 }
 
 }  // namespace bindings
