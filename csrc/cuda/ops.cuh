@@ -1,5 +1,4 @@
-// The operations of this library. Those whose field stays empty in the table (backend.cu) are a clear
-// NotImplementedError in core.
+// The operations of this library: all that there are.
 #pragma once
 
 #include "core/op_table.h"
