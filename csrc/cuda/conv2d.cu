@@ -46,17 +46,20 @@ constexpr int64_t kMostPhases = 4096;  // each is a launch
 
 }  // namespace
 
-Ran conv2d_forward(const Op& op, const Conv2dDesc& d) {
+Ran conv2d_forward(const Op& op, const Conv2dDesc& whole) {
+  const Conv2dDesc d = pixels_as_images(whole);
   if (is_depthwise(d)) return depthwise_forward(op, d);
+  if (!fits_gemm(d)) return Ran::kUnsupported;
   const bool known = dispatch_conv(
       d, [&](auto t, auto nhwc) { run_gemm(op, ConvForward<decltype(t), decltype(nhwc)::value>(d)); });
   if (!known) return Ran::kUnsupported;
   return op.done(d.format == Format::kNCHW ? "cuda/conv2d_gemm_64x64_nchw" : "cuda/conv2d_gemm_64x64_nhwc");
 }
 
-Ran conv2d_backward_data(const Op& op, const Conv2dDesc& d) {
+Ran conv2d_backward_data(const Op& op, const Conv2dDesc& whole) {
+  const Conv2dDesc d = pixels_as_images(whole);
   if (is_depthwise(d)) return depthwise_backward_data(op, d);
-  if (d.stride_h > kMostPhases / d.stride_w) return Ran::kUnsupported;
+  if (!fits_gemm(d) || d.stride_h > kMostPhases / d.stride_w) return Ran::kUnsupported;
   const bool known = dispatch_conv(d, [&](auto t, auto nhwc) {
     for (int64_t a = 0; a < d.stride_h; ++a) {
       const ConvPhase down = conv_phase(a, d.H, d.R, d.stride_h, d.dilation_h, d.pad_top);
@@ -71,8 +74,10 @@ Ran conv2d_backward_data(const Op& op, const Conv2dDesc& d) {
                                            : "cuda/conv2d_data_gemm_64x64_nhwc");
 }
 
-Ran conv2d_backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts) {
+Ran conv2d_backward_weights(const Op& op, const Conv2dDesc& whole, const PartSum& parts) {
+  const Conv2dDesc d = pixels_as_images(whole);
   if (is_depthwise(d)) return depthwise_backward_weights(op, d, parts);
+  if (!fits_gemm(d)) return Ran::kUnsupported;
   const bool known = dispatch_conv(d, [&](auto t, auto nhwc) {
     using T = decltype(t);
     constexpr bool kNhwc = decltype(nhwc)::value;
