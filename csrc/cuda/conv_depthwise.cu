@@ -88,9 +88,10 @@ __global__ void __launch_bounds__(kBlock)
   for (int64_t item = first_item(); item < to.count(); item += item_step()) {
     const Pixel at = to.pixel(item);
     const Range rows = s.rows.windows_over(at.row), columns = s.columns.windows_over(at.column);
+    const int64_t multiple = V > 1 ? 1 : s.multiple, first = at.image_channel * multiple;
     Vec<float, V> sum{};
-    for (int64_t i = 0; i < s.multiple; ++i) {
-      const Pixel result{at.image_channel * s.multiple + i, at.row, at.column};
+    for (int64_t i = 0; i < multiple; ++i) {
+      const Pixel result{first + i, at.row, at.column};
       const int64_t k = s.result(result.image_channel), base = from.base(result);
       for (int64_t p = rows.begin; p < rows.end; ++p) {
         const int64_t r = s.rows.tap_at(p, at.row);
@@ -102,7 +103,7 @@ __global__ void __launch_bounds__(kBlock)
         }
       }
     }
-    const int64_t c = s.by_multiple.divide(s.result(at.image_channel * s.multiple));
+    const int64_t k = s.result(first), c = V > 1 ? k : s.by_multiple.divide(k);
 #pragma unroll
     for (int j = 0; j < V; ++j) sum[j] += bias ? to_float(bias[c + j]) : 0;
     store(x + to.offset(to.base(at), at.row, at.column), from_floats<T>(sum));

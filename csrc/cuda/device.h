@@ -1,4 +1,5 @@
-// The CUDA runtime as a DeviceTable (device.cu; tests/cuda_host has another file in its place), and its errors.
+// The CUDA runtime as a DeviceTable (device.cu; tests/cuda_host has another file in its place), and its
+// errors.
 #pragma once
 
 #include "core/device_table.h"

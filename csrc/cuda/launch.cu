@@ -1,8 +1,7 @@
-#include "cuda/launch.cuh"
-
 #include <cstdio>
 
 #include "cuda/device.h"
+#include "cuda/launch.cuh"
 
 namespace cnnext::cuda {
 namespace {
