@@ -1,4 +1,5 @@
-// The operations of this library: all that there are.
+// The operations of this library. Those whose field stays empty in the table (backend.cu) are a clear
+// NotImplementedError in core.
 #pragma once
 
 #include "core/op_table.h"

@@ -126,7 +126,7 @@ void run_empty(Suite& suite, int32_t dtype) {
                             {grad_w, grad_bias}, kExact);
 }
 
-void run_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, bool keep, bool relu) {
+void run_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, bool keep, int32_t activation) {
   const std::string name = name_of("conv_batch_norm", s, dtype, format);
   const Conv2dDesc c = convolution(s, dtype, format);
   const ArgPtr x = suite.arg({s.N, s.C, s.H, s.W}, dtype, format),
@@ -146,7 +146,7 @@ void run_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, bool k
     BatchNormDesc& n = d.norm;
     n.N = s.N, n.C = s.K, n.inner = c.P * c.Q;
     n.dtype = d.conv.dtype;
-    n.training = 1, n.relu = relu;
+    n.training = 1, n.activation = activation;
     n.eps = 1e-5, n.momentum = 0.25;
     n.format = format;
     n.x = d.conv.y, n.y = y->on(side);
@@ -168,7 +168,8 @@ void cases_conv_fused(Suite& suite) {
       for (size_t i = 0; i < std::size(kShapes); ++i) {
         if (dtype != CNNEXT_FLOAT32 && i % 2) continue;
         run_pool(suite, kShapes[i], dtype, format);
-        run_norm(suite, kShapes[i], dtype, format, i % 2 == 0, i % 3 != 0);
+        constexpr int32_t kActivations[] = {CNNEXT_ACT_NONE, CNNEXT_ACT_RELU, CNNEXT_ACT_RELU6};
+        run_norm(suite, kShapes[i], dtype, format, i % 2 == 0, kActivations[i % 3]);
       }
     }
   }
