@@ -9,6 +9,7 @@ if(CNNEXT_CUDA STREQUAL "OFF")
 endif()
 
 set(CNNEXT_CUDA_ARCHITECTURES "" CACHE STRING "GPU architectures to build for; empty: all that this nvcc knows of ours")
+option(CNNEXT_CUDA_RESOURCES "Have the build say what each kernel uses: tools/check_cuda_registers.py reads it" OFF)
 include(CheckLanguage)
 if(NOT CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES OFF)  # ours are named below, as -gencode
@@ -53,6 +54,9 @@ target_compile_features(cnnext_cuda PRIVATE cuda_std_17)
 target_compile_options(cnnext_cuda PRIVATE ${gencode} -Xcompiler=-Wall,-Wextra)
 if(CNNEXT_WERROR)
   target_compile_options(cnnext_cuda PRIVATE -Werror=all-warnings -Xcompiler=-Werror)
+endif()
+if(CNNEXT_CUDA_RESOURCES)
+  target_compile_options(cnnext_cuda PRIVATE -Xptxas=-v)
 endif()
 # A wheel holds the code of all architectures: it is three times smaller compressed.
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)

@@ -18,7 +18,9 @@ size_t weight_bytes(const Tensor& w) { return static_cast<size_t>(numel(w) * dty
 // The backend whose kernels will read the blob; the reference backend reads the dense copy.
 const OpTable* packing_table(const Call& call, int32_t backend) {
   if (call.on_device()) {
-    fail_not_implemented("pack_weight is not supported by the cuda backend; pass the array itself");
+    fail_not_implemented(
+        "pack_weight is not supported by the cuda backend, whose kernels read weights as they lie: a "
+        "packed copy would gain nothing; pass the array itself");
   }
   return backend == CNNEXT_BACKEND_REF ? nullptr : cpu_table();
 }

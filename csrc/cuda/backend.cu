@@ -29,6 +29,9 @@ OpTable make_table() {
   table.conv2d_forward = conv2d_forward;
   table.conv2d_backward_data = conv2d_backward_data;
   table.conv2d_backward_weights = conv2d_backward_weights;
+  table.conv2d_relu_max_pool2d_forward = conv2d_relu_max_pool2d_forward;
+  table.conv2d_relu_max_pool2d_backward = conv2d_relu_max_pool2d_backward;
+  table.conv2d_batch_norm_forward = conv2d_batch_norm_forward;
   table.max_pool2d_forward = max_pool2d_forward;
   table.max_pool2d_backward = max_pool2d_backward;
   table.max_pool2d_gather = max_pool2d_gather;

@@ -1,7 +1,7 @@
 // Batch normalisation: one pass for the statistics, one warp a channel to finish them, one pass to apply
 // them.
 #include "cuda/channels.cuh"
-#include "cuda/ops.cuh"
+#include "cuda/parts.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -202,8 +202,7 @@ __global__ void __launch_bounds__(kBlock)
 
 }  // namespace
 
-Ran batch_norm_forward(const BatchNormDesc& d, Exec& exec) {
-  const Op op{"batch_norm_forward", exec, d.x};
+Ran batch_norm_forward(const Op& op, const BatchNormDesc& d) {
   const ChannelShape s{d.N, d.C, d.inner};
   const bool known = dispatch_float(d.dtype, [&](auto t) {
     using T = decltype(t);
@@ -225,6 +224,10 @@ Ran batch_norm_forward(const BatchNormDesc& d, Exec& exec) {
     });
   });
   return known ? op.done("cuda/batch_norm_forward") : Ran::kUnsupported;
+}
+
+Ran batch_norm_forward(const BatchNormDesc& d, Exec& exec) {
+  return batch_norm_forward({"batch_norm_forward", exec, d.x}, d);
 }
 
 Ran batch_norm_backward(const BatchNormDesc& d, Exec& exec) {

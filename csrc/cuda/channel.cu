@@ -1,6 +1,6 @@
 // Adding a bias to each channel, and its gradient: sums over everything but the channels.
 #include "cuda/channels.cuh"
-#include "cuda/ops.cuh"
+#include "cuda/parts.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -39,11 +39,12 @@ struct SumReader {
 };
 
 __global__ void __launch_bounds__(kBlock)
-    finish_bias_grad(const float* partial, int64_t slices, int64_t C, void* bias, int32_t dtype) {
+    finish_bias_grad(Partial partial, int64_t C, void* bias, int32_t dtype, PartSum parts) {
   const int64_t c = channel_of_warp();
   if (c >= C) return;
-  const Sums<1> sum = join_slices<Sums<1>>(partial, slices, C, c);
-  if (threadIdx.x % 32 == 0) store_parameter(bias, dtype, c, sum.fields[0]);
+  Sums<1> sum = join_slices<Sums<1>>(partial.data, partial.slices, C, c);
+  if (threadIdx.x % 32 != 0) return;
+  if (parts.finish(c, &sum.fields[0])) store_parameter(bias, dtype, c, sum.fields[0]);
 }
 
 }  // namespace
@@ -64,17 +65,17 @@ Ran bias_add(const ChannelDesc& d, Exec& exec) {
   return known ? op.done("cuda/bias_add") : Ran::kUnsupported;
 }
 
-Ran bias_grad(const ChannelDesc& d, Exec& exec) {
-  const Op op{"bias_grad", exec, d.x};
+Ran bias_grad(const Op& op, const ChannelDesc& d, const PartSum& parts) {
   const ChannelShape s{d.N, d.C, d.inner};
   const bool known = dispatch_float(d.dtype, [&](auto t) {
     using T = decltype(t);
     if (s.C == 0) return;
     const Partial partial = reduce_channels<T>(op, d.format, s, {d.x.data}, SumReader<T>{data<const T>(d.x)});
-    launch_flat(op, finish_bias_grad, blocks_of_channels(s), partial.data, partial.slices, s.C, d.bias.data,
-                d.bias.dtype);
+    launch_flat(op, finish_bias_grad, blocks_of_channels(s), partial, s.C, d.bias.data, d.bias.dtype, parts);
   });
   return known ? op.done("cuda/bias_grad") : Ran::kUnsupported;
 }
+
+Ran bias_grad(const ChannelDesc& d, Exec& exec) { return bias_grad({"bias_grad", exec, d.x}, d, {}); }
 
 }  // namespace cnnext::cuda

@@ -28,13 +28,13 @@ struct ConvTensors {
         group_k(d.K / d.groups) {}
 };
 
-// The number of a term as (channel, row of taps, column of taps): channels run fastest where they do in
-// memory.
+// The number of a column of weights as (channel, row of taps, column of taps): channels run fastest where
+// they do in memory.
 template <bool kNhwc>
-struct TermOrder {
+struct TapOrder {
   FastDivisor by_channels, by_taps, by_columns;
 
-  TermOrder(int64_t channels, int64_t rows, int64_t columns)
+  TapOrder(int64_t channels, int64_t rows, int64_t columns)
       : by_channels(greatest(channels, 1)),
         by_taps(greatest(rows * columns, 1)),
         by_columns(greatest(columns, 1)) {}
@@ -51,6 +51,38 @@ struct TermOrder {
   }
 };
 
+// The walk over channels and taps in that order.
+template <bool kNhwc>
+TermWalk walk_taps(int64_t channels, int64_t rows, int64_t columns, const Offsets& of_channel,
+                   const Offsets& of_row, const Offsets& of_column) {
+  if (kNhwc) return {channels, columns, of_channel, of_column, of_row};
+  return {columns, rows, of_column, of_row, of_channel};
+}
+
+// What a digit's 1 is worth. Where it is always 0, nothing, however large a stride or dilation may be.
+inline int64_t worth(int64_t step, int64_t count) { return count > 1 ? step : 0; }
+
+// The matrix products' positions have 32 bits, and a digit of a sum 31.
+inline bool fits_gemm(const Conv2dDesc& d) {
+  constexpr int64_t kMost = int64_t{1} << 30;
+  return d.H + d.pad_top + d.pad_bottom < kMost && d.W + d.pad_left + d.pad_right < kMost && d.P < kMost &&
+         d.Q < kMost && d.C < kMost && d.K < kMost;
+}
+
+// A convolution of single pixels side by side, as linear is one: all pixels are images of their own, and
+// there may be as many of them as there are images.
+inline Conv2dDesc pixels_as_images(const Conv2dDesc& d) {
+  const bool alone = d.R * d.S == 1 && d.stride_h == 1 && d.stride_w == 1 && d.P == d.H && d.Q == d.W &&
+                     d.pad_top == 0 && d.pad_left == 0;
+  if (!alone || d.format != Format::kNHWC) return d;
+  Conv2dDesc c = d;
+  c.N *= d.H * d.W;
+  c.H = c.W = c.P = c.Q = 1;
+  c.x.strides[0] = d.C;
+  c.y.strides[0] = d.K;
+  return c;
+}
+
 struct Epilogue {
   const void *bias, *residual;
   int32_t activation;
@@ -60,39 +92,38 @@ struct Epilogue {
 // y (pixels x K of a group) <- x, w.
 template <class T, bool kNhwc>
 struct ConvForward {
-  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = true;
-  struct Row {
-    int64_t offset, h, w;  // of the window's first tap, which may lie outside
-  };
-  struct Column {
-    int64_t offset;
-  };
-  struct Term {
-    int64_t c, r, s;
+  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = true, kPaddedA = true;
+  struct Result {
+    int64_t offset, k;  // of the group's first channel
   };
 
   ConvTensors<T> v;
-  int64_t H, W, pixels, groups, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, depth;
+  uint32_t H, W;
+  int64_t pixels, groups, stride_h, stride_w, pad_top, pad_left, depth;
   FastDivisor by_p, by_q;
-  TermOrder<kNhwc> order;
+  TermWalk walk;
+  TermWalk::Step near, strip;
   Epilogue epilogue;
 
   explicit ConvForward(const Conv2dDesc& d)
       : v(d),
-        H(d.H),
-        W(d.W),
+        H(static_cast<uint32_t>(d.H)),
+        W(static_cast<uint32_t>(d.W)),
         pixels(d.N * d.P * d.Q),
         groups(d.groups),
         stride_h(d.stride_h),
         stride_w(d.stride_w),
-        dilation_h(d.dilation_h),
-        dilation_w(d.dilation_w),
         pad_top(d.pad_top),
         pad_left(d.pad_left),
         depth(d.C / d.groups * d.R * d.S),
         by_p(d.P),
         by_q(d.Q),
-        order(d.C / d.groups, d.R, d.S),
+        walk(walk_taps<kNhwc>(
+            d.C / d.groups, d.R, d.S, {v.xs.c, v.ws.c, 0, 0},
+            {worth(d.dilation_h, d.R) * v.xs.h, v.ws.h, static_cast<uint32_t>(worth(d.dilation_h, d.R)), 0},
+            {worth(d.dilation_w, d.S) * v.xs.w, v.ws.w, 0, static_cast<uint32_t>(worth(d.dilation_w, d.S))})),
+        near(walk.step(kGemmTermStep)),
+        strip(walk.step(kGemmDepth)),
         epilogue{present(d.bias) ? d.bias.data : nullptr, present(d.residual) ? d.residual.data : nullptr,
                  d.activation, static_cast<float>(d.activation_alpha)} {}
 
@@ -108,33 +139,25 @@ struct ConvForward {
     *p = rest;
     return n;
   }
-  CNNEXT_DEVICE Row row(int64_t group, int64_t m) const {
+  CNNEXT_DEVICE Line row(int64_t group, int64_t m) const {
     int64_t p, q;
     const int64_t n = pixel(m, &p, &q), h = p * stride_h - pad_top, w = q * stride_w - pad_left;
-    return {n * v.xs.n + group * v.group_c * v.xs.c + h * v.xs.h + w * v.xs.w, h, w};
+    return {n * v.xs.n + group * v.group_c * v.xs.c + h * v.xs.h + w * v.xs.w, static_cast<uint32_t>(h),
+            static_cast<uint32_t>(w)};
   }
-  CNNEXT_DEVICE Column column(int64_t group, int64_t n) const { return {(group * v.group_k + n) * v.ws.n}; }
-  CNNEXT_DEVICE Term term(int64_t, int64_t k) const {
-    Term t;
-    order.split(k, &t.c, &t.r, &t.s);
-    return t;
+  CNNEXT_DEVICE Line column(int64_t group, int64_t n) const {
+    return {(group * v.group_k + n) * v.ws.n, 0, 0};
   }
-  CNNEXT_DEVICE float a(const Row& row, const Term& t, bool* inside) const {
-    const int64_t down = t.r * dilation_h, right = t.s * dilation_w, h = row.h + down, w = row.w + right;
-    if (h < 0 || h >= H || w < 0 || w >= W) {
-      *inside = false;
-      return 0;
-    }
-    return to_float(v.x[row.offset + t.c * v.xs.c + down * v.xs.h + right * v.xs.w]);
-  }
-  CNNEXT_DEVICE float b(const Term& t, const Column& column, bool*) const {
-    return to_float(v.w[column.offset + t.c * v.ws.c + t.r * v.ws.h + t.s * v.ws.w]);
-  }
-  CNNEXT_DEVICE void put(int64_t group, int64_t m, int64_t n, float sum) const {
+  CNNEXT_DEVICE float a(int64_t offset) const { return to_float(v.x[offset]); }
+  CNNEXT_DEVICE float b(int64_t offset) const { return to_float(v.w[offset]); }
+  CNNEXT_DEVICE Result result(int64_t group, int64_t m) const {
     int64_t p, q;
-    const int64_t image = pixel(m, &p, &q), k = group * v.group_k + n;
-    const int64_t at = image * v.ys.n + k * v.ys.c + p * v.ys.h + q * v.ys.w;
-    if (epilogue.bias) sum += to_float(static_cast<const T*>(epilogue.bias)[k]);
+    const int64_t image = pixel(m, &p, &q), k = group * v.group_k;
+    return {image * v.ys.n + k * v.ys.c + p * v.ys.h + q * v.ys.w, k};
+  }
+  CNNEXT_DEVICE void put(const Result& result, int64_t n, float sum) const {
+    const int64_t at = result.offset + n * v.ys.c;
+    if (epilogue.bias) sum += to_float(static_cast<const T*>(epilogue.bias)[result.k + n]);
     if (epilogue.residual) sum += to_float(static_cast<const T*>(epilogue.residual)[at]);
     v.y[at] = from_float<T>(activate(epilogue.activation, epilogue.alpha, sum));
   }

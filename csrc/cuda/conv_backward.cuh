@@ -8,30 +8,26 @@ namespace cnnext::cuda {
 // One phase of x (pixels x C of a group) <- y, w: as a forward with stride 1 over the phase's own taps.
 template <class T, bool kNhwc>
 struct ConvBackwardData {
-  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = false;
-  struct Row {
-    int64_t offset, p, q;  // of the first tap's result, which may lie outside
-  };
-  struct Column {
-    int64_t offset;
-  };
-  struct Term {
-    int64_t k, r, s;
+  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = false, kPaddedA = true;
+  struct Result {
+    int64_t offset, c;  // of the group's first channel
   };
 
   ConvTensors<T> v;
   ConvPhase down, right;
-  int64_t P, Q, stride_h, stride_w, pixels, groups, depth;
+  uint32_t H, W;  // of y
+  int64_t stride_h, stride_w, pixels, groups, depth;
   FastDivisor by_rows, by_columns;
-  TermOrder<kNhwc> order;
+  TermWalk walk;
+  TermWalk::Step near, strip;
   const void* bias;
 
   ConvBackwardData(const Conv2dDesc& d, const ConvPhase& down_, const ConvPhase& right_)
       : v(d),
         down(down_),
         right(right_),
-        P(d.P),
-        Q(d.Q),
+        H(static_cast<uint32_t>(d.P)),
+        W(static_cast<uint32_t>(d.Q)),
         stride_h(d.stride_h),
         stride_w(d.stride_w),
         pixels(d.N * down.count * right.count),
@@ -39,7 +35,13 @@ struct ConvBackwardData {
         depth(d.K / d.groups * down.taps * right.taps),
         by_rows(greatest(down.count, 1)),
         by_columns(greatest(right.count, 1)),
-        order(d.K / d.groups, down.taps, right.taps),
+        walk(walk_taps<kNhwc>(
+            d.K / d.groups, down.taps, right.taps, {v.ys.c, v.ws.n, 0, 0},
+            {-down.result_step * v.ys.h, down.tap_step * v.ws.h, static_cast<uint32_t>(-down.result_step), 0},
+            {-right.result_step * v.ys.w, right.tap_step * v.ws.w, 0,
+             static_cast<uint32_t>(-right.result_step)})),
+        near(walk.step(kGemmTermStep)),
+        strip(walk.step(kGemmDepth)),
         bias(present(d.bias) ? d.bias.data : nullptr) {}
 
   CNNEXT_HOST_DEVICE int64_t rows() const { return pixels; }
@@ -54,38 +56,27 @@ struct ConvBackwardData {
     *i = rest;
     return n;
   }
-  CNNEXT_DEVICE Row row(int64_t group, int64_t m) const {
+  // Begins at the first tap's result, which may lie outside.
+  CNNEXT_DEVICE Line row(int64_t group, int64_t m) const {
     int64_t i, j;
     const int64_t n = pixel(m, &i, &j), p = i + down.result, q = j + right.result;
-    return {n * v.ys.n + group * v.group_k * v.ys.c + p * v.ys.h + q * v.ys.w, p, q};
+    return {n * v.ys.n + group * v.group_k * v.ys.c + p * v.ys.h + q * v.ys.w, static_cast<uint32_t>(p),
+            static_cast<uint32_t>(q)};
   }
-  CNNEXT_DEVICE Column column(int64_t group, int64_t c) const {
-    return {group * v.group_k * v.ws.n + c * v.ws.c + down.tap * v.ws.h + right.tap * v.ws.w};
+  CNNEXT_DEVICE Line column(int64_t group, int64_t c) const {
+    return {group * v.group_k * v.ws.n + c * v.ws.c + down.tap * v.ws.h + right.tap * v.ws.w, 0, 0};
   }
-  CNNEXT_DEVICE Term term(int64_t, int64_t k) const {
-    Term t;
-    order.split(k, &t.k, &t.r, &t.s);
-    return t;
-  }
-  CNNEXT_DEVICE float a(const Row& row, const Term& t, bool* inside) const {
-    const int64_t up = t.r * down.result_step, left = t.s * right.result_step, p = row.p - up,
-                  q = row.q - left;
-    if (p < 0 || p >= P || q < 0 || q >= Q) {
-      *inside = false;
-      return 0;
-    }
-    return to_float(v.y[row.offset + t.k * v.ys.c - up * v.ys.h - left * v.ys.w]);
-  }
-  CNNEXT_DEVICE float b(const Term& t, const Column& column, bool*) const {
-    return to_float(
-        v.w[column.offset + t.k * v.ws.n + t.r * down.tap_step * v.ws.h + t.s * right.tap_step * v.ws.w]);
-  }
-  CNNEXT_DEVICE void put(int64_t group, int64_t m, int64_t c, float sum) const {
+  CNNEXT_DEVICE float a(int64_t offset) const { return to_float(v.y[offset]); }
+  CNNEXT_DEVICE float b(int64_t offset) const { return to_float(v.w[offset]); }
+  CNNEXT_DEVICE Result result(int64_t group, int64_t m) const {
     int64_t i, j;
-    const int64_t n = pixel(m, &i, &j), channel = group * v.group_c + c;
+    const int64_t n = pixel(m, &i, &j), c = group * v.group_c;
     const int64_t h = down.first + i * stride_h, w = right.first + j * stride_w;
-    if (bias) sum += to_float(static_cast<const T*>(bias)[channel]);
-    v.x[n * v.xs.n + channel * v.xs.c + h * v.xs.h + w * v.xs.w] = from_float<T>(sum);
+    return {n * v.xs.n + c * v.xs.c + h * v.xs.h + w * v.xs.w, c};
+  }
+  CNNEXT_DEVICE void put(const Result& result, int64_t c, float sum) const {
+    if (bias) sum += to_float(static_cast<const T*>(bias)[result.c + c]);
+    v.x[result.offset + c * v.xs.c] = from_float<T>(sum);
   }
 };
 
@@ -93,42 +84,39 @@ struct ConvBackwardData {
 // scratch, slice by slice, and are added in order.
 template <class T, bool kNhwc>
 struct ConvBackwardWeights {
-  static constexpr bool kAAlongDepth = !kNhwc, kBAlongDepth = !kNhwc;
-  struct Row {
+  static constexpr bool kAAlongDepth = !kNhwc, kBAlongDepth = !kNhwc, kPaddedA = false;
+  struct Result {
     int64_t offset;
-  };
-  struct Column {
-    int64_t offset, down, right;  // of the tap
-  };
-  struct Term {
-    int64_t y, x, h, w;  // offsets of the pixel, and its window's first tap
   };
 
   ConvTensors<T> v;
-  int64_t H, W, pixels, groups, slices, per_slice, stride_h, stride_w, dilation_h, dilation_w, pad_top,
-      pad_left, taps;
-  FastDivisor by_p, by_q;
-  TermOrder<kNhwc> order;
+  uint32_t H, W;
+  int64_t pixels, groups, slices, per_slice, dilation_h, dilation_w, origin_h, origin_w, taps;
+  TapOrder<kNhwc> order;
+  TermWalk walk;
+  TermWalk::Step near, strip;
   float* partial;
 
   ConvBackwardWeights(const Conv2dDesc& d, int64_t slices_, float* partial_)
       : v(d),
-        H(d.H),
-        W(d.W),
+        H(static_cast<uint32_t>(d.H)),
+        W(static_cast<uint32_t>(d.W)),
         pixels(d.N * d.P * d.Q),
         groups(d.groups),
         slices(slices_),
         per_slice(ceil_div(pixels, slices)),
-        stride_h(d.stride_h),
-        stride_w(d.stride_w),
         dilation_h(d.dilation_h),
         dilation_w(d.dilation_w),
-        pad_top(d.pad_top),
-        pad_left(d.pad_left),
+        origin_h(-d.pad_top),
+        origin_w(-d.pad_left),
         taps(d.R * d.S),
-        by_p(d.P),
-        by_q(d.Q),
         order(d.C / d.groups, d.R, d.S),
+        walk(d.Q, d.P,
+             {v.ys.w, worth(d.stride_w, d.Q) * v.xs.w, 0, static_cast<uint32_t>(worth(d.stride_w, d.Q))},
+             {v.ys.h, worth(d.stride_h, d.P) * v.xs.h, static_cast<uint32_t>(worth(d.stride_h, d.P)), 0},
+             {v.ys.n, v.xs.n, 0, 0}),
+        near(walk.step(kGemmTermStep)),
+        strip(walk.step(kGemmDepth)),
         partial(partial_) {}
 
   CNNEXT_HOST_DEVICE int64_t rows() const { return v.group_k; }
@@ -138,35 +126,25 @@ struct ConvBackwardWeights {
     const int64_t slice = batch % slices;
     return {least(slice * per_slice, pixels), least((slice + 1) * per_slice, pixels)};
   }
-  CNNEXT_DEVICE Row row(int64_t batch, int64_t m) const {
-    return {(batch / slices * v.group_k + m) * v.ys.c};
+  CNNEXT_DEVICE Line row(int64_t batch, int64_t m) const {
+    return {(batch / slices * v.group_k + m) * v.ys.c, 0, 0};
   }
-  CNNEXT_DEVICE Column column(int64_t batch, int64_t n) const {
+  // Begins at what the tap sees from the first pixel, which may lie outside.
+  CNNEXT_DEVICE Line column(int64_t batch, int64_t n) const {
     int64_t c, r, s;
     order.split(n, &c, &r, &s);
-    const int64_t down = r * dilation_h, right = s * dilation_w;
-    return {(batch / slices * v.group_c + c) * v.xs.c + down * v.xs.h + right * v.xs.w, down, right};
+    const int64_t h = r * dilation_h + origin_h, w = s * dilation_w + origin_w;
+    return {(batch / slices * v.group_c + c) * v.xs.c + h * v.xs.h + w * v.xs.w, static_cast<uint32_t>(h),
+            static_cast<uint32_t>(w)};
   }
-  CNNEXT_DEVICE Term term(int64_t, int64_t k) const {
-    int64_t rest = by_q.split(&k);
-    const int64_t q = k, n = by_p.split(&rest), p = rest;
-    const int64_t h = p * stride_h - pad_top, w = q * stride_w - pad_left;
-    return {n * v.ys.n + p * v.ys.h + q * v.ys.w, n * v.xs.n + h * v.xs.h + w * v.xs.w, h, w};
-  }
-  CNNEXT_DEVICE float a(const Row& row, const Term& t, bool*) const {
-    return to_float(v.y[row.offset + t.y]);
-  }
-  CNNEXT_DEVICE float b(const Term& t, const Column& column, bool* inside) const {
-    const int64_t h = t.h + column.down, w = t.w + column.right;
-    if (h < 0 || h >= H || w < 0 || w >= W) {
-      *inside = false;
-      return 0;
-    }
-    return to_float(v.x[t.x + column.offset]);
-  }
-  CNNEXT_DEVICE void put(int64_t batch, int64_t m, int64_t n, float sum) const {
+  CNNEXT_DEVICE float a(int64_t offset) const { return to_float(v.y[offset]); }
+  CNNEXT_DEVICE float b(int64_t offset) const { return to_float(v.x[offset]); }
+  CNNEXT_DEVICE Result result(int64_t batch, int64_t m) const {
     const int64_t group = batch / slices, slice = batch % slices;
-    partial[((slice * groups + group) * rows() + m) * columns() + n] = sum;
+    return {((slice * groups + group) * rows() + m) * columns()};
+  }
+  CNNEXT_DEVICE void put(const Result& result, int64_t n, float sum) const {
+    partial[result.offset + n] = sum;
   }
 };
 

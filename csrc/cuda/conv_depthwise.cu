@@ -1,5 +1,7 @@
 // Forward and backward-data: one thread a result (NCHW), or the results of 16 bytes of channels (NHWC), over
-// the taps that lie inside. Backward-weights: for each tap a sum per channel over all pixels (channels.cuh).
+// the taps that lie inside. Backward-weights: for each tap a sum per result channel over all pixels
+// (channels.cuh). Result channel k reads channel k / multiple; where that is not k itself, items are single
+// channels.
 #include "cuda/activation.cuh"
 #include "cuda/channels.cuh"
 #include "cuda/conv_depthwise.cuh"
@@ -10,22 +12,37 @@ namespace {
 
 struct DepthwiseShape {
   WindowAxis rows, columns;
-  int64_t C, channel_step, row_step, column_step;  // of the weights
+  FastDivisor by_results, by_multiple;  // K; results of a channel
+  int64_t multiple;
+  int64_t channel_step, row_step, column_step;  // of the weights
 
   explicit DepthwiseShape(const Conv2dDesc& d)
       : rows{d.H, d.P, d.R, d.pad_top, d.pad_bottom, FastDivisor(d.stride_h), FastDivisor(d.dilation_h)},
         columns{d.W, d.Q, d.S, d.pad_left, d.pad_right, FastDivisor(d.stride_w), FastDivisor(d.dilation_w)},
-        C(d.C),
+        by_results(d.K),
+        by_multiple(d.K / d.C),
+        multiple(d.K / d.C),
         channel_step(d.w.strides[0]),
         row_step(d.w.strides[2]),
         column_step(d.w.strides[3]) {}
+
+  // Numbers of a result's image and channel: its channel, and the image and channel that it reads.
+  CNNEXT_DEVICE int64_t result(int64_t image_channel) const {
+    by_results.split(&image_channel);
+    return image_channel;
+  }
+  template <int V>
+  CNNEXT_DEVICE Pixel source(const Pixel& at) const {
+    if constexpr (V > 1) return at;
+    return {by_multiple.divide(at.image_channel), at.row, at.column};
+  }
 };
 
-// sum[j] += values[j] * w(c + j, r, s)
+// sum[j] += values[j] * w(k + j, r, s)
 template <class T, int V>
-CNNEXT_DEVICE void add_products(const DepthwiseShape& s, const T* w, int64_t c, int64_t r, int64_t t,
+CNNEXT_DEVICE void add_products(const DepthwiseShape& s, const T* w, int64_t k, int64_t r, int64_t t,
                                 const Vec<float, V>& values, Vec<float, V>* sum) {
-  const T* const weights = w + c * s.channel_step + r * s.row_step + t * s.column_step;
+  const T* const weights = w + k * s.channel_step + r * s.row_step + t * s.column_step;
 #pragma unroll
   for (int j = 0; j < V; ++j) (*sum)[j] += values[j] * to_float(weights[j * s.channel_step]);
 }
@@ -42,7 +59,7 @@ __global__ void __launch_bounds__(kBlock)
                              const T* w, T* y, DepthwiseEpilogue epilogue) {
   for (int64_t item = first_item(); item < to.count(); item += item_step()) {
     const Pixel at = to.pixel(item);
-    const int64_t c = at.image_channel % s.C, base = from.base(at),
+    const int64_t k = s.result(at.image_channel), base = from.base(s.template source<V>(at)),
                   out = to.offset(to.base(at), at.row, at.column);
     const Range rows = s.rows.taps(at.row), columns = s.columns.taps(at.column);
     Vec<float, V> sum{};
@@ -50,14 +67,14 @@ __global__ void __launch_bounds__(kBlock)
       for (int64_t t = columns.begin; t < columns.end; ++t) {
         const int64_t offset =
             from.offset(base, s.rows.position(at.row, r), s.columns.position(at.column, t));
-        add_products<T, V>(s, w, c, r, t, to_floats(load<V>(x + offset)), &sum);
+        add_products<T, V>(s, w, k, r, t, to_floats(load<V>(x + offset)), &sum);
       }
     }
     Vec<float, V> rest{};
     if (epilogue.residual) rest = to_floats(load<V>(static_cast<const T*>(epilogue.residual) + out));
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      if (epilogue.bias) sum[j] += to_float(static_cast<const T*>(epilogue.bias)[c + j]);
+      if (epilogue.bias) sum[j] += to_float(static_cast<const T*>(epilogue.bias)[k + j]);
       sum[j] = activate(epilogue.activation, epilogue.alpha, sum[j] + rest[j]);
     }
     store(y + out, from_floats<T>(sum));
@@ -70,18 +87,23 @@ __global__ void __launch_bounds__(kBlock)
                           const T* y, const T* bias) {
   for (int64_t item = first_item(); item < to.count(); item += item_step()) {
     const Pixel at = to.pixel(item);
-    const int64_t c = at.image_channel % s.C, base = from.base(at);
     const Range rows = s.rows.windows_over(at.row), columns = s.columns.windows_over(at.column);
+    const int64_t multiple = V > 1 ? 1 : s.multiple, first = at.image_channel * multiple;
     Vec<float, V> sum{};
-    for (int64_t p = rows.begin; p < rows.end; ++p) {
-      const int64_t r = s.rows.tap_at(p, at.row);
-      if (r < 0) continue;
-      for (int64_t q = columns.begin; q < columns.end; ++q) {
-        const int64_t t = s.columns.tap_at(q, at.column);
-        if (t < 0) continue;
-        add_products<T, V>(s, w, c, r, t, to_floats(load<V>(y + from.offset(base, p, q))), &sum);
+    for (int64_t i = 0; i < multiple; ++i) {
+      const Pixel result{first + i, at.row, at.column};
+      const int64_t k = s.result(result.image_channel), base = from.base(result);
+      for (int64_t p = rows.begin; p < rows.end; ++p) {
+        const int64_t r = s.rows.tap_at(p, at.row);
+        if (r < 0) continue;
+        for (int64_t q = columns.begin; q < columns.end; ++q) {
+          const int64_t t = s.columns.tap_at(q, at.column);
+          if (t < 0) continue;
+          add_products<T, V>(s, w, k, r, t, to_floats(load<V>(y + from.offset(base, p, q))), &sum);
+        }
       }
     }
+    const int64_t k = s.result(first), c = V > 1 ? k : s.by_multiple.divide(k);
 #pragma unroll
     for (int j = 0; j < V; ++j) sum[j] += bias ? to_float(bias[c + j]) : 0;
     store(x + to.offset(to.base(at), at.row, at.column), from_floats<T>(sum));
@@ -103,7 +125,7 @@ struct TapReader {
     const Pixel pixel = to.pixel(at);
     const int64_t h = s.rows.position(pixel.row, r), w = s.columns.position(pixel.column, t);
     if (h < 0 || h >= s.rows.size || w < 0 || w >= s.columns.size) return 0;
-    return to_float(y[at]) * to_float(x[from.offset(from.base(pixel), h, w)]);
+    return to_float(y[at]) * to_float(x[from.offset(from.base(s.template source<1>(pixel)), h, w)]);
   }
   template <int V>
   CNNEXT_DEVICE Vec<float, V> read(int64_t at) const {
@@ -120,11 +142,13 @@ struct TapReader {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) finish_tap(Partial partial, int64_t C, T* w, int64_t channel_step) {
-  const int64_t c = channel_of_warp();
-  if (c >= C) return;
-  const Sums<1> sum = join_slices<Sums<1>>(partial.data, partial.slices, C, c);
-  if (threadIdx.x % 32 == 0) w[c * channel_step] = from_float<T>(sum.fields[0]);
+__global__ void __launch_bounds__(kBlock)
+    finish_tap(Partial partial, int64_t K, T* w, int64_t channel_step, PartSum parts) {
+  const int64_t k = channel_of_warp();
+  if (k >= K) return;
+  Sums<1> sum = join_slices<Sums<1>>(partial.data, partial.slices, K, k);
+  if (threadIdx.x % 32 != 0) return;
+  if (parts.finish(k, &sum.fields[0])) w[k * channel_step] = from_float<T>(sum.fields[0]);
 }
 
 // body(T{}, V, kNhwc)
@@ -136,7 +160,9 @@ bool dispatch_depthwise(const Conv2dDesc& d, const Body& body) {
       body(t, std::integral_constant<int, 1>{}, std::false_type{});
     } else {
       const void* const residual = present(d.residual) ? d.residual.data : nullptr;
-      dispatch_width<T>(d.C, {d.x.data, d.y.data, residual}, [&](auto v) { body(t, v, std::true_type{}); });
+      // Of several results a channel, none are read at once.
+      dispatch_width<T>(d.K == d.C ? d.C : 1, {d.x.data, d.y.data, residual},
+                        [&](auto v) { body(t, v, std::true_type{}); });
     }
   });
 }
@@ -151,7 +177,7 @@ Ran depthwise_forward(const Op& op, const Conv2dDesc& d) {
     using T = decltype(t);
     constexpr int V = decltype(v)::value;
     constexpr bool kNhwc = decltype(nhwc)::value;
-    const Images<V, kNhwc> from(d.N, d.C, d.H, d.W), to(d.N, d.C, d.P, d.Q);
+    const Images<V, kNhwc> from(d.N, d.C, d.H, d.W), to(d.N, d.K, d.P, d.Q);
     launch_flat(op, depthwise_forward_kernel<T, V, kNhwc>, blocks_for(to.count(), kBlock), DepthwiseShape(d),
                 from, to, data<const T>(d.x), data<const T>(d.w), data<T>(d.y), epilogue);
   });
@@ -163,7 +189,7 @@ Ran depthwise_backward_data(const Op& op, const Conv2dDesc& d) {
     using T = decltype(t);
     constexpr int V = decltype(v)::value;
     constexpr bool kNhwc = decltype(nhwc)::value;
-    const Images<V, kNhwc> to(d.N, d.C, d.H, d.W), from(d.N, d.C, d.P, d.Q);
+    const Images<V, kNhwc> to(d.N, d.C, d.H, d.W), from(d.N, d.K, d.P, d.Q);
     const T* const bias = present(d.bias) ? data<const T>(d.bias) : nullptr;
     launch_flat(op, depthwise_data_kernel<T, V, kNhwc>, blocks_for(to.count(), kBlock), DepthwiseShape(d), to,
                 from, data<T>(d.x), data<const T>(d.w), data<const T>(d.y), bias);
@@ -171,24 +197,28 @@ Ran depthwise_backward_data(const Op& op, const Conv2dDesc& d) {
   return known ? op.done("cuda/depthwise_backward_data") : Ran::kUnsupported;
 }
 
-Ran depthwise_backward_weights(const Op& op, const Conv2dDesc& d) {
-  const ChannelShape shape{d.N, d.C, d.P * d.Q};
+Ran depthwise_backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts) {
+  const ChannelShape shape{d.N, d.K, d.P * d.Q};
+  ReusedScratch scratch(op);  // of each tap
   const bool known = dispatch_float(d.dtype, [&](auto type) {
     using T = decltype(type);
     const auto run = [&](auto nhwc) {
       constexpr bool kNhwc = decltype(nhwc)::value;
       TapReader<T, kNhwc> reader{DepthwiseShape(d),
                                  Images<1, kNhwc>(d.N, d.C, d.H, d.W),
-                                 Images<1, kNhwc>(d.N, d.C, d.P, d.Q),
+                                 Images<1, kNhwc>(d.N, d.K, d.P, d.Q),
                                  data<const T>(d.x),
                                  data<const T>(d.y),
                                  0,
                                  0};
       for (reader.r = 0; reader.r < d.R; ++reader.r) {
         for (reader.t = 0; reader.t < d.S; ++reader.t) {
-          const Partial partial = reduce_channels<T>(op, d.format, shape, {reader.y}, reader);
+          const Op tap = scratch.part();
+          const Partial partial = reduce_channels<T>(tap, d.format, shape, {reader.y}, reader);
           T* const w = data<T>(d.w) + reader.r * d.w.strides[2] + reader.t * d.w.strides[3];
-          launch_flat(op, finish_tap<T>, blocks_of_channels(shape), partial, d.C, w, d.w.strides[0]);
+          PartSum sum = parts;
+          if (sum.total) sum.total += (reader.r * d.S + reader.t) * d.K;
+          launch_flat(op, finish_tap<T>, blocks_of_channels(shape), partial, d.K, w, d.w.strides[0], sum);
         }
       }
     };

@@ -151,42 +151,6 @@ int synchronize(void* stream) { return result_of(cudaStreamSynchronize(stream_of
 
 int take_error() { return static_cast<int>(cudaGetLastError()); }
 
-// By number where a runtime of 12.4 has no name for it.
-DeviceFault fault_of(int error) {
-  switch (error) {
-    case cudaErrorMemoryAllocation:
-      return DeviceFault::kMemory;
-    case cudaErrorInvalidConfiguration:
-    case cudaErrorInvalidDeviceFunction:
-    case cudaErrorNoKernelImageForDevice:
-    case cudaErrorInvalidKernelImage:
-    case cudaErrorInvalidPtx:
-    case cudaErrorUnsupportedPtxVersion:
-    case cudaErrorLaunchOutOfResources:
-    case cudaErrorCooperativeLaunchTooLarge:
-      return DeviceFault::kLaunch;
-    // Those of which the runtime's documentation says that the process must be ended, and uncorrectable
-    // memory.
-    case cudaErrorECCUncorrectable:
-    case cudaErrorNvlinkUncorrectable:
-    case 226:  // cudaErrorContained
-    case cudaErrorIllegalAddress:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorAssert:
-    case cudaErrorHardwareStackError:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorLaunchFailure:
-    case 721:  // cudaErrorTensorMemoryLeak
-    case cudaErrorExternalDevice:
-      return DeviceFault::kLost;
-    default:
-      return DeviceFault::kOther;
-  }
-}
-
 DeviceFault explain(int error, char* text, size_t bytes) {
   const cudaError_t status = static_cast<cudaError_t>(error);
   std::snprintf(text, bytes, "%s (%s)", cudaGetErrorString(status), cudaGetErrorName(status));

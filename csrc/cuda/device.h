@@ -1,4 +1,5 @@
-// The CUDA runtime as a DeviceTable. tests/cuda_host has another file in its place.
+// The CUDA runtime as a DeviceTable (device.cu; tests/cuda_host has another file in its place), and its
+// errors.
 #pragma once
 
 #include "core/device_table.h"
@@ -6,5 +7,6 @@
 namespace cnnext::cuda {
 
 const DeviceTable* device_table();
+DeviceFault fault_of(int error);  // a cudaError_t
 
 }  // namespace cnnext::cuda

@@ -1,28 +1,10 @@
 #include <cstdio>
 
+#include "cuda/device.h"
 #include "cuda/launch.cuh"
 
 namespace cnnext::cuda {
 namespace {
-
-// After these the context is lost: every later call of the process on this device gives them again.
-bool is_sticky(cudaError_t error) {
-  switch (error) {
-    case cudaErrorIllegalAddress:
-    case cudaErrorLaunchFailure:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorHardwareStackError:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorAssert:
-    case cudaErrorECCUncorrectable:
-      return true;
-    default:
-      return false;
-  }
-}
 
 struct Text {
   char value[640] = "";
@@ -48,7 +30,7 @@ void fail_cuda(const Op& op, const char* what, cudaError_t error) {
   text.add("%s of shape ", op.name);
   text.add_shape(op.about);
   text.add(": %s failed: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
-  if (is_sticky(error)) {
+  if (fault_of(error) == DeviceFault::kLost) {
     text.add("%s", "; the error may be an earlier kernel's, and this process can use the device no more");
   }
   services->fail(error == cudaErrorMemoryAllocation ? CNNEXT_OUT_OF_MEMORY : CNNEXT_RUNTIME_ERROR,

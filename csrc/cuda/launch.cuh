@@ -1,6 +1,8 @@
 // How an operation of this library runs: what it was given, scratch, and launches that say what went wrong.
 #pragma once
 
+#include <vector>
+
 #include "core/host_services.h"
 #include "cuda/device_utils.cuh"
 #include "cuda/index.cuh"
@@ -9,21 +11,68 @@ namespace cnnext::cuda {
 
 extern const HostServices* services;  // what libcnnext.so handed over
 
+class ReusedScratch;
+
 // One running operation. `about` is the tensor whose shape an error names.
 struct Op {
   const char* name;
   Exec& exec;
   const Tensor& about;
+  ReusedScratch* reused = nullptr;  // where scratch comes from in a part of the operation
 
   cudaStream_t stream() const { return static_cast<cudaStream_t>(services->stream(exec)); }
-  // Device memory until the call's work on the stream is done.
+  // Device memory until the call's work on the stream is done; in a part, until the part's is.
+  void* scratch_bytes(size_t bytes) const;
   template <class T>
   T* scratch(int64_t count) const {
-    return static_cast<T*>(services->scratch(exec, static_cast<size_t>(count) * sizeof(T)));
+    return static_cast<T*>(scratch_bytes(static_cast<size_t>(count) * sizeof(T)));
   }
   Ran done(const char* kernel) const {
     services->ran(exec, kernel);
     return Ran::kDone;
+  }
+};
+
+// The scratch of an operation's parts: they run one after another on the stream, so each takes the blocks of
+// the one before it. A part asks for as much as the first did, or for less.
+class ReusedScratch {
+ public:
+  explicit ReusedScratch(const Op& whole) : whole_(whole) {}
+  void* take(size_t bytes) {
+    if (next_ == blocks_.size()) blocks_.push_back({nullptr, 0});
+    Block& block = blocks_[next_++];
+    if (block.bytes < bytes) block = {whole_.scratch_bytes(bytes), bytes};
+    return block.data;
+  }
+  // The operation as its next part sees it.
+  Op part() {
+    next_ = 0;
+    return {whole_.name, whole_.exec, whole_.about, this};
+  }
+
+ private:
+  struct Block {
+    void* data;
+    size_t bytes;
+  };
+  const Op& whole_;
+  std::vector<Block> blocks_;
+  size_t next_ = 0;
+};
+inline void* Op::scratch_bytes(size_t bytes) const {
+  return reused ? reused->take(bytes) : services->scratch(exec, bytes);
+}
+
+// A sum that the parts of an operation add to, one after another: in float32 until the last.
+struct PartSum {
+  float* total = nullptr;  // null: there is one part
+  bool first = true, last = true;
+
+  // Adds what came before to *sum; whether it is the whole then, or else kept for the next part.
+  CNNEXT_DEVICE bool finish(int64_t at, float* sum) const {
+    if (!first) *sum += total[at];
+    if (!last) total[at] = *sum;
+    return last;
   }
 };
 

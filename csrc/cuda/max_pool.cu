@@ -1,7 +1,7 @@
 // Max-pool forward: one thread an output (NCHW), or the outputs of 16 bytes of channels (NHWC); maximum and
 // tap stay in registers over all taps. The value's bits are passed on as they are.
 #include "cuda/codes.cuh"
-#include "cuda/ops.cuh"
+#include "cuda/parts.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -18,11 +18,12 @@ CNNEXT_DEVICE T lowest() {
   }
 }
 
-// codes: null where nobody wants them.
+// codes: null where nobody wants them. after_relu: x is a ReLU's result, whose gradient stops where it is 0,
+// so the codes of such maxima name no tap.
 template <class T, int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
     max_pool_forward(PoolShape s, Images<V, kNhwc> from, Images<V, kNhwc> to, const T* x, T* y, void* codes,
-                     int32_t code_dtype, bool window_codes) {
+                     int32_t code_dtype, bool window_codes, bool after_relu) {
   for (int64_t item = first_item(); item < to.count(); item += item_step()) {
     const Pixel at = to.pixel(item);
     const Range rows = s.rows.taps(at.row), columns = s.columns.taps(at.column);
@@ -47,36 +48,45 @@ __global__ void __launch_bounds__(kBlock)
     }
     const int64_t out = to.offset(to.base(at), at.row, at.column);
     store(y + out, best);
-    if (codes) store_codes<V>(codes, code_dtype, out, code);
+    if (!codes) continue;
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      if (after_relu && to_float(best[j]) <= 0) code[j] = kNoTap;
+    }
+    store_codes<V>(codes, code_dtype, out, code);
   }
 }
 
 template <class T>
-void run(const Op& op, const Pool2dDesc& d) {
+void run(const Op& op, const Pool2dDesc& d, bool after_relu) {
   void* const codes = present(d.indices) ? d.indices.data : nullptr;
   dispatch_images<T>(d, {d.x.data, d.y.data, codes}, [&](auto v, auto nhwc) {
     constexpr int V = decltype(v)::value;
     constexpr bool kNhwc = decltype(nhwc)::value;
     const Images<V, kNhwc> from(d.N, d.C, d.H, d.W), to(d.N, d.C, d.P, d.Q);
     launch_flat(op, max_pool_forward<T, V, kNhwc>, blocks_for(to.count(), kBlock), PoolShape(d), from, to,
-                data<const T>(d.x), data<T>(d.y), codes, d.index_dtype, d.index_kind == CNNEXT_INDEX_WINDOW);
+                data<const T>(d.x), data<T>(d.y), codes, d.index_dtype, d.index_kind == CNNEXT_INDEX_WINDOW,
+                after_relu);
   });
 }
 
 }  // namespace
 
-Ran max_pool2d_forward(const Pool2dDesc& d, Exec& exec) {
-  const Op op{"max_pool2d_forward", exec, d.x};
+Ran max_pool2d_forward(const Op& op, const Pool2dDesc& d, bool after_relu) {
   const char* const kernel =
       d.format == Format::kNCHW ? "cuda/max_pool_forward_nchw" : "cuda/max_pool_forward_nhwc";
   if (d.dtype == CNNEXT_UINT8) {
-    run<uint8_t>(op, d);
+    run<uint8_t>(op, d, after_relu);
   } else if (d.dtype == CNNEXT_INT8) {
-    run<int8_t>(op, d);
-  } else if (!dispatch_float(d.dtype, [&](auto t) { run<decltype(t)>(op, d); })) {
+    run<int8_t>(op, d, after_relu);
+  } else if (!dispatch_float(d.dtype, [&](auto t) { run<decltype(t)>(op, d, after_relu); })) {
     return Ran::kUnsupported;
   }
   return op.done(kernel);
+}
+
+Ran max_pool2d_forward(const Pool2dDesc& d, Exec& exec) {
+  return max_pool2d_forward({"max_pool2d_forward", exec, d.x}, d, false);
 }
 
 }  // namespace cnnext::cuda

@@ -6,7 +6,7 @@
 // Which of them counts is decided on the device, so that nothing waits for it. A code that names no element
 // at all is dropped.
 #include "cuda/codes.cuh"
-#include "cuda/ops.cuh"
+#include "cuda/parts.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -107,10 +107,13 @@ void run(const Op& op, const Pool2dDesc& d) {
 
 }  // namespace
 
-Ran max_pool2d_backward(const Pool2dDesc& d, Exec& exec) {
-  const Op op{"max_pool2d_backward", exec, d.x};
+Ran max_pool2d_backward(const Op& op, const Pool2dDesc& d) {
   if (!dispatch_float(d.dtype, [&](auto t) { run<decltype(t)>(op, d); })) return Ran::kUnsupported;
   return op.done(d.format == Format::kNCHW ? "cuda/max_pool_backward_nchw" : "cuda/max_pool_backward_nhwc");
+}
+
+Ran max_pool2d_backward(const Pool2dDesc& d, Exec& exec) {
+  return max_pool2d_backward({"max_pool2d_backward", exec, d.x}, d);
 }
 
 }  // namespace cnnext::cuda

@@ -24,4 +24,5 @@ void cases_channels(Suite& suite);
 void cases_softmax(Suite& suite);
 void cases_optim(Suite& suite);
 void cases_conv(Suite& suite);
+void cases_conv_fused(Suite& suite);
 void cases_copy(Suite& suite);

@@ -10,14 +10,15 @@ struct Shape {
   int64_t N, C, H, W, K, R, S, groups, stride_h, stride_w, dilation_h, dilation_w, top, bottom, left, right;
 };
 // Tiles of 64 and their neighbours, groups, strides that leave phases empty, dilations with and without a
-// common divisor with the stride.
+// common divisor with the stride; depthwise, with several results a channel too.
 constexpr Shape kShapes[] = {
     {1, 3, 9, 8, 5, 3, 2, 1, 1, 1, 1, 1, 1, 0, 0, 1},     {2, 4, 7, 10, 6, 3, 3, 2, 2, 1, 1, 2, 1, 2, 3, 1},
     {1, 65, 5, 4, 63, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0},   {2, 17, 9, 9, 66, 3, 3, 1, 2, 2, 1, 1, 1, 1, 1, 1},
     {1, 6, 11, 12, 9, 2, 3, 3, 3, 2, 2, 4, 2, 1, 0, 5},   {3, 5, 6, 6, 4, 1, 1, 1, 3, 2, 1, 1, 0, 0, 0, 0},
     {1, 8, 6, 7, 8, 3, 3, 8, 1, 2, 1, 1, 1, 1, 1, 1},     {1, 4, 8, 9, 12, 5, 3, 4, 2, 1, 1, 2, 2, 1, 2, 2},
     {1, 2, 30, 31, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},   {1, 1, 7, 9, 1, 3, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1},
-    {2, 16, 9, 10, 16, 5, 3, 16, 2, 1, 1, 2, 3, 2, 0, 4},
+    {2, 16, 9, 10, 16, 5, 3, 16, 2, 1, 1, 2, 3, 2, 0, 4}, {2, 5, 6, 7, 10, 3, 2, 5, 1, 2, 2, 1, 2, 1, 1, 0},
+    {1, 2, 5, 6, 40, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1},    {2, 3, 6, 5, 24, 3, 3, 3, 2, 1, 1, 1, 1, 0, 1, 1},
 };
 
 struct Case {

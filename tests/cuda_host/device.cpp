@@ -56,7 +56,7 @@ int take_error() { return cudaGetLastError(); }
 DeviceFault explain(int error, char* text, size_t bytes) {
   const auto status = static_cast<cudaError_t>(error);
   std::snprintf(text, bytes, "%s (%s)", cudaGetErrorString(status), cudaGetErrorName(status));
-  return status == cudaErrorMemoryAllocation ? DeviceFault::kMemory : DeviceFault::kOther;
+  return fault_of(error);
 }
 
 }  // namespace

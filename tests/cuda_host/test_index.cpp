@@ -1,4 +1,4 @@
-// csrc/cuda/index.cuh against plain division and plain loops.
+// csrc/cuda/index.cuh and terms.cuh against plain division and plain loops.
 #include <cuda_runtime.h>
 
 #include <random>
@@ -6,6 +6,7 @@
 #include "check.h"
 #include "cpu/ref/avg_window.h"
 #include "cuda/index.cuh"
+#include "cuda/terms.cuh"
 
 using namespace cnnext::cuda;
 
@@ -124,6 +125,31 @@ void phases_of_backward_data() {
   }
 }
 
+// Where terms lie, from the start and by steps of every length, against their digits.
+void walks_over_terms() {
+  const Offsets of_inner{3, -70, 1, 0}, of_middle{-50, 11, 0, 2}, of_outer{1000, 7, 5, 1};
+  const auto equal = [](const Offsets& x, const Offsets& y) {
+    return x.a == y.a && x.b == y.b && x.h == y.h && x.w == y.w;
+  };
+  for (int64_t inner = 1; inner <= 5; ++inner) {
+    for (int64_t middle = 1; middle <= 5; ++middle) {
+      const TermWalk walk(inner, middle, of_inner, of_middle, of_outer);
+      for (int64_t by = 1; by <= 40; ++by) {
+        const TermWalk::Step step = walk.step(by);
+        for (int64_t first = 0; first < 30; ++first) {
+          TermWalk::Term term = walk.start(first);
+          for (int64_t k = first; k < first + 4 * by; k += by) {
+            const Offsets want =
+                k % inner * of_inner + k / inner % middle * of_middle + k / inner / middle * of_outer;
+            CHECK(equal(term.at, want));
+            walk.advance(&term, step);
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -131,5 +157,6 @@ int main() {
   RUN(windows_along_an_axis);
   RUN(adaptive_windows);
   RUN(phases_of_backward_data);
+  RUN(walks_over_terms);
   return check::result();
 }
