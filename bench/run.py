@@ -107,9 +107,11 @@ class Run:
     def measure(self, cases: list[Case]) -> None:
         start = time.monotonic()
         if self.limits:
-            self.limits.sample("fma", "memory", "gemm")
+            self.limits.sample("fma", "memory")
             if isinstance(self.limits, Limits):
                 self.limits.sample_single()
+            else:
+                self.limits.sample("gemm")
         for number, case in enumerate(cases, 1):
             if time.monotonic() - start > self.args.limit_s:
                 print(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.libraries import make
+from bench.libraries.ours import allow_tf32
 from bench.places import place_of
 from bench.step_peers import is_torch, session
 from bench.steps import STEPS
@@ -57,12 +58,13 @@ class Server:
         self.place = place_of(device)
         driver, ours = self.place.driver, contestant == "cnnext"
         with self.place.working():
-            library = make("torch" if is_torch(contestant) else contestant, threads, driver)
+            library = make("torch" if is_torch(contestant) else contestant, threads, None if ours else driver)
             self.about = library.describe()
             if not ours and not is_torch(contestant):
                 make("torch", threads)
+        self.use = allow_tf32 if ours else getattr(library, "use", None)
         if driver:
-            self.use, self.about = library.use, {**driver.describe(), **self.about}
+            self.about = {**driver.describe(), **self.about}
         self.device = library.device if driver and not ours else device
         self.library = importlib.import_module("cnnext" if ours else "torch")
         self.models = importlib.import_module("cnnext.models") if ours else torch_models()
@@ -72,7 +74,7 @@ class Server:
         return self.about
 
     def prepare(self, step: str, layout: str, dtype: str = "float32") -> dict[str, Any]:
-        if dtype != "float32":
+        if self.place.driver:
             self.use(dtype)
         with self.place.working():
             self._prepare(step, layout)

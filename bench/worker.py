@@ -22,6 +22,10 @@ from bench.dtypes import rounded
 from bench.libraries import Array, Call, Library, Operands, make
 from bench.shapes import Layer
 
+# Making random numbers must not take longer than all else: of larger arrays a few images repeat.
+_RANDOM = 1 << 24
+_IMAGES = 7
+
 
 class Server:
     """Holds one layer in one layout at a time."""
@@ -45,8 +49,9 @@ class Server:
         random = np.random.default_rng(0)
 
         def uniform(shape: tuple[int, ...]) -> Array:
-            values = random.random(shape, dtype=np.float32) - np.float32(0.5)
-            return self.library.array(rounded(values, dtype), layout)
+            images = shape[0] if math.prod(shape) <= _RANDOM else min(shape[0], _IMAGES)
+            values = random.random((images, *shape[1:]), dtype=np.float32) - np.float32(0.5)
+            return self.library.array(np.resize(rounded(values, dtype), shape), layout)
 
         self.operands = {
             "x": uniform(self.layer.x_shape),

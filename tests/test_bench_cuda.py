@@ -62,7 +62,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("stand_ins")
     return {
         "CNNEXT_CUDA_LIBRARY": str(built(folder, "fake_cuda")),
-        "CNNEXT_BENCH_CUDA_DRIVER": str(built(folder, "fake_driver")),
+        "CNNEXT_CUDA_DRIVER": str(built(folder, "fake_driver")),
     }
 
 
@@ -125,6 +125,7 @@ def test_what_a_library_lacks_is_left_out(stand_ins: dict[str, str], layers: Pat
     assert "limits measured in this run: float32 FMA" in text
 
 
+# There torch's device is the host, so that cnnext's kernels on its tensors are the CPU's.
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
 def test_beside_torch(stand_ins: dict[str, str], layers: Path, tmp_path: Path) -> None:
     environment = {**stand_ins, "CNNEXT_BENCH_TORCH_DEVICE": "cpu"}
@@ -135,6 +136,8 @@ def test_beside_torch(stand_ins: dict[str, str], layers: Path, tmp_path: Path) -
     assert found["settings"]["checked_against"] == "torch exact"
     torch = next(about for about in found["contestants"] if about["library"] == "torch")
     assert {"cudnn", "torch_cuda", "version"} <= torch.keys()
+    about = next(about for about in found["contestants"] if about["library"] == "cnnext")
+    assert about["arrays"] == f"torch {torch['version']}"
     rows = [row for row in found["results"] if row["contestant"] == "torch"]
     passes = [("c", which) for which in ("fwd", "bwd_data", "bwd_weights")]
     pointwise = [("r", which) for which in ("fwd", "bwd_data")]
@@ -144,8 +147,13 @@ def test_beside_torch(stand_ins: dict[str, str], layers: Path, tmp_path: Path) -
     }
     errors = {row["dtype"]: row["error"] for row in rows if row["name"] == "c"}
     assert errors["float32"] < 1e-5 < errors["bfloat16"] < dtypes.DTYPES["bfloat16"].tolerance
-    (entry,) = (e for e in found["ratios"] if e["dtype"] == "float32")
-    assert (entry["name"], entry["peer"]) == ("r", "torch")
+    ours = [row for row in found["results"] if row["contestant"] == "cnnext"]
+    assert cases(ours) == cases(rows)
+    assert cases(found["ratios"]) == cases(rows)
+    assert {(entry["kind"], entry["dtype"]) for entry in found["geomeans"]} == {
+        *(("conv", dtype) for dtype in ("float32", "tf32", "bfloat16")),
+        *(("relu", dtype) for dtype in ("float32", "bfloat16")),
+    }
     assert found["limits"]["best"]["gemm_gflops_bfloat16"] > 0
 
 
@@ -267,7 +275,7 @@ def test_wrong_arguments(
 
 def test_no_driver_and_no_such_device(stand_ins: dict[str, str], tmp_path: Path) -> None:
     where = ["--shapes", "lenet", "--out", tmp_path, "--peers", "none"]
-    done = run({"CNNEXT_BENCH_CUDA_DRIVER": str(tmp_path / "none.so")}, *where)
+    done = run({"CNNEXT_CUDA_DRIVER": str(tmp_path / "none.so")}, *where)
     assert done.returncode == 1
     assert "cnnext: DriverError: no CUDA driver: " in done.stderr
     done = run(stand_ins, *where, "--device", "cuda:3")

@@ -12,7 +12,7 @@ from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, 
 from typing import Any
 
 #: Names another library than the system's driver, such as the tests' stand-in.
-VARIABLE = "CNNEXT_BENCH_CUDA_DRIVER"
+VARIABLE = "CNNEXT_CUDA_DRIVER"
 _NAMES = ("libcuda.so.1", "libcuda.so")
 _ATTRIBUTES = {  # CUdevice_attribute
     "clock_khz": 13,

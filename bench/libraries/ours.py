@@ -14,6 +14,12 @@ from bench.libraries import Array, Call, Operands
 from bench.shapes import FUSED, POINTWISE, Layer
 
 
+def allow_tf32(dtype: str) -> None:
+    """For "tf32" alone, on a device, and where this cnnext has the setting; else it computes in float32."""
+    if hasattr(cnnext, "set_float32_matmul_precision"):
+        cnnext.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+
+
 class Cnnext:
     def __init__(self, threads: int) -> None:
         cnnext.set_num_threads(threads)

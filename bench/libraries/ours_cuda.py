@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -11,29 +10,15 @@ import numpy as np
 
 from bench.cuda.arrays import DeviceArray, like
 from bench.cuda.driver import Driver
+from bench.cuda.torch_device import name_of, torch_with
 from bench.libraries import Array, Call
-from bench.libraries.ours import Cnnext
-
-
-def torch_of(driver: Driver) -> Any:
-    """torch, where it is installed and has this device; else None."""
-    if importlib.util.find_spec("torch") is None:
-        return None
-    import torch
-
-    return torch if torch.cuda.is_available() and torch.cuda.device_count() > driver.device else None
-
-
-def allow_tf32(allowed: bool) -> None:
-    """For float32 from now on, where this cnnext has the setting; else it computes in float32."""
-    if hasattr(cnnext, "set_float32_matmul_precision"):
-        cnnext.set_float32_matmul_precision("high" if allowed else "highest")
+from bench.libraries.ours import Cnnext, allow_tf32
 
 
 class CnnextCuda(Cnnext):
     def __init__(self, threads: int, driver: Driver) -> None:
         super().__init__(threads)
-        self.driver, self.torch, self.dtype = driver, torch_of(driver), "float32"
+        self.driver, self.torch, self.dtype = driver, torch_with(driver.device), "float32"
         if not cnnext.info().cuda_devices:
             raise RuntimeError(f"cnnext has no CUDA device: {cnnext.info().cuda}")
 
@@ -45,19 +30,19 @@ class CnnextCuda(Cnnext):
         if dtype == "bfloat16" and not self.torch:
             raise NotImplementedError("bfloat16 arrays are torch's, which is missing or has no such device")
         self.dtype = "float32" if dtype == "tf32" else dtype
-        allow_tf32(dtype == "tf32")
+        allow_tf32(dtype)
 
     def array(self, values: np.ndarray, layout: str) -> Array:
-        return self._to_device(super().array(values, layout), self.dtype)
+        if self.torch is None:
+            return DeviceArray(self.driver, super().array(values, layout).astype(self.dtype))
+        tensor = self.vector(values)
+        return tensor.contiguous(memory_format=self.torch.channels_last) if layout == "nhwc" else tensor
 
     def vector(self, values: np.ndarray) -> Array:
-        return self._to_device(values, self.dtype)
-
-    def _to_device(self, values: np.ndarray, dtype: str) -> Array:
         if self.torch is None:
-            return DeviceArray(self.driver, values.astype(dtype))
-        tensor = self.torch.from_numpy(values)  # whose order a copy to a device keeps
-        return tensor.to(f"cuda:{self.driver.device}", getattr(self.torch, dtype))
+            return DeviceArray(self.driver, values.astype(self.dtype))
+        tensor = self.torch.from_numpy(values)
+        return tensor.to(name_of(self.driver.device), getattr(self.torch, self.dtype), copy=True)
 
     def kept(self, call: Callable[..., Any]) -> Call:
         made = call()

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import torch
 
 from bench.cuda.driver import Driver
+from bench.cuda.torch_device import name_of
 from bench.libraries import Array, Call
 from bench.libraries.torch_ import Torch
 
-#: Names another device of torch's for these calls, for tests where there is no GPU: "cpu".
-VARIABLE = "CNNEXT_BENCH_TORCH_DEVICE"
 _GEMM = 8192
-
-
-def name_of(device: int) -> str:
-    """torch's name of a CUDA device."""
-    return os.environ.get(VARIABLE) or f"cuda:{device}"
 
 
 class TorchCuda(Torch):
@@ -43,7 +36,8 @@ class TorchCuda(Torch):
         self.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
 
     def array(self, values: np.ndarray, layout: str) -> Array:
-        return super().array(values, layout).to(self.device, self.dtype)
+        tensor = torch.from_numpy(values).to(self.device, self.dtype, copy=True)
+        return tensor.contiguous(memory_format=torch.channels_last) if layout == "nhwc" else tensor
 
     def vector(self, values: np.ndarray) -> Array:
         return super().vector(values).to(self.device)
