@@ -20,7 +20,7 @@ _VERSIONS = """
 import sys
 from importlib.metadata import distributions
 print("python", sys.version.split()[0], sys.executable)
-wanted = ("numpy", "torch", "cupy", "triton", "nvidia-cudnn", "nvidia-cublas", "matplotlib", "pytest", "pybind11")
+wanted = ("numpy", "torch", "cupy", "nvidia-cudnn", "nvidia-cublas", "matplotlib", "pytest", "pybind11")
 for one in sorted({f"{d.name} {d.version}" for d in distributions() if (d.name or "").startswith(wanted)}):
     print(one)
 """
