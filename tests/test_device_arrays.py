@@ -39,7 +39,15 @@ def run(library: Path | str, *arguments: str, **environment: str) -> subprocess.
 
 
 @pytest.mark.parametrize(
-    "cases", ["array_cases.py", "stream_cases.py", "error_cases.py", "library_cases.py", "tensor_cases.py"]
+    "cases",
+    [
+        "array_cases.py",
+        "stream_cases.py",
+        "error_cases.py",
+        "library_cases.py",
+        "tensor_cases.py",
+        "layer_cases.py",
+    ],
 )
 def test_on_the_stand_in(library: Path, cases: str) -> None:
     done = run(library, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "fake_cuda" / cases))

@@ -71,7 +71,9 @@ CASES = {
         random_arrays((2, 4, 6, 7), (6, 2, 2, 3), (6,), (6,), (6,)),
     ),
     "conv2d_batch_norm relu": (
-        lambda x, w, g, c: F.conv2d_batch_norm(x, w, padding=1, norm_weight=g, norm_bias=c, relu=True),
+        lambda x, w, g, c: F.conv2d_batch_norm(
+            x, w, padding=1, norm_weight=g, norm_bias=c, activation="relu"
+        ),
         random_arrays((2, 2, 5, 4), (3, 2, 3, 3), (3,), (3,)),
     ),
     "conv2d_batch_norm plain": (
@@ -136,8 +138,12 @@ CASES = {
     "log_softmax": (lambda x: F.log_softmax(x, -1), random_arrays((2, 3, 2))),
     "batch_norm training": (bn(True), random_arrays((3, 3, 2, 2), (3,), (3,))),
     "batch_norm training plain": (bn(True, eps=0.1), random_arrays((4, 3))),
-    "batch_norm relu training": (bn(True, relu=True), random_arrays((3, 3, 2, 2), (3,), (3,))),
-    "batch_norm relu evaluation": (bn(False, relu=True), random_arrays((2, 3, 2, 2), (3,), (3,))),
+    "batch_norm relu training": (bn(True, activation="relu"), random_arrays((3, 3, 2, 2), (3,), (3,))),
+    "batch_norm relu6 training": (
+        bn(True, activation="relu6"),
+        [10 * a for a in random_arrays((3, 3, 2, 2), (3,), (3,))],
+    ),
+    "batch_norm relu evaluation": (bn(False, activation="relu"), random_arrays((2, 3, 2, 2), (3,), (3,))),
     "batch_norm evaluation": (bn(False), random_arrays((2, 3, 2, 2), (3,), (3,))),
     "batch_norm evaluation plain": (bn(False, eps=0.1), random_arrays((2, 3, 2))),
     "batch_norm no statistics": (
@@ -471,9 +477,9 @@ def test_batch_norm_counts_as_a_change_of_its_running_statistics():
         y.sum().backward()
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
 @pytest.mark.parametrize("needs", [(True, True, True), (False, True, False), (False, False, True)])
-def test_conv2d_batch_norm_has_the_gradients_of_the_two(relu, needs):
+def test_conv2d_batch_norm_has_the_gradients_of_the_two(activation, needs):
     shapes = (9, 5, 60, 64), (33, 5, 3, 3), (33,), (33,)
     rng = np.random.default_rng(3)
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
@@ -485,10 +491,17 @@ def test_conv2d_batch_norm_has_the_gradients_of_the_two(relu, needs):
         mean, var = cx.zeros(33), cx.ones(33)
         if fused:
             y = F.conv2d_batch_norm(
-                x, w, padding=1, running_mean=mean, running_var=var, norm_weight=g, norm_bias=c, relu=relu
+                x,
+                w,
+                padding=1,
+                running_mean=mean,
+                running_var=var,
+                norm_weight=g,
+                norm_bias=c,
+                activation=activation,
             )
         else:
-            y = F.batch_norm(F.conv2d(x, w, padding=1), mean, var, g, c, training=True, relu=relu)
+            y = F.batch_norm(F.conv2d(x, w, padding=1), mean, var, g, c, training=True, activation=activation)
         (y * y * y).sum().backward()
         return [t.grad.numpy() for t in (x, w, g) if t.requires_grad] + [mean.numpy(), var.numpy()]
 

@@ -28,6 +28,10 @@ LAYERS = [
     ("BatchNorm2d(3, bias=False)", (2, 3, 4, 5)),
     ("BatchNorm1d(3)", (4, 3)),
     ("BatchNorm1d(3)", (4, 3, 5)),
+    ("GroupNorm(2, 6)", (2, 6, 4, 5)),
+    ("GroupNorm(3, 6, eps=0.01, affine=False)", (2, 6, 7)),
+    ("GroupNorm(1, 6, bias=False)", (3, 6)),
+    ("GroupNorm(6, 6)", (2, 6, 4, 5)),
     ("LayerNorm(6)", (2, 3, 6)),
     ("LayerNorm((3, 6), eps=1e-3, bias=False)", (2, 3, 6)),
     ("LayerNorm([6], elementwise_affine=False)", (2, 3, 4, 6)),
@@ -50,6 +54,12 @@ LAYERS = [
     ("Flatten()", (2, 3, 4)),
     ("Flatten(0, 1)", (2, 3, 4)),
     ("Identity()", (2, 3)),
+    ("Upsample((5, 9))", (2, 3, 4, 6)),
+    ("Upsample(scale_factor=2, mode='bilinear')", (2, 3, 4, 6)),
+    ("Upsample(None, (2, 1.5), 'bilinear', True)", (2, 3, 4, 6)),
+    ("Upsample(scale_factor=1.6, mode='linear', recompute_scale_factor=True)", (2, 3, 7)),
+    ("UpsamplingNearest2d(scale_factor=3)", (2, 3, 4, 6)),
+    ("UpsamplingBilinear2d((7, 5))", (2, 3, 4, 6)),
     (
         "Sequential(Conv2d(3, 4, 3), BatchNorm2d(4), ReLU(), Sequential(MaxPool2d(2), Flatten()))",
         (2, 3, 6, 6),
@@ -89,7 +99,7 @@ def test_layers_against_torch(text, shape):
 
 def test_every_layer_is_in_the_table():
     tested = " ".join(text for text, _ in LAYERS)
-    others = {"Module", "Parameter", "ModuleList", "Row"}
+    others = {"Module", "Parameter", "ModuleList", "ModuleDict", "ParameterList", "Row", "LayerNorm2d"}
     others |= {"MaxUnpool2d", "CrossEntropyLoss", "MSELoss", "NLLLoss"}  # below
     for name in nn.__all__:
         if name[0].isupper() and name not in others:
@@ -101,7 +111,7 @@ def test_constructors_have_torchs_arguments_and_defaults():
     import inspect
 
     for name in nn.__all__:
-        others = ("Parameter", "Module", "Sequential", "ModuleList", "Identity", "Row")
+        others = ("Parameter", "Module", "Sequential", "ModuleList", "Identity", "Row", "LayerNorm2d")
         if not name[0].isupper() or name in others:
             continue
 
@@ -207,6 +217,9 @@ def test_layers_keep_channels_last():
         ("AvgPool2d(2, divisor_override=0)", ValueError, "divisor_override=0"),
         ("AdaptiveAvgPool2d((1, 2, 3))", ValueError, "must be an int or a pair"),
         ("BatchNorm2d(0)", ValueError, "num_features=0"),
+        ("GroupNorm(4, 6)", ValueError, "num_channels=6 must be divisible by num_groups=4"),
+        ("GroupNorm(0, 6)", ValueError, "num_groups=0 must be at least 1"),
+        ("LayerNorm2d((3, 4))", ValueError, "must be the number of channels"),
         ("LayerNorm(())", ValueError, "at least one size"),
         ("LayerNorm((3, 0))", ValueError, "normalized_shape=0"),
         ("Dropout(1.5)", ValueError, "p=1.5 must be a probability"),

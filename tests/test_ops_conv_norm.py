@@ -52,11 +52,11 @@ def running(channels: int, dtype: Any = np.float32) -> dict[str, Any]:
     }
 
 
-def two(x: Any, weight: Any, bias: Any, conv: Any, affine: Any, relu: bool = False, **norm: Any) -> Any:
+def two(x: Any, weight: Any, bias: Any, conv: Any, affine: Any, activation: Any = None, **norm: Any) -> Any:
     """What conv2d_batch_norm gives, step by step."""
     conv_y = ops.conv2d(x, weight, bias, **conv)
     statistics = (norm.pop("running_mean", None), norm.pop("running_var", None))
-    y, *saved = ops.batch_norm_forward(conv_y, *statistics, *affine, relu=relu, **norm)
+    y, *saved = ops.batch_norm_forward(conv_y, *statistics, *affine, activation=activation, **norm)
     return y, conv_y, *saved
 
 
@@ -72,20 +72,21 @@ def assert_close(got: Any, want: Any, scale: float = 256) -> None:
 
 @EACH
 @LAYOUT
-@pytest.mark.parametrize("relu", [False, True])
-def test_results_are_those_of_the_two(case: Any, layout: str, relu: bool) -> None:
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+def test_results_are_those_of_the_two(case: Any, layout: str, activation: str | None) -> None:
     args = made(case, layout)
+    args[-1][0][:] *= 4  # so that 6 is passed
     stats, want_stats = running(len(args[2])), running(len(args[2]))
-    got = fused(*args, relu=relu, momentum=0.3, eps=1e-3, **stats)
+    got = fused(*args, activation=activation, momentum=0.3, eps=1e-3, **stats)
     assert testing.last_kernel().startswith(f"cpu/{FLOAT_ISA}/")
-    want = two(*args, relu=relu, momentum=0.3, eps=1e-3, **want_stats)
+    want = two(*args, activation=activation, momentum=0.3, eps=1e-3, **want_stats)
     for one, other in zip(got, want, strict=True):
         assert_close(one, other)
         if one.ndim == 4 and one.shape[1] > 1:  # one channel has both layouts
             assert one.strides == other.strides
     for name in stats:
         assert_close(stats[name], want_stats[name])
-    alone = fused(*args, relu=relu, momentum=0.3, eps=1e-3, return_saved=False)
+    alone = fused(*args, activation=activation, momentum=0.3, eps=1e-3, return_saved=False)
     np.testing.assert_array_equal(alone, got[0])
 
 
@@ -122,9 +123,9 @@ def test_statistics_of_values_far_from_zero(layout: str) -> None:
 def test_the_reference_is_the_two_in_float64(case: Any) -> None:
     args = made(case, dtype=np.float64)
     stats, want_stats = running(len(args[2]), np.float64), running(len(args[2]), np.float64)
-    got = fused(*args, relu=True, **stats)
+    got = fused(*args, activation="relu6", **stats)
     assert testing.last_kernel() == "ref/conv2d_batch_norm_forward"
-    for one, other in zip(got, two(*args, relu=True, **want_stats), strict=True):
+    for one, other in zip(got, two(*args, activation="relu6", **want_stats), strict=True):
         np.testing.assert_array_equal(one, other)
     for name in stats:
         np.testing.assert_array_equal(stats[name], want_stats[name])
@@ -137,7 +138,9 @@ def test_bits_do_not_depend_on_threads(case: Any, layout: str) -> None:
     results = []
     for threads in (1, 2, 3, 5):
         _C.set_num_threads(threads)
-        results.append((*fused(*args, relu=True, **(stats := running(len(args[2])))), *stats.values()))
+        results.append(
+            (*fused(*args, activation="relu6", **(stats := running(len(args[2])))), *stats.values())
+        )
     for other in results[1:]:
         for one, two_ in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two_)
@@ -148,7 +151,7 @@ def test_bits_do_not_depend_on_threads(case: Any, layout: str) -> None:
 def test_nan_stays_in_its_channel(case: Any, layout: str) -> None:
     x, weight, bias, conv, affine = made(case, layout)
     weight[3] = np.nan
-    y, conv_y, mean, invstd = fused(x, weight, bias, conv, affine, relu=True)
+    y, conv_y, mean, invstd = fused(x, weight, bias, conv, affine, activation="relu6")
     for values in (y, conv_y):
         np.testing.assert_array_equal(np.isnan(values).all((0, 2, 3)), np.arange(len(weight)) == 3)
     for values in (mean, invstd):

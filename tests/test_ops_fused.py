@@ -291,34 +291,44 @@ def test_a_bad_code_is_found_where_it_is() -> None:
 @pytest.mark.parametrize(
     "shape", [(2, 5, 7, 9), (3, 33, 1, 1), (9, 16, 40, 41), (70, 3, 2, 2), (1, 130, 5, 3)]
 )
-def test_batch_norm_with_relu_is_one_after_the_other(shape: tuple[int, ...], layout: str) -> None:
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_batch_norm_with_activation_is_one_after_the_other(
+    shape: tuple[int, ...], layout: str, activation: str
+) -> None:
     rng = np.random.default_rng(1)
     x, grad_y = (LAYOUTS[layout](rng.standard_normal(shape).astype(np.float32)) for _ in range(2))
     weight, bias = (rng.standard_normal(shape[1]).astype(np.float32) for _ in range(2))
+    weight *= 4  # so that 6 is passed
     want, mean, invstd = ops.batch_norm_forward(x, None, None, weight, bias)
-    y, *statistics = ops.batch_norm_forward(x, None, None, weight, bias, relu=True)
+    y, *statistics = ops.batch_norm_forward(x, None, None, weight, bias, activation=activation)
     assert testing.last_kernel() == f"cpu/{FLOAT_ISA}/batch_norm"
-    np.testing.assert_array_equal(y, ops.relu(want))
+    np.testing.assert_array_equal(y, getattr(ops, activation)(want))
     np.testing.assert_array_equal(statistics, [mean, invstd])
-    masked = ops.activation_backward(grad_y, y, "relu")
+    masked = ops.activation_backward(grad_y, y, activation)
+    result = {"y": y, "activation": activation}
     for training in (True, False):
-        grads = ops.batch_norm_backward(grad_y, x, weight, mean, invstd, training=training, y=y)
+        grads = ops.batch_norm_backward(grad_y, x, weight, mean, invstd, training=training, **result)
         wanted = ops.batch_norm_backward(masked, x, weight, mean, invstd, training=training)
         for got, expected in zip(grads, wanted, strict=True):
             assert_close(got, expected)
     with testing.backend("ref"):
-        grads = ops.batch_norm_backward(grad_y, x, weight, mean, invstd, y=y)
+        grads = ops.batch_norm_backward(grad_y, x, weight, mean, invstd, **result)
         wanted = ops.batch_norm_backward(masked, x, weight, mean, invstd)
         for got, expected in zip(grads, wanted, strict=True):
             np.testing.assert_array_equal(got, expected)
 
 
-def test_batch_norm_with_relu_keeps_nan_and_its_gradient() -> None:
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_batch_norm_with_activation_keeps_nan_and_its_gradient(activation: str) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
     x[0, 1, 2, 3] = np.nan
-    y, mean, invstd = ops.batch_norm_forward(x, None, None, relu=True)
+    y, mean, invstd = ops.batch_norm_forward(x, None, None, activation=activation)
     np.testing.assert_array_equal(np.isnan(y).any(axis=(0, 2, 3)), [False, True, False])
-    grad_bias = ops.batch_norm_backward(np.ones_like(x), x, None, mean, invstd, y=y)[2]
+    grad_bias = ops.batch_norm_backward(np.ones_like(x), x, None, mean, invstd, y=y, activation=activation)[2]
     np.testing.assert_array_equal(grad_bias, [(y[:, 0] > 0).sum(), 70, (y[:, 2] > 0).sum()])
     with pytest.raises(ValueError, match="y has shape"):
-        ops.batch_norm_backward(x, x, None, mean, invstd, y=y[:1])
+        ops.batch_norm_backward(x, x, None, mean, invstd, y=y[:1], activation=activation)
+    with pytest.raises(ValueError, match="y"):
+        ops.batch_norm_backward(x, x, None, mean, invstd, activation=activation)
+    with pytest.raises(ValueError, match="activation is 'gelu'; it must be one of 'relu', 'relu6'"):
+        ops.batch_norm_forward(x, None, None, activation="gelu")

@@ -109,7 +109,7 @@ def test_a_convolution_inside_another_operation_counts_as_it_does_alone(stride, 
     x, w = np.ones((2, 4, 9, 11), np.float32), np.ones((6, 2, 3, 2), np.float32)
     geometry = (stride, padding, (2, 1), 2)
     alone = costs.macs("conv2d", (x, w), cx.ops.conv2d(x, w, None, *geometry))
-    norm = (None, None, None, None, 0.1, 1e-5, False)
+    norm = (None, None, None, None, 0.1, 1e-5, None)
     for saved in (True, False):
         args = (x, w, None, *geometry, *norm, saved)
         assert costs.macs("conv2d_batch_norm", args, _C.conv2d_batch_norm(*args)) == alone

@@ -1,4 +1,4 @@
-"""The README's Python examples run as they stand; its two commands are where the check script looks."""
+"""Python examples of the README and of docs/LAYERS.md run as they stand; that page names all there is."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import sys
 from pathlib import Path
 
 import pytest
+from cnnext import nn, optim
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+LAYERS = ROOT / "docs" / "LAYERS.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_python_example(number: int, tmp_path: Path) -> None:
+EXAMPLES = [(page, i) for page in (README, LAYERS) for i in range(len(blocks("python", page)))]
+
+
+@pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=[f"{page.name} {i}" for page, i in EXAMPLES])
+def test_python_example(page: Path, number: int, tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", blocks("python")[number]],
+        [sys.executable, "-W", "error", "-c", blocks("python", page)[number]],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -33,3 +39,23 @@ def test_there_are_examples_and_commands() -> None:
     assert len(blocks("python")) >= 2
     for mark in ("main-command", "test-command"):
         assert re.search(rf"<!-- {mark} -->\n```sh\npip install", text), mark
+
+
+def test_the_page_names_every_layer_and_schedule() -> None:
+    text = LAYERS.read_text()
+    assert len(blocks("python", LAYERS)) == 2
+    for library in (nn, nn.init, optim.lr_scheduler, optim.swa_utils):
+        names = getattr(library, "__all__", None) or [
+            n for n, v in vars(library).items() if is_own(v, library)
+        ]
+        assert len(names) > 5
+        for name in names:
+            if name[0].isupper() or library is not nn:
+                assert re.search(rf"\b{name}\b", text), f"{library.__name__}.{name}"
+
+
+def is_own(value: object, module: object) -> bool:
+    name = getattr(value, "__name__", "_")
+    return (
+        callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+    )

@@ -91,7 +91,9 @@ class Cnnext:
         weight = self.vector(np.linspace(0.5, 1.5, layer.K, dtype=np.float32))
 
         def forward() -> Any:
-            return ops.conv2d_batch_norm(x, w, None, *shared, norm_weight=weight, norm_bias=weight, relu=True)
+            return ops.conv2d_batch_norm(
+                x, w, None, *shared, norm_weight=weight, norm_bias=weight, activation="relu"
+            )
 
         if which == "fwd":
             return forward

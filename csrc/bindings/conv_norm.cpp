@@ -6,14 +6,14 @@ namespace bindings {
 namespace {
 
 // x, weight, bias, stride, padding, dilation, groups, running_mean, running_var, norm_weight, norm_bias,
-// momentum, eps, relu, return_saved
+// momentum, eps, activation, return_saved
 py::object conv2d_batch_norm(Args args) {
   const cnnext_conv2d_params conv = conv_params(args[3], args[4], args[5], args[6]);
   cnnext_batch_norm_params norm = CNNEXT_BATCH_NORM_PARAMS_INIT;
   norm.training = 1;
   norm.momentum = parse_double(args[11], "momentum");
   norm.eps = parse_double(args[12], "eps");
-  norm.relu = parse_bool(args[13], "relu");
+  norm.activation = parse_norm_activation(args[13]);
   const bool saved = parse_bool(args[14], "return_saved");
   Array x(args[0], "x"), weight(args[1], "weight");
   Array bias = Array::optional(args[2], "bias");
@@ -42,7 +42,8 @@ PyMethodDef methods[] = {
     method<15, conv2d_batch_norm>(
         "conv2d_batch_norm",
         "conv2d_batch_norm(x, weight, bias, stride, padding, dilation, groups, running_mean, running_var, "
-        "norm_weight, norm_bias, momentum, eps, relu, return_saved, /)\n--\n\ny, or (y, the convolution's "
+        "norm_weight, norm_bias, momentum, eps, activation, return_saved, /)\n--\n\ny, or (y, the "
+        "convolution's "
         "result, mean, 1/std) if return_saved."),
     {nullptr, nullptr, 0, nullptr}};
 

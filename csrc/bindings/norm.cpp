@@ -13,13 +13,13 @@ int32_t parse_dim(PyObject* object) {
   return static_cast<int32_t>(dim);
 }
 
-// x, running_mean, running_var, weight, bias, training, momentum, eps, save_stats, out, relu
+// x, running_mean, running_var, weight, bias, training, momentum, eps, save_stats, out, activation
 py::object batch_norm(Args args) {
   cnnext_batch_norm_params params = CNNEXT_BATCH_NORM_PARAMS_INIT;
   params.training = parse_bool(args[5], "training");
   params.momentum = parse_double(args[6], "momentum");
   params.eps = parse_double(args[7], "eps");
-  params.relu = parse_bool(args[10], "relu");
+  params.activation = parse_norm_activation(args[10]);
   bool save = parse_bool(args[8], "save_stats");
   Access access = params.training ? Access::kWrite : Access::kRead;
   Array x(args[0], "x");
@@ -41,8 +41,8 @@ py::object batch_norm(Args args) {
   return py::make_tuple(y.take(origin), save_mean.take(origin), save_invstd.take(origin));
 }
 
-// grad_y, x, weight, save_mean, save_invstd, training, need_x, need_weight, need_bias, y or None (without
-// ReLU)
+// grad_y, x, weight, save_mean, save_invstd, training, need_x, need_weight, need_bias, y, activation
+// (both None without one)
 py::object batch_norm_backward(Args args) {
   cnnext_batch_norm_params params = CNNEXT_BATCH_NORM_PARAMS_INIT;
   params.training = parse_bool(args[5], "training");
@@ -50,12 +50,12 @@ py::object batch_norm_backward(Args args) {
                          parse_bool(args[8], "needs")};
   Array grad_y(args[0], "grad_y"), x(args[1], "x");
   Array weight = Array::optional(args[2], "weight"), y = Array::optional(args[9], "y");
-  params.relu = y.present();
+  params.activation = parse_norm_activation(args[10]);
   Array save_mean(args[3], "save_mean"), save_invstd(args[4], "save_invstd");
   const Origin origin = result_origin({&grad_y, &x, &weight, &save_mean, &save_invstd, &y});
   Output grads[3];
   auto call = [&](const cnnext_context* with) {
-    return cnnext_batch_norm_relu_backward(
+    return cnnext_batch_norm_activation_backward(
         with, &params, grad_y.get(), x.get(), y.get(), weight.get(), save_mean.get(), save_invstd.get(),
         needs[0] ? grads[0].get() : nullptr, needs[1] ? grads[1].get() : nullptr,
         needs[2] ? grads[2].get() : nullptr);
@@ -126,11 +126,11 @@ py::object cross_entropy_backward(Args args) {
 PyMethodDef methods[] = {
     method<11, batch_norm>("batch_norm",
                            "batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps, "
-                           "save_stats, out, relu, /)\n--\n\ny, or (y, mean, 1/std) if save_stats."),
-    method<10, batch_norm_backward>(
+                           "save_stats, out, activation, /)\n--\n\ny, or (y, mean, 1/std) if save_stats."),
+    method<11, batch_norm_backward>(
         "batch_norm_backward",
         "batch_norm_backward(grad_y, x, weight, save_mean, save_invstd, training, need_x, "
-        "need_weight, need_bias, y, /)\n--\n\n(grad_x, grad_weight, grad_bias)."),
+        "need_weight, need_bias, y, activation, /)\n--\n\n(grad_x, grad_weight, grad_bias)."),
     method<4, softmax>("softmax", "softmax(x, dim, log, out, /)\n--\n\nSoftmax, or its logarithm."),
     method<5, softmax_backward>(
         "softmax_backward",

@@ -94,6 +94,7 @@ constexpr Name kActivations[] = {{"relu", CNNEXT_ACT_RELU},
                                  {"silu", CNNEXT_ACT_SILU},
                                  {"sigmoid", CNNEXT_ACT_SIGMOID},
                                  {"tanh", CNNEXT_ACT_TANH}};
+constexpr Name kNormActivations[] = {{"relu", CNNEXT_ACT_RELU}, {"relu6", CNNEXT_ACT_RELU6}};
 constexpr Name kAlgorithms[] = {{"auto", CNNEXT_ALGO_AUTO}, {"direct", CNNEXT_ALGO_DIRECT}};
 constexpr Name kAutotunes[] = {
     {"off", CNNEXT_AUTOTUNE_OFF}, {"same_bits", CNNEXT_AUTOTUNE_SAME_BITS}, {"any", CNNEXT_AUTOTUNE_ANY}};
@@ -199,6 +200,9 @@ int parse_shape(PyObject* object, const char* name, int64_t* shape) {
 
 int32_t parse_activation(PyObject* object, const char* name) {
   return object == Py_None ? int32_t{CNNEXT_ACT_NONE} : find_name(object, name, kActivations);
+}
+int32_t parse_norm_activation(PyObject* object) {
+  return object == Py_None ? int32_t{CNNEXT_ACT_NONE} : find_name(object, "activation", kNormActivations);
 }
 int32_t parse_algorithm(PyObject* object) { return find_name(object, "algorithm", kAlgorithms); }
 int32_t parse_autotune(PyObject* object) { return find_name(object, "mode", kAutotunes); }

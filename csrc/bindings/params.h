@@ -18,6 +18,7 @@ void parse_padding(PyObject* object, int64_t* padding, int32_t* mode, int32_t* f
 int parse_shape(PyObject* object, const char* name, int64_t* shape);
 
 int32_t parse_activation(PyObject* object, const char* name);  // None: CNNEXT_ACT_NONE
+int32_t parse_norm_activation(PyObject* object);               // those that batch norm takes
 int32_t parse_algorithm(PyObject* object);
 int32_t parse_autotune(PyObject* object);
 int32_t parse_index_kind(PyObject* object, const char* name);

@@ -22,7 +22,7 @@ void check_conv(const cnnext_conv2d_params* conv, const Tensor* x, const Tensor*
   check_float(*x, "x");
   check_ndim(*x, "x", 4, 4);
   if (conv->activation != CNNEXT_ACT_NONE) {
-    fail_value("activation is ", conv->activation, "; conv2d_batch_norm has ReLU alone, in norm's params");
+    fail_value("activation is ", conv->activation, "; conv2d_batch_norm's is in norm's params");
   }
 }
 

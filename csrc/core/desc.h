@@ -115,8 +115,7 @@ struct ChannelDesc {
 struct BatchNormDesc {
   int64_t N, C, inner;  // as ChannelDesc
   int32_t dtype, training;
-  int32_t
-      relu;  // forward: y is max(it, 0); backward: y is the forward's, and grad_y counts where it is above 0
+  int32_t activation;  // none, ReLU or ReLU6; backward: y is the forward's, and says where grad_y counts
   double eps, momentum;
   Format format;
   Tensor x, weight, bias, running_mean, running_var, y, save_mean, save_invstd;

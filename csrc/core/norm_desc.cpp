@@ -12,6 +12,10 @@ void check_batch_norm_params(const cnnext_batch_norm_params* params) {
     fail_value("eps is ", params->eps, "; it must be finite and positive");
   }
   if (params->training && params->eps == 0.0) fail_value("eps is 0; it must be positive in training");
+  const int32_t activation = params->activation;
+  if (activation != CNNEXT_ACT_NONE && activation != CNNEXT_ACT_RELU && activation != CNNEXT_ACT_RELU6) {
+    fail_value("activation is ", activation, "; batch norm's must be none (0), ReLU (1) or ReLU6 (2)");
+  }
   if (std::isnan(params->momentum)) fail_value("momentum is nan; it must be a number");
 }
 
@@ -27,7 +31,7 @@ BatchNormDesc make_batch_norm_desc(const cnnext_batch_norm_params& params, const
   d.format = shape.format;
   d.dtype = x.dtype;
   d.training = params.training != 0;
-  d.relu = params.relu != 0;
+  d.activation = params.activation;
   d.eps = params.eps;
   d.momentum = params.momentum;
   d.x = d.weight = d.bias = d.running_mean = d.running_var = d.y = d.save_mean = d.save_invstd = absent();
@@ -150,7 +154,7 @@ extern "C" cnnext_status cnnext_batch_norm(const cnnext_context* context,
   });
 }
 
-extern "C" cnnext_status cnnext_batch_norm_relu_backward(
+extern "C" cnnext_status cnnext_batch_norm_activation_backward(
     const cnnext_context* context, const cnnext_batch_norm_params* params, const cnnext_tensor* grad_y,
     const cnnext_tensor* x, const cnnext_tensor* y, const cnnext_tensor* weight,
     const cnnext_tensor* save_mean, const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
@@ -168,7 +172,7 @@ extern "C" cnnext_status cnnext_batch_norm_relu_backward(
     check_input(x, "x");
     check_float(*x, "x");
     check_float_like(grad_y, "grad_y", *x, "x");
-    if (params->relu) check_float_like(y, "y", *x, "x");
+    if (params->activation) check_float_like(y, "y", *x, "x");
     const ChannelShape shape = batch_norm_shape(*x, "x");
     BatchNormDesc d = make_batch_norm_desc(*params, *x, shape);
     if (weight) check_vector(weight, "weight", *x, d.C, kPerChannel);
@@ -183,7 +187,7 @@ extern "C" cnnext_status cnnext_batch_norm_relu_backward(
     call.avoid(d.x);
     d.grad_y = channel_input(call, *grad_y, d.format);
     call.avoid(d.grad_y);
-    if (d.relu) {
+    if (d.activation) {
       d.y = channel_input(call, *y, d.format);
       call.avoid(d.y);
     }
@@ -204,6 +208,6 @@ extern "C" cnnext_status cnnext_batch_norm_backward(const cnnext_context* contex
                                                     const cnnext_tensor* save_mean,
                                                     const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
                                                     cnnext_tensor* grad_weight, cnnext_tensor* grad_bias) {
-  return cnnext_batch_norm_relu_backward(context, params, grad_y, x, nullptr, weight, save_mean, save_invstd,
-                                         grad_x, grad_weight, grad_bias);
+  return cnnext_batch_norm_activation_backward(context, params, grad_y, x, nullptr, weight, save_mean,
+                                               save_invstd, grad_x, grad_weight, grad_bias);
 }

@@ -5,8 +5,10 @@
 namespace cnnext {
 namespace {
 
-// What closes the gradient's gate, or nullptr.
-const float* gate(const BatchNormDesc& d, int64_t at) { return d.relu ? in(d.y) + at : nullptr; }
+Gate gate(const BatchNormDesc& d, int64_t at) {
+  return {d.activation ? in(d.y) + at : nullptr, d.activation == CNNEXT_ACT_RELU6};
+}
+bool is_closed(const Gate& gate) { return gate.y && (*gate.y <= 0 || (gate.six && *gate.y >= 6)); }
 
 struct DoubleDots {
   double sum = 0, dot = 0;  // dot: of grad and x - mean
@@ -69,8 +71,7 @@ void column_dots(const BatchNormDesc& d, const ChannelMatrix& m, const Coefficie
       });
   for (int64_t j = 0; j < m.rest; ++j) {
     const int64_t at = m.rows * m.columns + j;
-    const bool closed = d.relu && *gate(d, at) <= 0;
-    const double grad = closed ? 0 : in(d.grad_y)[at], x = in(d.x)[at];
+    const double grad = is_closed(gate(d, at)) ? 0 : in(d.grad_y)[at], x = in(d.x)[at];
     add(parts + j, {grad, grad * (x - mean[j])});
   }
   gather_columns(m, parts, exec, add, [&](int64_t c, const DoubleDots& s) { finish_channel(d, c, s, k); });
@@ -100,7 +101,7 @@ void backward_columns(const BatchNormDesc& d, const Coefficients& k, Exec& exec)
 
 Ran cpu_batch_norm_backward(const BatchNormDesc& d, Exec& exec) {
   if (d.dtype != CNNEXT_FLOAT32 || d.C == 0) return Ran::kUnsupported;
-  if (d.relu && !d.training) return Ran::kUnsupported;  // nobody is in a hurry there
+  if (d.activation && !d.training) return Ran::kUnsupported;  // nobody is in a hurry there
   const Coefficients k(d.C, exec);
   d.format == Format::kNHWC ? backward_columns(d, k, exec) : backward_planes(d, k, exec);
   exec.ran(CNNEXT_KERNEL_NAME("batch_norm_grad"));

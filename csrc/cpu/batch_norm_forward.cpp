@@ -35,6 +35,11 @@ void finish_channel(const BatchNormDesc& d, int64_t c, const Statistics& s, cons
   k.bias[c] = static_cast<float>((present(d.bias) ? in(d.bias)[c] : 0.f) + moved);
 }
 
+Range range_of(const BatchNormDesc& d) {
+  if (d.activation == CNNEXT_ACT_NONE) return {};
+  return {0.f, d.activation == CNNEXT_ACT_RELU6 ? 6.f : Range{}.most};
+}
+
 // ---- planes ----
 
 Statistics run_statistics(const BatchNormDesc& d, int64_t c, int64_t begin, int64_t end) {
@@ -49,8 +54,8 @@ Statistics run_statistics(const BatchNormDesc& d, int64_t c, int64_t begin, int6
 void apply_to_runs(const BatchNormDesc& d, const Coefficients& k, bool stream, int64_t c, int64_t begin,
                    int64_t end) {
   for_runs(d.C, d.inner, c, begin, end, [&](int64_t at, int64_t rows, int64_t count) {
-    const RunArgs run{in(d.x) + at, nullptr, out(d.y) + at, rows,       d.C * d.inner,
-                      count,        stream,  nullptr,       d.relu != 0};
+    const RunArgs run{in(d.x) + at, nullptr, out(d.y) + at, rows, d.C * d.inner, count,
+                      stream,       {},      range_of(d)};
     kernels().run_affine(run, k.mean[c], k.scale[c], k.bias[c]);
   });
 }
@@ -117,7 +122,7 @@ void apply_to_columns(const BatchNormDesc& d, const Coefficients& k, Exec& exec)
   for_applied(m, exec, [&](int64_t row, int64_t rows, int64_t columns) {
     const int64_t at = row * m.columns;
     kernels().column_affine(
-        {in(d.x) + at, out(d.y) + at, rows, columns, mean, scale, bias, streams(d), d.relu != 0});
+        {in(d.x) + at, out(d.y) + at, rows, columns, mean, scale, bias, streams(d), range_of(d)});
   });
 }
 

@@ -99,10 +99,19 @@ __global__ void __launch_bounds__(kBlock)
   scales[c] = invstd * p.weight.get(c, 1);
 }
 
+// NaN stays, and its gradient passes.
+CNNEXT_DEVICE float activate(int32_t activation, float value) {
+  if (activation != CNNEXT_ACT_NONE && value <= 0) return 0;
+  return activation == CNNEXT_ACT_RELU6 && value > 6 ? 6 : value;
+}
+CNNEXT_DEVICE bool stops(int32_t activation, float y) {
+  return y <= 0 || (activation == CNNEXT_ACT_RELU6 && y >= 6);
+}
+
 template <class T, int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
     normalise(int64_t count, ChannelOf<kNhwc> channel_of, const T* x, const float* means, const float* scales,
-              Parameter bias, bool relu, T* y) {
+              Parameter bias, int32_t activation, T* y) {
   for (int64_t i = first_item() * V; i < count; i += item_step() * V) {
     Vec<float, V> values = to_floats(load_streaming<V>(x + i));
     const int64_t c0 = channel_of(i);
@@ -110,7 +119,7 @@ __global__ void __launch_bounds__(kBlock)
     for (int j = 0; j < V; ++j) {
       const int64_t c = kNhwc ? c0 + j : c0;
       const float value = (values[j] - means[c]) * scales[c] + bias.get(c, 0);
-      values[j] = relu && value <= 0 ? 0 : value;
+      values[j] = activate(activation, value);
     }
     store(y + i, from_floats<T>(values));
   }
@@ -129,7 +138,8 @@ template <class T>
 struct GradientReader {
   using State = Sums<2>;
   using Accumulator = GradientAccumulator;
-  const T *x, *grad_y, *y;  // y: null without ReLU
+  const T *x, *grad_y, *y;  // y: null without an activation
+  int32_t activation;
   Parameter mean;
 
   template <int V>
@@ -138,7 +148,8 @@ struct GradientReader {
     if (y) {
       const Vec<float, V> result = to_floats(load<V>(y + at));
 #pragma unroll
-      for (int j = 0; j < V; ++j) input.grad[j] = result[j] <= 0 ? 0 : input.grad[j];
+      for (int j = 0; j < V; ++j)
+        if (stops(activation, result[j])) input.grad[j] = 0;
     }
     return input;
   }
@@ -209,7 +220,7 @@ Ran batch_norm_forward(const BatchNormDesc& d, Exec& exec) {
       constexpr int V = decltype(v)::value;
       constexpr bool kNhwc = decltype(nhwc)::value;
       launch_flat(op, normalise<T, V, kNhwc>, blocks_for(s.count(), kBlock * V), s.count(),
-                  ChannelOf<kNhwc>(s), data<const T>(d.x), means, scales, Parameter(d.bias), d.relu != 0,
+                  ChannelOf<kNhwc>(s), data<const T>(d.x), means, scales, Parameter(d.bias), d.activation,
                   data<T>(d.y));
     });
   });
@@ -223,7 +234,8 @@ Ran batch_norm_backward(const BatchNormDesc& d, Exec& exec) {
     using T = decltype(t);
     if (s.C == 0) return;
     const GradientReader<T> reader{data<const T>(d.x), data<const T>(d.grad_y),
-                                   d.relu ? data<const T>(d.y) : nullptr, Parameter(d.save_mean)};
+                                   d.activation ? data<const T>(d.y) : nullptr, d.activation,
+                                   Parameter(d.save_mean)};
     const std::initializer_list<const void*> inputs = {reader.x, reader.grad_y, reader.y};
     const Partial partial = reduce_channels<T>(op, d.format, s, inputs, reader);
     float* const memory = op.scratch<float>(3 * s.C);

@@ -165,7 +165,7 @@ def conv2d_batch_norm(
     norm_bias: _Array | None,
     momentum: float,
     eps: float,
-    relu: bool,
+    activation: str | None,
     return_saved: bool,
     /,
 ) -> _Array | tuple[_Array, _Array, _Array, _Array]: ...
@@ -303,7 +303,7 @@ def batch_norm(
     eps: float,
     save_stats: bool,
     out: _Array | None,
-    relu: bool,
+    activation: str | None,
     /,
 ) -> Any: ...
 def batch_norm_backward(
@@ -317,6 +317,7 @@ def batch_norm_backward(
     need_weight: bool,
     need_bias: bool,
     y: _Array | None,
+    activation: str | None,
     /,
 ) -> tuple[_Array | None, _Array | None, _Array | None]: ...
 def softmax(x: _Array, dim: int, log: bool, out: _Array | None, /) -> _Array: ...

@@ -81,7 +81,7 @@ def conv2d_batch_norm(
     norm_bias: Array | None = None,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    relu: bool = False,
+    activation: str | None = None,
     return_saved: bool = True,
 ) -> tuple[Array, Array, Array, Array] | Array:
     """batch_norm(conv2d(x, weight) + bias) in training, and what its backward needs.
@@ -90,8 +90,8 @@ def conv2d_batch_norm(
     result while they are in a cache, which reads it from memory one time less; else, and for float64, it is
     the two one after the other. Equal to them to rounding.
     x (N, C, H, W), weight, bias, stride, padding, dilation and groups: as conv2d's. norm_weight, norm_bias
-    and the running statistics (K,), which are updated in place, momentum and eps: as batch_norm's. relu: y
-    is max(y, 0), in the same pass.
+    and the running statistics (K,), which are updated in place, momentum and eps: as batch_norm's.
+    activation: "relu" or "relu6" of y, in the same pass.
     The result: (y, conv_y, mean, 1/sqrt(var + eps)); y and the convolution's result conv_y (N, K, P, Q), the
     others (K,): what batch_norm_backward, and behind it conv2d_backward, take. return_saved=False: y alone,
     whose memory then serves for the convolution's result.
@@ -100,5 +100,5 @@ def conv2d_batch_norm(
     """
     return _C.conv2d_batch_norm(
         x, weight, bias, stride, padding, dilation, groups, running_mean, running_var, norm_weight, norm_bias,
-        momentum, eps, relu, return_saved,
+        momentum, eps, activation, return_saved,
     )  # fmt: skip

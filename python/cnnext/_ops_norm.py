@@ -29,7 +29,7 @@ def batch_norm(
     variance). In evaluation both are required. dtypes: float32 or float64.
     """
     return _C.batch_norm(
-        x, running_mean, running_var, weight, bias, training, momentum, eps, False, out, False
+        x, running_mean, running_var, weight, bias, training, momentum, eps, False, out, None
     )
 
 
@@ -43,14 +43,14 @@ def batch_norm_forward(
     momentum: float = 0.1,
     eps: float = 1e-5,
     *,
-    relu: bool = False,
+    activation: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """batch_norm with what its backward needs: (y, mean, 1/sqrt(var + eps)); aten::native_batch_norm.
 
-    relu: y is max(y, 0), in the same pass.
+    activation: "relu" or "relu6" of y, in the same pass.
     """
     return _C.batch_norm(
-        x, running_mean, running_var, weight, bias, training, momentum, eps, True, None, relu
+        x, running_mean, running_var, weight, bias, training, momentum, eps, True, None, activation
     )
 
 
@@ -64,15 +64,18 @@ def batch_norm_backward(
     training: bool = True,
     needs: Sequence[bool] = (True, True, True),
     y: Array | None = None,
+    activation: str | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of x, weight and bias, None where `needs` says so.
 
-    y: of a forward with relu, its result, which says where the gradient passes; else None.
+    y and activation: of a forward with an activation, its result, which says where the gradient passes.
 
     save_mean, save_invstd: as batch_norm_forward returned them. grad_weight and grad_bias are there without a
     weight, too. torch: aten::native_batch_norm_backward.
     """
-    return _C.batch_norm_backward(grad_y, x, weight, save_mean, save_invstd, training, *parse_needs(needs), y)
+    return _C.batch_norm_backward(
+        grad_y, x, weight, save_mean, save_invstd, training, *parse_needs(needs), y, activation
+    )
 
 
 def _implicit_dim(x: Array) -> int:

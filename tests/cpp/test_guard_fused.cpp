@@ -104,7 +104,8 @@ void check_norm_case(const NormCase& c, Order order, Side side) {
   std::mt19937 random(static_cast<unsigned>(c.W * 31 + c.K));
   cnnext_conv2d_params conv = CNNEXT_CONV2D_PARAMS_INIT;
   cnnext_batch_norm_params norm = CNNEXT_BATCH_NORM_PARAMS_INIT;
-  norm.training = norm.relu = 1;
+  norm.training = 1;
+  norm.activation = CNNEXT_ACT_RELU6;
   for (int i = 0; i < 4; ++i) conv.padding[i] = c.padding;
   for (int i = 0; i < 2; ++i) conv.stride[i] = c.stride;
   const GuardedTensor x({c.N, c.C, c.H, c.W}, side, order), w({c.K, c.C, c.kernel, c.kernel}, side);

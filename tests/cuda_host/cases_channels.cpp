@@ -38,14 +38,15 @@ struct BatchNormArgs {
       grad_bias;
 };
 
-void run_batch_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, bool training, bool relu,
-                    bool optional) {
-  const std::string name = describe("batch_norm", dtype, {s.N, s.C, s.inner, training, relu, optional}) +
-                           (format == Format::kNHWC ? " NHWC" : " NCHW");
+void run_batch_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, bool training,
+                    int32_t activation, bool optional) {
+  const std::string name =
+      describe("batch_norm", dtype, {s.N, s.C, s.inner, training, activation, optional}) +
+      (format == Format::kNHWC ? " NHWC" : " NCHW");
   const auto vector = [&](bool wanted, float least) {
     if (!wanted) return ArgPtr();
     // Parameters of 16-bit images may be float32.
-    const ArgPtr arg = suite.arg({s.C}, relu ? static_cast<int32_t>(CNNEXT_FLOAT32) : dtype);
+    const ArgPtr arg = suite.arg({s.C}, activation ? static_cast<int32_t>(CNNEXT_FLOAT32) : dtype);
     for (int64_t i = 0; i < s.C; ++i) arg->values()[i] = arg->values()[i] / 2 + least;
     arg->upload();
     return arg;
@@ -58,7 +59,7 @@ void run_batch_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, 
   a.y = image(suite, s, dtype, format);
   a.grad_y = image(suite, s, dtype, format);
   a.grad_x = image(suite, s, dtype, format);
-  a.weight = vector(optional, 1.5f), a.bias = vector(optional, 0);
+  a.weight = vector(optional, activation == CNNEXT_ACT_RELU6 ? 6 : 1.5f), a.bias = vector(optional, 0);
   a.running_mean = vector(optional || !training, 20), a.running_var = vector(optional || !training, 1.5f);
   a.save_mean = vector(true, 0), a.save_invstd = vector(true, 0);
   a.grad_weight = vector(optional, 0), a.grad_bias = vector(optional, 0);
@@ -68,7 +69,7 @@ void run_batch_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, 
     d.dtype = dtype_on(side, dtype);
     d.format = format;
     d.training = training;
-    d.relu = relu;
+    d.activation = activation;
     d.eps = 1e-5, d.momentum = 0.25;
     d.x = a.x->on(side), d.y = a.y->on(side);
     d.weight = on(a.weight, side), d.bias = on(a.bias, side);
@@ -98,10 +99,10 @@ void cases_channels(Suite& suite) {
       for (const Shape& s : kShapes) {
         if (dtype != CNNEXT_FLOAT32 && s.inner > 100) continue;
         run_bias(suite, s, dtype, format);
-        run_batch_norm(suite, s, dtype, format, true, false, true);
-        run_batch_norm(suite, s, dtype, format, true, true, true);
-        run_batch_norm(suite, s, dtype, format, false, true, true);
-        run_batch_norm(suite, s, dtype, format, true, false, false);
+        run_batch_norm(suite, s, dtype, format, true, CNNEXT_ACT_NONE, true);
+        run_batch_norm(suite, s, dtype, format, true, CNNEXT_ACT_RELU6, true);
+        run_batch_norm(suite, s, dtype, format, false, CNNEXT_ACT_RELU, true);
+        run_batch_norm(suite, s, dtype, format, true, CNNEXT_ACT_NONE, false);
       }
     }
   }

@@ -7,11 +7,26 @@
 namespace cnnext {
 namespace {
 
-// grad where gate says so; NaN there lets it pass.
-template <bool kGated, class Load>
-inline Vec gated(const Load& load, const float* grad, const float* gate) {
-  const Vec g = load(grad);
-  return kGated ? select(le(load(gate), Vec::zero()), Vec::zero(), g) : g;
+// How many of a gate's bounds are looked at: none, 0, or 0 and 6.
+template <int kBounds>
+struct Bounds {
+  static constexpr int kCount = kBounds;
+};
+template <class Body>
+inline auto with_bounds(const Gate& gate, const Body& body) {
+  return gate.y == nullptr ? body(Bounds<0>{}) : gate.six ? body(Bounds<2>{}) : body(Bounds<1>{});
+}
+
+// grad[at] where the gate lets it pass; at a NaN it does.
+template <int kBounds, class Load>
+inline Vec gated(const Load& load, const float* grad, const float* y, int64_t at) {
+  Vec g = load(grad + at);
+  if constexpr (kBounds > 0) {
+    const Vec result = load(y + at);
+    g = select(le(result, Vec::zero()), Vec::zero(), g);
+    if constexpr (kBounds > 1) g = select(le(Vec::set1(6), result), Vec::zero(), g);
+  }
+  return g;
 }
 
 // ---- runs ----
@@ -62,12 +77,12 @@ Moments run_moments(const RunArgs& a) {
   return {mean, sums[0], sums[1]};
 }
 
-template <bool kGated>
+template <int kBounds>
 inline Dots dots_of_run(const RunArgs& a, float mean) {
   const Vec shift = Vec::set1(mean);
   float sums[2];
-  sum_run<2>(a, sums, [=, x = a.x, grad = a.grad, gate = a.gate](int64_t i, int, auto load, Vec* s) {
-    const Vec g = gated<kGated>(load, grad + i, gate + (kGated ? i : 0));  // 0 in a tail's missing lanes
+  sum_run<2>(a, sums, [=, x = a.x, grad = a.grad, y = a.gate.y](int64_t i, int, auto load, Vec* s) {
+    const Vec g = gated<kBounds>(load, grad, y, i);  // 0 in a tail's missing lanes
     s[0] = s[0] + g;
     s[1] = fma(g, load(x + i) - shift, s[1]);
   });
@@ -75,37 +90,43 @@ inline Dots dots_of_run(const RunArgs& a, float mean) {
 }
 
 Dots run_dots(const RunArgs& a, float mean) {
-  return a.gate ? dots_of_run<true>(a, mean) : dots_of_run<false>(a, mean);
+  return with_bounds(a.gate, [&](auto bounds) { return dots_of_run<decltype(bounds)::kCount>(a, mean); });
 }
 
-// The least value of a result: max(least, y) keeps a NaN.
-inline Vec least_of(bool relu) { return Vec::set1(relu ? 0.f : -__builtin_inff()); }
+// Cuts a result to a range; the order of operands keeps a NaN.
+struct Cut {
+  Vec least, most;
+  explicit Cut(const Range& range) : least(Vec::set1(range.least)), most(Vec::set1(range.most)) {}
+  Vec operator()(Vec y) const { return min(most, max(least, y)); }
+};
 
 void run_affine(const RunArgs& a, float mean, float scale, float bias) {
-  const Vec m = Vec::set1(mean), k = Vec::set1(scale), b = Vec::set1(bias), least = least_of(a.relu);
+  const Vec m = Vec::set1(mean), k = Vec::set1(scale), b = Vec::set1(bias);
+  const Cut cut(a.range);
   for (int64_t r = 0; r < a.rows; ++r) {
     const float* x = a.x + r * a.step;
     run_flat(a.y + r * a.step, a.count, a.stream,
-             [=](int64_t i, auto load) { return max(least, fma(load(x + i) - m, k, b)); });
+             [=](int64_t i, auto load) { return cut(fma(load(x + i) - m, k, b)); });
   }
   if (a.stream) stream_fence();
 }
 
-template <bool kGated>
+template <int kBounds>
 inline void grad_of_run(const RunArgs& a, float mean, float scale, float slope, float bias) {
   const Vec m = Vec::set1(mean), k = Vec::set1(scale), l = Vec::set1(slope), b = Vec::set1(bias);
   for (int64_t r = 0; r < a.rows; ++r) {
     const int64_t at = r * a.step;
-    const float *x = a.x + at, *grad = a.grad + at, *gate = a.gate + (kGated ? at : 0);
+    const float *x = a.x + at, *grad = a.grad + at, *y = a.gate.from(at).y;
     run_flat(a.y + at, a.count, a.stream, [=](int64_t i, auto load) {
-      return fma(load(x + i) - m, l, fma(gated<kGated>(load, grad + i, gate + (kGated ? i : 0)), k, b));
+      return fma(load(x + i) - m, l, fma(gated<kBounds>(load, grad, y, i), k, b));
     });
   }
   if (a.stream) stream_fence();
 }
 
 void run_grad(const RunArgs& a, float mean, float scale, float slope, float bias) {
-  a.gate ? grad_of_run<true>(a, mean, scale, slope, bias) : grad_of_run<false>(a, mean, scale, slope, bias);
+  with_bounds(a.gate,
+              [&](auto bounds) { grad_of_run<decltype(bounds)::kCount>(a, mean, scale, slope, bias); });
 }
 
 // ---- columns ----
@@ -177,7 +198,7 @@ void column_moments(const ColumnArgs& a) {
   });
 }
 
-template <bool kGated>
+template <int kBounds>
 inline void dots_of_columns(const ColumnArgs& a) {
   for_tiles(a.columns, [&](int64_t c, auto load, auto store, auto width) {
     constexpr int kVectors = decltype(width)::kCount, L = Vec::kLanes;
@@ -190,7 +211,7 @@ inline void dots_of_columns(const ColumnArgs& a) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const int64_t at = r * a.step + c + v * L;
-        const Vec g = gated<kGated>(load, a.grad + at, a.gate + (kGated ? at : 0));
+        const Vec g = gated<kBounds>(load, a.grad, a.gate.y, at);
         sums[v] = sums[v] + g;
         dots[v] = fma(g, load(a.x + at) - shift[v], dots[v]);
       }
@@ -202,26 +223,28 @@ inline void dots_of_columns(const ColumnArgs& a) {
   });
 }
 
-void column_dots(const ColumnArgs& a) { a.gate ? dots_of_columns<true>(a) : dots_of_columns<false>(a); }
+void column_dots(const ColumnArgs& a) {
+  with_bounds(a.gate, [&](auto bounds) { dots_of_columns<decltype(bounds)::kCount>(a); });
+}
 
 void column_affine(const AffineColumns& a) {
-  const Vec least = least_of(a.relu);
+  const Cut cut(a.range);
   for (int64_t r = 0; r < a.rows; ++r) {
     const float* x = a.x + r * a.columns;
     run_flat(a.y + r * a.columns, a.columns, a.stream, [&](int64_t i, auto load) {
-      return max(least, fma(load(x + i) - load(a.mean + i), load(a.scale + i), load(a.bias + i)));
+      return cut(fma(load(x + i) - load(a.mean + i), load(a.scale + i), load(a.bias + i)));
     });
   }
   if (a.stream) stream_fence();
 }
 
-template <bool kGated>
+template <int kBounds>
 inline void grad_of_columns(const GradColumns& a) {
   for (int64_t r = 0; r < a.rows; ++r) {
     const int64_t at = r * a.columns;
-    const float *x = a.x + at, *grad = a.grad + at, *gate = a.gate + (kGated ? at : 0);
+    const float *x = a.x + at, *grad = a.grad + at, *y = a.gate.from(at).y;
     run_flat(a.y + at, a.columns, a.stream, [&](int64_t i, auto load) {
-      const Vec g = gated<kGated>(load, grad + i, gate + (kGated ? i : 0));
+      const Vec g = gated<kBounds>(load, grad, y, i);
       const Vec straight = fma(g, load(a.scale + i), load(a.bias + i));
       return fma(load(x + i) - load(a.mean + i), load(a.slope + i), straight);
     });
@@ -229,7 +252,9 @@ inline void grad_of_columns(const GradColumns& a) {
   if (a.stream) stream_fence();
 }
 
-void column_grad(const GradColumns& a) { a.gate ? grad_of_columns<true>(a) : grad_of_columns<false>(a); }
+void column_grad(const GradColumns& a) {
+  with_bounds(a.gate, [&](auto bounds) { grad_of_columns<decltype(bounds)::kCount>(a); });
+}
 
 constexpr ChannelUkernels kChannelUkernels = {run_sum,       run_moments, run_dots,       run_affine,
                                               run_grad,      column_sums, column_moments, column_dots,

@@ -7,13 +7,27 @@
 
 namespace cnnext {
 
+// Where a gradient counts as 0, by the result y of the activation that it comes through: where y is 0 or less
+// (ReLU), or 6 or more besides (ReLU6).
+struct Gate {
+  const float* y = nullptr;  // none: all of it passes
+  bool six = false;
+
+  Gate from(int64_t at) const { return {y ? y + at : nullptr, six}; }
+};
+
+// What a result is cut to.
+struct Range {
+  float least = -__builtin_inff(), most = __builtin_inff();
+};
+
 struct RunArgs {
   const float *x, *grad;
   float* y;
   int64_t rows, step, count;
-  bool stream;                  // y goes past the caches
-  const float* gate = nullptr;  // where it is 0 or less, grad counts as 0 (as a ReLU whose result it is)
-  bool relu = false;            // of run_affine: max(y, 0)
+  bool stream;  // y goes past the caches
+  Gate gate = {};
+  Range range = {};  // of run_affine
 };
 
 // Sums of x - shift and of its square; shift is about the mean, so that nothing cancels.
@@ -32,7 +46,7 @@ struct ColumnArgs {
   int64_t rows, columns, step;
   float* shift;         // of moments: written; of dots: read
   float *sums, *other;  // other: squares or dots
-  const float* gate = nullptr;
+  Gate gate = {};
 };
 
 // y = (x - mean) * scale + bias.
@@ -42,7 +56,7 @@ struct AffineColumns {
   int64_t rows, columns;  // dense
   const float *mean, *scale, *bias;
   bool stream;
-  bool relu = false;
+  Range range = {};
 };
 
 // y = grad * scale + (x - mean) * slope + bias.
@@ -52,7 +66,7 @@ struct GradColumns {
   int64_t rows, columns;
   const float *mean, *scale, *slope, *bias;
   bool stream;
-  const float* gate = nullptr;
+  Gate gate = {};
 };
 
 struct ChannelUkernels {

@@ -26,7 +26,7 @@ class BatchNorm {
     T* y = data<T>(d.y);
     each(c, [&](int64_t at) {
       const T value = static_cast<T>((x[at] - mean) * scale + bias);
-      y[at] = d.relu && value <= 0 ? T(0) : value;
+      y[at] = activate(value);
     });
   }
 
@@ -34,7 +34,9 @@ class BatchNorm {
   // constants.
   void backward(int64_t c) const {
     const T *x = data<T>(d.x), *y = data<T>(d.y);
-    const auto grad_y = [&](int64_t at) { return d.relu && y[at] <= 0 ? T(0) : data<T>(d.grad_y)[at]; };
+    const auto grad_y = [&](int64_t at) {
+      return d.activation && stops(y[at]) ? T(0) : data<T>(d.grad_y)[at];
+    };
     const double mean = data<T>(d.save_mean)[c], invstd = data<T>(d.save_invstd)[c];
     double sum = 0, dot = 0;
     each(c, [&](int64_t at) {
@@ -55,6 +57,13 @@ class BatchNorm {
   }
 
  private:
+  // NaN stays, and its gradient passes.
+  T activate(T value) const {
+    if (d.activation && value <= 0) return 0;
+    return d.activation == CNNEXT_ACT_RELU6 && value > 6 ? T(6) : value;
+  }
+  bool stops(T y) const { return y <= 0 || (d.activation == CNNEXT_ACT_RELU6 && y >= 6); }
+
   template <class Body>
   void each(int64_t c, const Body& body) const {
     for (int64_t n = 0; n < d.N; ++n) {

@@ -401,7 +401,7 @@ typedef struct cnnext_batch_norm_params {
   double eps;
   double momentum;
   int32_t training;
-  int32_t relu; /* y = max(y, 0) besides */
+  int32_t activation; /* of y: CNNEXT_ACT_NONE, _RELU or _RELU6 */
 } cnnext_batch_norm_params;
 #define CNNEXT_BATCH_NORM_PARAMS_INIT {sizeof(cnnext_batch_norm_params), 1e-5, 0.1, 0, 0}
 
@@ -420,14 +420,15 @@ CNNEXT_API cnnext_status cnnext_batch_norm_backward(const cnnext_context*, const
                                                     const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
                                                     cnnext_tensor* grad_weight, cnnext_tensor* grad_bias);
 
-/* The same where params->relu: y is the forward's result, which tells where the gradient passes. */
-CNNEXT_API cnnext_status cnnext_batch_norm_relu_backward(
+/* The same where params has an activation: y is the forward's result, which tells where the gradient passes.
+ */
+CNNEXT_API cnnext_status cnnext_batch_norm_activation_backward(
     const cnnext_context*, const cnnext_batch_norm_params*, const cnnext_tensor* grad_y,
     const cnnext_tensor* x, const cnnext_tensor* y, const cnnext_tensor* weight,
     const cnnext_tensor* save_mean, const cnnext_tensor* save_invstd, cnnext_tensor* grad_x,
     cnnext_tensor* grad_weight, cnnext_tensor* grad_bias);
 
-/* y = batch_norm(conv2d(x, w) + bias), max(y, 0) where norm->relu, by the batch's statistics (norm->training
+/* y = batch_norm(conv2d(x, w) + bias) and norm's activation, by the batch's statistics (norm->training
  * is required): they are taken of images of the convolution's result that are still in a cache. x is 4-D;
  * conv's activation is NONE. bias, norm_weight, norm_bias, running_mean and running_var (updated in place)
  * may be NULL. conv_y (the convolution's result), save_mean and save_invstd feed batch_norm's backward,

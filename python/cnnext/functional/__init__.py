@@ -7,6 +7,8 @@ primitives, too. Arrays are taken where tensors are.
 from .activation import gelu, leaky_relu, log_softmax, relu, relu6, sigmoid, silu, softmax, tanh
 from .conv import conv2d, conv_transpose2d, linear
 from .fused import conv2d_batch_norm, conv2d_relu_max_pool2d
+from .group_norm import group_norm
+from .interpolate import interpolate
 from .loss import cross_entropy, mse_loss, nll_loss
 from .norm import batch_norm, dropout, layer_norm
 from .padding import flatten, pad
@@ -24,6 +26,8 @@ __all__ = [
     "dropout",
     "flatten",
     "gelu",
+    "group_norm",
+    "interpolate",
     "layer_norm",
     "leaky_relu",
     "linear",

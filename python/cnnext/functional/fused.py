@@ -1,4 +1,4 @@
-"""Convolution with what follows it: ReLU and max-pool, or batch norm and ReLU."""
+"""Convolution with what follows it: ReLU and max-pool, or batch norm and ReLU or ReLU6."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def conv2d_relu_max_pool2d(
     return unbatched(y, single)
 
 
-# ---- batch norm in training, and ReLU: training keeps the input, the convolution's result and y ----
+# ---- batch norm in training and an activation: training keeps the input, the convolution's result and y ----
 
 
 @primitive(nondiff=(1, 2, 3))
@@ -104,26 +104,27 @@ def _conv2d_batch_norm(
 
 
 @primitive(nondiff=(1, 2, 3))
-def _conv2d_batch_norm_relu(
-    x: Any, weight: Any, bias: Any, norm_weight: Any, norm_bias: Any, *, geometry: dict, norm: dict
-) -> Any:
+def _conv2d_batch_norm_activation(
+    x: Any, weight: Any, bias: Any, norm_weight: Any, norm_bias: Any, *, geometry: dict, norm: dict,
+    activation: str,
+) -> Any:  # fmt: skip
     affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
-    return ops.conv2d_batch_norm(x, weight, bias, **geometry, **norm, **affine, relu=True)
+    return ops.conv2d_batch_norm(x, weight, bias, **geometry, **norm, **affine, activation=activation)
 
 
-def _norm_relu_rule(
+def _norm_activation_rule(
     g: Any, out: Any, x: Any, weight: Any, bias: Any, norm_weight: Any, out1: Any, out2: Any, out3: Any,
-    shapes: Any, geometry: dict, norm: dict, wanted: Any,
+    shapes: Any, geometry: dict, norm: dict, activation: str | None, wanted: Any,
 ) -> tuple:  # fmt: skip
     if mode.enabled:  # step by step, so that it can be differentiated again
-        if out is not None:
-            g = activation_backward(g, out, kind="relu", negative_slope=0.0)
+        if activation:
+            g = activation_backward(g, out, kind=activation, negative_slope=0.0)
         conv_y = _conv2d(x, weight, bias, geometry=geometry)  # out1 has no history
         g, *of_norm = _batch_norm_backward(g, conv_y, norm_weight, out2, out3, training=True, eps=norm["eps"])
         return (*_conv_gradients(g, x, weight, shapes, geometry, wanted), *of_norm)
     needs = (any(wanted[:3]), *wanted[3:])
     saved = [as_raw(a) for a in (g, out1, norm_weight, out2, out3)]
-    grad, *of_norm = ops.batch_norm_backward(*saved, needs=needs, y=as_raw(out))
+    grad, *of_norm = ops.batch_norm_backward(*saved, needs=needs, y=as_raw(out), activation=activation)
     of_conv: Any = (None, None, None)
     if needs[0]:
         of_conv = ops.conv2d_backward(grad, as_raw(x), as_raw(weight), **geometry, needs=wanted[:3])
@@ -135,11 +136,11 @@ def _norm_rule(
     shapes: Any, geometry: dict, norm: dict, wanted: Any,
 ) -> tuple:  # fmt: skip
     arrays = (x, weight, bias, norm_weight, out1, out2, out3)
-    return _norm_relu_rule(g, None, *arrays, shapes, geometry, norm, wanted)
+    return _norm_activation_rule(g, None, *arrays, shapes, geometry, norm, None, wanted)
 
 
 defvjp(_conv2d_batch_norm, joint=_norm_rule)
-defvjp(_conv2d_batch_norm_relu, joint=_norm_relu_rule)
+defvjp(_conv2d_batch_norm_activation, joint=_norm_activation_rule)
 
 
 def conv2d_batch_norm(
@@ -157,9 +158,9 @@ def conv2d_batch_norm(
     norm_bias: Any = None,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    relu: bool = False,
+    activation: str | None = None,
 ) -> Tensor:
-    """batch_norm(conv2d(x, weight, bias)) in training, differentiable; relu: max(y, 0) besides.
+    """batch_norm(conv2d(x, weight, bias)) in training, differentiable; activation: "relu" or "relu6".
 
     Parameters as cnnext.ops.conv2d_batch_norm's. The running statistics are updated in place.
     """
@@ -173,11 +174,14 @@ def conv2d_batch_norm(
         "eps": eps,
     }
     if records(*arrays):
-        call = _conv2d_batch_norm_relu if relu else _conv2d_batch_norm
-        y = call(*arrays, geometry=geometry, norm=norm)[0]
+        options = {"geometry": geometry, "norm": norm}
+        if activation:
+            y = _conv2d_batch_norm_activation(*arrays, **options, activation=activation)[0]
+        else:
+            y = _conv2d_batch_norm(*arrays, **options)[0]
     else:
         *conv, norm_weight, norm_bias = map(as_raw, arrays)
-        affine = {"norm_weight": norm_weight, "norm_bias": norm_bias}
-        y = wrap(ops.conv2d_batch_norm(*conv, **geometry, **norm, **affine, relu=relu, return_saved=False))
+        rest = {"norm_weight": norm_weight, "norm_bias": norm_bias, "activation": activation}
+        y = wrap(ops.conv2d_batch_norm(*conv, **geometry, **norm, **rest, return_saved=False))
     note_update(running_mean, running_var)
     return y

@@ -32,7 +32,7 @@ def _batch_norm(
 
 
 @primitive(nondiff=(1, 2))
-def _batch_norm_relu(
+def _batch_norm_activation(
     x: Any,
     weight: Any,
     bias: Any,
@@ -42,9 +42,12 @@ def _batch_norm_relu(
     training: bool,
     momentum: float,
     eps: float,
+    activation: str,
 ) -> Any:
     statistics = (running_mean, running_var)
-    return ops.batch_norm_forward(x, *statistics, weight, bias, training, momentum, eps, relu=True)
+    return ops.batch_norm_forward(
+        x, *statistics, weight, bias, training, momentum, eps, activation=activation
+    )
 
 
 @primitive
@@ -63,14 +66,16 @@ def _batch_norm_rule(
     return tuple(grad if w else None for grad, w in zip(grads, wanted[:3], strict=True))
 
 
-def _batch_norm_relu_rule(
-    g: Any, out: Any, x: Any, weight: Any, out1: Any, out2: Any, training: bool, eps: float, wanted: Any
-) -> tuple:
+def _batch_norm_activation_rule(
+    g: Any, out: Any, x: Any, weight: Any, out1: Any, out2: Any, training: bool, eps: float, activation: str,
+    wanted: Any,
+) -> tuple:  # fmt: skip
     if mode.enabled:  # step by step, so that it can be differentiated again
-        g = activation_backward(g, out, kind="relu", negative_slope=0.0)
+        g = activation_backward(g, out, kind=activation, negative_slope=0.0)
         return _batch_norm_rule(g, x, weight, out1, out2, training, eps, wanted)
     arrays = [as_raw(a) for a in (g, x, weight, out1, out2)]
-    grads = ops.batch_norm_backward(*arrays, training=training, needs=wanted[:3], y=as_raw(out))
+    passed = {"y": as_raw(out), "activation": activation}
+    grads = ops.batch_norm_backward(*arrays, training=training, needs=wanted[:3], **passed)
     return tuple(None if grad is None else wrap(grad) for grad in grads)
 
 
@@ -102,7 +107,7 @@ def _batch_norm_backward_rule(
 
 
 defvjp(_batch_norm, joint=_batch_norm_rule)
-defvjp(_batch_norm_relu, joint=_batch_norm_relu_rule)
+defvjp(_batch_norm_activation, joint=_batch_norm_activation_rule)
 defvjp(_batch_norm_backward, joint=_batch_norm_backward_rule)
 
 
@@ -116,19 +121,23 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     *,
-    relu: bool = False,
+    activation: str | None = None,
 ) -> Tensor:
     """Differentiable cnnext.ops.batch_norm (torch.nn.functional.batch_norm) over axis 1.
 
-    The running statistics are updated in place when training. relu: max(y, 0) in the same pass.
+    The running statistics are updated in place when training. activation: "relu" or "relu6" of
+    the result, in the same pass.
     """
     x = as_tensor(x)
-    if not training and not relu and not records(x, weight, bias):
+    if not training and not activation and not records(x, weight, bias):
         arrays = [as_raw(a) for a in (x, running_mean, running_var, weight, bias)]
         return as_tensor(ops.batch_norm(*arrays, False, momentum, eps))
-    y = (_batch_norm_relu if relu else _batch_norm)(
-        x, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps
-    )[0]
+    arrays = (x, weight, bias, running_mean, running_var)
+    norm = {"training": training, "momentum": momentum, "eps": eps}
+    if activation:
+        y = _batch_norm_activation(*arrays, **norm, activation=activation)[0]
+    else:
+        y = _batch_norm(*arrays, **norm)[0]
     if training:
         note_update(running_mean, running_var)
     return y

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from .. import Tensor, full, nn, rand
-from ..nn import init
+from ..nn import LayerNorm2d, init
 
 __all__ = ["CNBlock", "ConvNeXt", "LayerNorm2d", "Permute", "StochasticDepth", "convnext_tiny"]
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Layer norm over the channels of each pixel: (N, C, H, W), same shape out, channels-last in memory."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Permute(nn.Module):

@@ -1,7 +1,7 @@
 """Layers and losses: torch.nn's names, constructor arguments, defaults and parameter names."""
 
-from . import functional, init, utils
-from .containers import ModuleList, Sequential
+from . import functional, hooks, init, utils
+from .containers import ModuleDict, ModuleList, ParameterList, Sequential
 from .conv import Conv2d, ConvTranspose2d, Linear
 from .layers import (
     GELU,
@@ -23,8 +23,9 @@ from .layers import (
 )
 from .loss import CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module, Parameter
-from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, LayerNorm2d
 from .rows import Row
+from .upsample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 __all__ = [
     "GELU",
@@ -37,8 +38,10 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GroupNorm",
     "Identity",
     "LayerNorm",
+    "LayerNorm2d",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
@@ -46,9 +49,11 @@ __all__ = [
     "MaxPool2d",
     "MaxUnpool2d",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "NLLLoss",
     "Parameter",
+    "ParameterList",
     "ReLU",
     "ReLU6",
     "Row",
@@ -57,7 +62,11 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "functional",
+    "hooks",
     "init",
     "utils",
 ]

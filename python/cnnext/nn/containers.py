@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..tape import Variable
 from .fuse import Plan
-from .module import Module
+from .module import Module, Parameter
 
 
-def _position(index: Any, length: int) -> int:
+def _position(index: Any, length: int, what: str = "modules") -> int:
     index = operator.index(index)
     if not -length <= index < length:
-        raise IndexError(f"index {index} is out of range for {length} modules")
+        raise IndexError(f"index {index} is out of range for {length} {what}")
     return index % length
 
 
@@ -58,6 +60,20 @@ class _Row(Module):
             self.append(module)
         return self
 
+    def pop(self, index: Any) -> Any:
+        """Take a module out, or those of a slice, and return it."""
+        module = self[index]
+        del self[index]
+        return module
+
+    def __iadd__(self, modules: Iterable[Module]) -> Any:
+        return self.extend(modules)
+
+    def __add__(self, modules: Iterable[Module]) -> Any:
+        if not isinstance(modules, Iterable):
+            return NotImplemented
+        return self._of(list(self._modules.items())).extend(modules)
+
     def insert(self, index: int, module: Module) -> Any:
         """Add a module before position `index`; returns self."""
         modules = list(self)
@@ -94,8 +110,118 @@ class Sequential(_Row):
 
 
 class ModuleList(_Row):
-    """A list of modules that are registered; it computes nothing itself."""
+    """A list of modules that are registered; it computes nothing itself (torch.nn.ModuleList)."""
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(() if modules is None else modules)
+
+    def _child_reprs(self) -> list[tuple[str, str]]:
+        """As torch prints it: equal neighbours as one."""
+        found: list[tuple[str, str]] = []
+        at = 0
+        for text, same in itertools.groupby(map(repr, self)):
+            count = len(list(same))
+            found.append((str(at), text) if count == 1 else (f"{at}-{at + count - 1}", f"{count} x {text}"))
+            at += count
+        return found
+
+
+class ModuleDict(Module):
+    """A dict of modules that are registered, in order; it computes nothing itself (torch.nn.ModuleDict)."""
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        super().__init__()
+        self.update({} if modules is None else modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._modules
+
+    def __getitem__(self, key: str) -> Module:
+        return self._modules[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        del self._modules[key]
+
+    def keys(self) -> Any:
+        """The names."""
+        return self._modules.keys()
+
+    def values(self) -> Any:
+        """The modules."""
+        return self._modules.values()
+
+    def items(self) -> Any:
+        """Names and modules."""
+        return self._modules.items()
+
+    def clear(self) -> None:
+        """Take all out."""
+        self._modules.clear()
+
+    def pop(self, key: str) -> Module:
+        """Take a module out and return it."""
+        return self._modules.pop(key)
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add modules by name, from a dict or from pairs."""
+        for key, module in modules.items() if hasattr(modules, "items") else modules:
+            self[key] = module
+
+
+class ParameterList(Module):
+    """A list of registered Parameters, made of tensors or arrays where need be (torch.nn.ParameterList)."""
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        self.extend(() if values is None else values)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._parameters.values())
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)(list(self)[index])
+        return self._parameters[str(_position(index, len(self), "parameters"))]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._put(str(_position(index, len(self), "parameters")), value)
+
+    def __iadd__(self, values: Iterable[Any]) -> ParameterList:
+        return self.extend(values)
+
+    def _put(self, name: str, value: Any) -> None:
+        self.register_parameter(name, value if isinstance(value, Parameter) else Parameter(value))
+
+    def append(self, value: Any) -> ParameterList:
+        """Add a parameter at the end; returns self."""
+        self._put(str(len(self)), value)
+        return self
+
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        """Add parameters at the end; returns self."""
+        if isinstance(values, Variable) or not isinstance(values, Iterable):
+            raise TypeError(f"ParameterList takes an iterable of parameters, got {type(values).__name__}")
+        for value in values:
+            self.append(value)
+        return self
+
+    def extra_repr(self) -> str:
+        """A line for each."""
+        lines = []
+        for i, p in enumerate(self):
+            size = "x".join(map(str, p.shape))
+            lines.append(f"  ({i}): Parameter containing: [{p.dtype} of size {size}]")
+        return "\n".join(lines)

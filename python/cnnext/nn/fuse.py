@@ -68,6 +68,11 @@ def _activation(layer: Module | None) -> str | None:
     return _ACTIVATIONS[type(layer)](layer) if type(layer) in _ACTIVATIONS else None
 
 
+def _norm_activation(layer: Module | None) -> str | None:
+    kind = _activation(layer)
+    return kind if kind in ("relu", "relu6") else None
+
+
 def _follows(conv: Conv2d, norm: Module | None) -> bool:
     return isinstance(norm, BatchNorm2d) and norm.num_features == conv.out_channels
 
@@ -89,15 +94,17 @@ def run_at(layers: Sequence[Module | None]) -> Run | None:
     if isinstance(first, Linear):
         kind = _activation(ahead[1])
         return LinearRun(first, ahead[1], kind) if kind else None
-    if isinstance(first, BatchNorm2d) and isinstance(ahead[1], ReLU):
-        return NormRun(first, ahead[1])
+    if isinstance(first, BatchNorm2d):
+        kind = _norm_activation(ahead[1])
+        return NormRun(first, ahead[1], kind) if kind else None
     if not isinstance(first, Conv2d):
         return None
     at = 1
     norm = None
     if _follows(first, ahead[at]):
         if ahead[at].training:
-            return ConvNormRun(first, ahead[at], ahead[2] if isinstance(ahead[2], ReLU) else None)
+            kind = _norm_activation(ahead[2])
+            return ConvNormRun(first, ahead[at], ahead[2] if kind else None, kind)
         if _has_statistics(ahead[at]):
             norm = ahead[at]
             at += 1

@@ -13,7 +13,8 @@ from ..tape import Variable
 from ..tensor import Tensor
 
 _GAINS = {
-    "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "conv_transpose2d": 1.0, "sigmoid": 1.0,
+    "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "conv_transpose1d": 1.0,
+    "conv_transpose2d": 1.0, "conv_transpose3d": 1.0, "sigmoid": 1.0,
     "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 0.75,
 }  # fmt: skip
 
@@ -166,6 +167,64 @@ def kaiming_normal_(
     return normal_(
         tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(max(_fan(tensor, mode), 1)), generator
     )
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: np.random.Generator | None = None) -> Tensor:
+    """A matrix with orthonormal rows or columns, whichever are fewer, times gain: Saxe et al., 2014.
+
+    The dimensions after the first count as one: a convolution's filters are the rows.
+    """
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_ needs 2 dimensions or more; the tensor has shape {list(tensor.shape)}")
+    if not tensor.numel():
+        return tensor
+    rows = tensor.shape[0]
+    columns = tensor.numel() // rows
+    drawn = (generator or _shared_generator()).standard_normal((rows, columns), _draw_dtype(tensor))
+    q, r = np.linalg.qr(drawn.T if rows < columns else drawn)
+    q *= np.where(np.diagonal(r) < 0, -1, 1).astype(q.dtype)  # else QR's choice of signs shows
+    return _fill(tensor, (gain * (q.T if rows < columns else q)).reshape(tensor.shape))
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix: ones on the diagonal of a 2-d tensor."""
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_ needs 2 dimensions; the tensor has shape {list(tensor.shape)}")
+    return _fill(tensor, np.eye(*tensor.shape))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The weight of a convolution that hands on its input: in each group filter i takes channel i's centre.
+
+    tensor: (K, C / groups, ...) with one to three dimensions more; filters beyond the channels are zero.
+    """
+    if tensor.ndim not in (3, 4, 5):
+        raise ValueError(f"dirac_ needs 3, 4 or 5 dimensions; the tensor has shape {list(tensor.shape)}")
+    if groups < 1 or tensor.shape[0] % groups:
+        raise ValueError(f"groups={groups} must divide the first size of shape {list(tensor.shape)}")
+    values = np.zeros(tensor.shape, _draw_dtype(tensor))
+    filters = tensor.shape[0] // groups
+    centre = tuple(n // 2 for n in tensor.shape[2:])
+    for group in range(groups):
+        for i in range(min(filters, tensor.shape[1])):
+            values[(group * filters + i, i, *centre)] = 1
+    return _fill(tensor, values)
+
+
+def sparse_(
+    tensor: Tensor, sparsity: float, std: float = 0.01, generator: np.random.Generator | None = None
+) -> Tensor:
+    """Normal, but in each column ceil(sparsity * rows) elements, drawn too, are zero: Martens, 2010."""
+    if tensor.ndim != 2:
+        raise ValueError(f"sparse_ needs 2 dimensions; the tensor has shape {list(tensor.shape)}")
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity={sparsity} must lie between 0 and 1")
+    rows, columns = tensor.shape
+    rng = generator or _shared_generator()
+    values = rng.standard_normal((rows, columns), _draw_dtype(tensor)) * std
+    for column in range(columns):
+        values[rng.permutation(rows)[: math.ceil(sparsity * rows)], column] = 0
+    return _fill(tensor, values)
 
 
 def default_(weight: Tensor, bias: Tensor | None) -> None:

@@ -10,8 +10,8 @@ from .module import Module
 
 class Join:
     """Layers that run as the steps of a plan, for as long as each is where it was, with the forward that it
-    was given here: the first computes them all, the others hand on what they are given. Else all run as
-    they did before.
+    was given here: the first computes them all, the others hand on what they are given. While one of them has
+    hooks each computes itself. Where one is replaced or has another forward, all run as they did before.
 
     Copies and pickles of a layer hold nothing of it (Module.__getstate__).
     """
@@ -28,6 +28,7 @@ class Join:
         for *_, layer, forward in self._places:
             vars(layer)["forward"] = forward
         self.plan()
+        self._whole = True
 
     def plan(self) -> None:
         """Note in the layers what runs together."""
@@ -48,6 +49,20 @@ class Join:
             if vars(layer).get("forward") is forward:
                 del vars(layer)["forward"]
 
+    def begin(self) -> bool:
+        """At the first layer: do all run as one? None does while a hook would see or change what passes."""
+        self._whole = not any(layer._hooks for layer in self.layers)
+        if not self._whole:
+            self.plan()
+            for layer in self.layers:
+                vars(layer).pop("_fused", None)
+        return self._whole
+
+    @property
+    def is_whole(self) -> bool:
+        """Did all run as one when the first layer was called last?"""
+        return self._whole
+
     def run(self, x: Any) -> Any:
         """All of them."""
         for step in self._steps(self.layers):
@@ -66,6 +81,8 @@ class _Link:
     def __call__(self, x: Any) -> Any:
         if not self.join.holds():
             return self._layer.forward(x)
+        if not (self.join.begin() if self._first else self.join.is_whole):
+            return type(self._layer).forward(self._layer, x)
         return self.join.run(x) if self._first else x
 
 

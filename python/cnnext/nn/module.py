@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from ..devices import copied_to, cuda_name, device_of, names_device, parse_device
 from ..tape import Variable
 from ..tensor import Tensor, as_array, parse_dtype
+from .hooks import Hooked
+from .tree import Tree
 
 _array = Variable.data  # the slot that Parameter.data hides
 _moments = itertools.count()
@@ -57,7 +59,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Module:
+class Module(Hooked, Tree):
     """Base of all layers: subclass it, make layers and Parameters in __init__, compute in forward."""
 
     training: bool
@@ -70,7 +72,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        return self._hooks.call(self, args, kwargs) if self._hooks else self.forward(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles hold: not what fuse() put there."""
@@ -175,75 +177,6 @@ class Module:
 
     register_module = add_module
 
-    # -- walking the tree --
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The direct children and their names, each once."""
-        seen: set[int] = set()
-        for name, module in self._modules.items():
-            if module is not None and id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
-
-    def children(self) -> Iterator[Module]:
-        """The direct children."""
-        return (module for _, module in self.named_children())
-
-    def named_modules(self, prefix: str = "", _seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
-        """This module and all below it, with dotted names, each once."""
-        seen = set() if _seen is None else _seen
-        if id(self) in seen:
-            return
-        seen.add(id(self))
-        yield prefix, self
-        for name, module in self._modules.items():
-            if module is not None:
-                yield from module.named_modules(f"{prefix}.{name}" if prefix else name, seen)
-
-    def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
-        return (module for _, module in self.named_modules())
-
-    def _named(self, registry: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
-        seen: set[int] = set()
-        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
-            for name, value in getattr(module, registry).items():
-                if value is not None and id(value) not in seen:
-                    seen.add(id(value))
-                    yield (f"{path}.{name}" if path else name), value
-
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """Parameters with dotted names, each once."""
-        return self._named("_parameters", prefix, recurse)
-
-    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """Parameters, each once."""
-        return (value for _, value in self.named_parameters(recurse=recurse))
-
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """Buffers with dotted names, each once."""
-        return self._named("_buffers", prefix, recurse)
-
-    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
-        """Buffers, each once."""
-        return (value for _, value in self.named_buffers(recurse=recurse))
-
-    def get_submodule(self, target: str) -> Module:
-        """The module of that dotted name."""
-        module: Any = self
-        for name in target.split(".") if target else []:
-            if name not in module._modules:
-                raise AttributeError(f"{type(module).__name__} has no submodule {name!r} (of {target!r})")
-            module = module._modules[name]
-        return module
-
-    def apply(self, fn: Callable[[Module], Any]) -> Module:
-        """Call fn on every module, children first; returns self."""
-        for module in self.children():
-            module.apply(fn)
-        fn(self)
-        return self
-
     # -- modes --
 
     def train(self, mode: bool = True) -> Module:
@@ -334,13 +267,6 @@ class Module:
                     state[prefix + (f"{path}.{name}" if path else name)] = value.detach()
         return state
 
-    def _all_paths(self, path: str) -> Iterator[tuple[str, Module]]:
-        """named_modules with a shared module at each of its places, as torch's state_dict has it."""
-        yield path, self
-        for name, module in self._modules.items():
-            if module is not None:
-                yield from module._all_paths(f"{path}.{name}" if path else name)
-
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy values in by name. Nothing is changed unless all that are to be copied fit.
 
@@ -373,10 +299,16 @@ class Module:
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        lines = [f"({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._modules.items()]
-        if not lines:
+        lines = [f"({name}): " + text.replace("\n", "\n  ") for name, text in self._child_reprs()]
+        if not lines and "\n" not in extra:
             return f"{type(self).__name__}({extra})"
-        return f"{type(self).__name__}(\n  " + "\n  ".join(([extra] if extra else []) + lines) + "\n)"
+        return (
+            f"{type(self).__name__}(\n  " + "\n  ".join((extra.split("\n") if extra else []) + lines) + "\n)"
+        )
+
+    def _child_reprs(self) -> list[tuple[str, str]]:
+        """What repr shows of each child, and its name."""
+        return [(name, repr(module)) for name, module in self._modules.items()]
 
 
 def zero_grads(parameters: Iterable[Tensor], set_to_none: bool) -> None:

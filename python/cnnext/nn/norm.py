@@ -60,17 +60,14 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and reset_running_stats."""
         self.reset_running_stats()
-        if self.weight is not None:
-            ones_(self.weight)
-        if self.bias is not None:
-            zeros_(self.bias)
+        _reset(self)
 
     def forward(self, x: Any) -> Any:
         """Same shape out; the batch's statistics in training, the running ones in evaluation."""
-        return self.normalised(x, relu=False)
+        return self.normalised(x)
 
-    def normalised(self, x: Any, relu: bool) -> Any:
-        """forward(x), or with relu max(forward(x), 0) in one pass."""
+    def normalised(self, x: Any, activation: str | None = None) -> Any:
+        """forward(x) and an activation, "relu" or "relu6", in one pass."""
         if x.ndim not in self._ranks:
             expected = " or ".join(f"{rank}D" for rank in self._ranks)
             raise ValueError(f"{type(self).__name__}: expected {expected} input, got {x.ndim}D")
@@ -80,7 +77,7 @@ class _BatchNorm(Module):
         training = self.training or self.running_mean is None
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps,
-            relu=relu,
+            activation=activation,
         )  # fmt: skip
 
     def next_momentum(self) -> float:
@@ -146,10 +143,7 @@ class LayerNorm(Module):
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""
-        if self.weight is not None:
-            ones_(self.weight)
-        if self.bias is not None:
-            zeros_(self.bias)
+        _reset(self)
 
     def forward(self, x: Any) -> Any:
         """(..., *normalized_shape), same shape out."""
@@ -161,3 +155,82 @@ class LayerNorm(Module):
             f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
             f"bias={self.bias is not None}"
         )
+
+
+class LayerNorm2d(LayerNorm):
+    """Layer norm over the channels of each pixel of (N, C, H, W), same shape out (torchvision's LayerNorm2d).
+
+    normalized_shape: C. Channels-last memory is the format that it reads as it lies, and that the result has
+    in any case; contiguous input is copied into it, once forwards and once backwards.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: Any,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
+        if len(self.normalized_shape) != 1:
+            raise ValueError(f"normalized_shape={normalized_shape!r} must be the number of channels")
+
+    def forward(self, x: Any) -> Any:
+        """(N, C, H, W), same shape out, channels-last in memory."""
+        if x.ndim != 4:
+            raise ValueError(f"LayerNorm2d: expected 4D input, got {x.ndim}D")
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GroupNorm(Module):
+    """Normalisation over groups of channels, each image by itself: Wu and He, 2018 (torch.nn.GroupNorm)."""
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_groups = positive("num_groups", num_groups)
+        self.num_channels = positive("num_channels", num_channels)
+        if self.num_channels % self.num_groups:
+            raise ValueError(f"num_channels={num_channels} must be divisible by num_groups={num_groups}")
+        self.eps, self.affine = eps, affine
+        dtype = factory(device, dtype)
+
+        def vector(wanted: bool) -> Parameter | None:
+            return Parameter(np.empty(self.num_channels, dtype)) if wanted else None
+
+        self.register_parameter("weight", vector(affine))
+        self.register_parameter("bias", vector(affine and bias))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        _reset(self)
+
+    def forward(self, x: Any) -> Any:
+        """(N, num_channels, ...), same shape out."""
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """As torch prints it."""
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+def _reset(norm: Module) -> None:
+    if norm.weight is not None:
+        ones_(norm.weight)
+    if norm.bias is not None:
+        zeros_(norm.bias)

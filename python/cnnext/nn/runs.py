@@ -58,24 +58,24 @@ class LinearRun(Run):
 
 
 class NormRun(Run):
-    """Batch norm and ReLU."""
+    """Batch norm and ReLU or ReLU6."""
 
-    def __init__(self, norm: BatchNorm2d, relu: Any) -> None:
-        super().__init__(["batch_norm", "relu"], [norm, relu])
-        self._norm = norm
+    def __init__(self, norm: BatchNorm2d, activation: Any, kind: str) -> None:
+        super().__init__(["batch_norm", kind], [norm, activation])
+        self._norm, self._kind = norm, kind
 
     def __call__(self, x: Any) -> Any:
-        return self._norm.normalised(x, relu=True)
+        return self._norm.normalised(x, self._kind)
 
 
 class ConvNormRun(Run):
-    """A convolution, batch norm in training, and ReLU or nothing."""
+    """A convolution, batch norm in training, and ReLU, ReLU6 or nothing."""
 
-    def __init__(self, conv: Conv2d, norm: BatchNorm2d, relu: Any) -> None:
-        parts = {"conv2d": conv, "batch_norm": norm, "relu": relu}
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d, activation: Any, kind: str | None) -> None:
+        parts = {"conv2d": conv, "batch_norm": norm, kind or "": activation}
         parts = {name: layer for name, layer in parts.items() if layer is not None}
         super().__init__(list(parts), list(parts.values()))
-        self._conv, self._norm, self._relu = conv, norm, relu is not None
+        self._conv, self._norm, self._kind = conv, norm, kind
 
     def __call__(self, x: Any) -> Any:
         x, conv, norm = as_tensor(x), self._conv, self._norm
@@ -86,7 +86,7 @@ class ConvNormRun(Run):
                 x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups,
                 running_mean=norm.running_mean, running_var=norm.running_var,
                 norm_weight=norm.weight, norm_bias=norm.bias,
-                momentum=norm.next_momentum(), eps=norm.eps, relu=self._relu,
+                momentum=norm.next_momentum(), eps=norm.eps, activation=self._kind,
             )  # fmt: skip
         except (ValueError, TypeError, NotImplementedError):
             return self.plainly(x)  # the layer that does not take its input says so

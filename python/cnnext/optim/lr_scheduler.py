@@ -5,54 +5,26 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from .lr_base import LRScheduler, for_each_group
+from .lr_composite import ReduceLROnPlateau, SequentialLR
 from .optimizer import Optimizer
 
-
-class LRScheduler:
-    """Sets the learning rate of every group from the number of step() calls so far."""
-
-    _not_saved = ("optimizer",)
-
-    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be an Optimizer, got {type(optimizer).__name__}")
-        self.optimizer = optimizer
-        for i, group in enumerate(optimizer.param_groups):
-            if last_epoch == -1:
-                group["initial_lr"] = group["lr"]
-            elif "initial_lr" not in group:
-                raise ValueError(
-                    f"last_epoch={last_epoch} resumes, but param_groups[{i}] has no 'initial_lr'"
-                )
-        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
-        self._last_lr: list[float] = []
-        self.step()
-
-    def get_lr(self) -> list[float]:
-        """The learning rate of each group at last_epoch."""
-        raise NotImplementedError
-
-    def get_last_lr(self) -> list[float]:
-        """The learning rates that were set last."""
-        return list(self._last_lr)
-
-    def step(self) -> None:
-        """Count one more epoch (or batch) and set the learning rates."""
-        self.last_epoch += 1
-        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            group["lr"] = lr
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer and functions."""
-        return {name: value for name, value in self.__dict__.items() if name not in self._not_saved}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state_dict."""
-        self.__dict__.update(state_dict)
+__all__ = [
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]
 
 
 class LambdaLR(LRScheduler):
@@ -66,10 +38,7 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        groups = len(optimizer.param_groups)
-        self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * groups
-        if len(self.lr_lambdas) != groups:
-            raise ValueError(f"lr_lambda has {len(self.lr_lambdas)} functions for {groups} parameter groups")
+        self.lr_lambdas = for_each_group("lr_lambda", lr_lambda, optimizer)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -105,6 +74,52 @@ class MultiStepLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """At last_epoch."""
         return [lr * self.gamma ** bisect_right(self.milestones, self.last_epoch) for lr in self.base_lrs]
+
+
+class ConstantLR(LRScheduler):
+    """factor times the initial rate for total_iters steps, then the initial rate."""
+
+    def __init__(
+        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
+    ) -> None:
+        if not 0 <= factor <= 1:
+            raise ValueError(f"factor={factor} must lie between 0 and 1")
+        self.factor, self.total_iters = factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """At last_epoch."""
+        factor = 1.0 if self.last_epoch >= self.total_iters else self.factor
+        return [lr * factor for lr in self.base_lrs]
+
+
+class ExponentialLR(LRScheduler):
+    """Times gamma every epoch."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """At last_epoch."""
+        return [lr * self.gamma**self.last_epoch for lr in self.base_lrs]
+
+
+class PolynomialLR(LRScheduler):
+    """Down to 0 in total_iters steps, by a power of what is left of them."""
+
+    def __init__(
+        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+    ) -> None:
+        if total_iters < 1:
+            raise ValueError(f"total_iters={total_iters} must be at least 1")
+        self.total_iters, self.power = total_iters, power
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        """At last_epoch."""
+        left = 1 - min(self.last_epoch, self.total_iters) / self.total_iters
+        return [lr * left**self.power for lr in self.base_lrs]
 
 
 class LinearLR(LRScheduler):
@@ -150,6 +165,45 @@ class CosineAnnealingLR(LRScheduler):
         return [self.eta_min + (lr - self.eta_min) * wave for lr in self.base_lrs]
 
 
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """CosineAnnealingLR over T_0 steps, then anew over T_mult times as many, and so on: SGDR.
+
+    step(epoch) takes fractions: epoch + batch / batches.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        for name, value in (("T_0", T_0), ("T_mult", T_mult)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r} must be an int of at least 1")
+        self.T_0, self.T_i, self.T_mult, self.eta_min = T_0, T_0, T_mult, eta_min
+        self.T_cur: float = last_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def step(self, epoch: float | None = None) -> None:
+        """Count one more epoch, or go to a given one, and set the learning rates."""
+        if epoch is not None and epoch < 0:
+            raise ValueError(f"epoch={epoch} must not be negative")
+        if epoch is None:
+            epoch, self.T_cur = self.last_epoch + 1, self.T_cur + 1
+        else:
+            self.T_cur, self.T_i = epoch, self.T_0
+        while self.T_cur >= self.T_i:
+            self.T_cur, self.T_i = self.T_cur - self.T_i, self.T_i * self.T_mult
+        self.last_epoch = math.floor(epoch)
+        self._set(self.get_lr())
+
+    def _undo(self) -> None:
+        super()._undo()
+        self.T_cur -= 1
+
+    def get_lr(self) -> list[float]:
+        """At T_cur of T_i."""
+        wave = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        return [self.eta_min + (lr - self.eta_min) * wave for lr in self.base_lrs]
+
+
 class OneCycleLR(LRScheduler):
     """Up to max_lr, then down to almost nothing, once over total_steps batches: Smith and Topin, 2018.
 
@@ -184,9 +238,7 @@ class OneCycleLR(LRScheduler):
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy={anneal_strategy!r} must be 'cos' or 'linear'")
         groups = optimizer.param_groups
-        peaks = list(max_lr) if isinstance(max_lr, (list, tuple)) else [max_lr] * len(groups)
-        if len(peaks) != len(groups):
-            raise ValueError(f"max_lr has {len(peaks)} values for {len(groups)} parameter groups")
+        peaks = for_each_group("max_lr", max_lr, optimizer)
         if cycle_momentum and not all("momentum" in g or "betas" in g for g in groups):
             raise ValueError("cycle_momentum=True needs an optimizer with momentum or betas")
         self.total_steps, self.anneal_strategy, self.cycle_momentum = (
@@ -208,7 +260,7 @@ class OneCycleLR(LRScheduler):
         self._momenta = {"initial": max_momentum, "max": base_momentum, "min": max_momentum}
         if last_epoch == -1:
             for group, rates in zip(groups, self._rates, strict=True):
-                group["lr"] = rates["initial"]
+                group["lr"] = group["initial_lr"] = rates["initial"]
         super().__init__(optimizer, last_epoch)
 
     def _between(self, ends: dict[str, float]) -> float:
