@@ -27,6 +27,7 @@ if __package__ in (None, ""):  # as a script
 from bench import gpu_report  # noqa: E402
 
 _STEPS = "resnet18_cifar,resnet50-infer-32,mobilenet_v2-infer-32,lenet5-train-64"
+_TOOLS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin", "/opt/cuda/bin"])
 _GRACE_S = 5.0  # for a part to end by itself
 _LEAST_S = 10  # with less than that left, a part is not begun
 
@@ -43,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("out", type=Path, help="folder for the results")
     p.add_argument("--site", type=Path, help="what bench/gpu_build.sh made; default: cnnext is built here")
     p.add_argument("--library", type=Path, help="another libcnnext_cuda.so than the site's")
-    p.add_argument("--seconds", type=float, default=460, help="of all parts together")
+    p.add_argument("--seconds", type=float, default=470, help="of all parts together")
+    p.add_argument("--patience", type=float, default=1, help="times each part's limit: for a slower machine")
     p.add_argument("--parts", help=f"only these, in this order, with commas: {', '.join(LIMITS)}")
     p.add_argument("--batch", default="32", help="of the layers")
     p.add_argument("--layers", default="kernels_md", help="shapes of the parts layers and dtypes")
@@ -55,14 +57,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 #: Seconds for each part, in their order.
-LIMITS = {"tests": 95.0, "layers": 115.0, "bytes": 55.0, "steps": 100.0, "dtypes": 60.0, "sanitizer": 30.0}
+LIMITS = {"tests": 95.0, "layers": 105.0, "bytes": 55.0, "steps": 90.0, "dtypes": 60.0, "sanitizer": 60.0}
 
 
 def parts_of(args: argparse.Namespace, work: Path) -> list[Part]:
     """The parts that are asked for and can be run here."""
 
     def bench(name: str, *arguments: str) -> list[str]:
-        limit = str(LIMITS[name] - 30)  # torch takes its time to start, and the last case has to end
+        limit = str(
+            LIMITS[name] * args.patience - 30
+        )  # torch takes its time to start, and the last case has to end
         shared = ["--device", "cuda", "--keep-going", "--peers", args.peers, "--rest-ms", "1"]
         shared += ["--limit-s", limit, "--out", str(work / name)]
         return [sys.executable, "-m", "bench", *shared, *arguments]
@@ -82,15 +86,14 @@ def parts_of(args: argparse.Namespace, work: Path) -> list[Part]:
             tests = [*tests, Path("-n4")]
         options = ["-q", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={work / 'tests.xml'}"]
         commands["tests"] = [sys.executable, "-m", "pytest", *options, *map(str, tests)]
-    scripts = sorted(ROOT.glob("tools/*compute_sanitizer*.sh"))
-    if scripts and shutil.which("compute-sanitizer"):
-        each = 'for script in "$@"; do "$script" || exit; done'
-        commands["sanitizer"] = ["bash", "-c", each, "_", *map(str, scripts)]
+    script = ROOT / "tools" / "run_sanitizers_gpu.sh"
+    if script.exists() and shutil.which("compute-sanitizer", path=_TOOLS):
+        commands["sanitizer"] = [str(script)]
     asked = args.parts.split(",") if args.parts else list(LIMITS)
     for name in asked:
         if name not in LIMITS:
             raise SystemExit(f"gpu_run: --parts has {name!r}; it must be of {', '.join(LIMITS)}")
-    return [Part(name, LIMITS[name], commands[name]) for name in asked if name in commands]
+    return [Part(name, LIMITS[name] * args.patience, commands[name]) for name in asked if name in commands]
 
 
 def run_part(part: Part, seconds: float, work: Path, environment: dict[str, str]) -> dict[str, Any]:
@@ -128,15 +131,15 @@ def preparations(args: argparse.Namespace, environment: dict[str, str], work: Pa
     scripts, found = ROOT / "bench", []
     if not args.site:
         command = [str(scripts / "gpu_build.sh"), str(site), "--python", sys.executable, "--arch", "native"]
-        found.append(Part("build", 300, command))
+        found.append(Part("build", 300 * args.patience, command))
     else:
         tried = subprocess.run([sys.executable, "-c", "import cnnext"], env=environment, capture_output=True)
         if tried.returncode != 0:
             command = [str(scripts / "gpu_extension.sh"), str(site), sys.executable]
-            found.append(Part("extension", 120, command))
+            found.append(Part("extension", 120 * args.patience, command))
     # Without a device nothing below says anything.
     code = "import cnnext; print(cnnext.info()); assert cnnext.info().cuda_devices, cnnext.info().cuda"
-    return [*found, Part("device", 60, [sys.executable, "-c", code])]
+    return [*found, Part("device", 60 * args.patience, [sys.executable, "-c", code])]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -146,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     end = time.monotonic() + args.seconds
     args.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is running is ended, and told of
-    environment = {**os.environ, "CNNEXT_EXPECT_CUDA": "1"}
+    environment = {**os.environ, "CNNEXT_EXPECT_CUDA": "1", "PYTHON": sys.executable, "PATH": _TOOLS}
     if args.library:
         environment["CNNEXT_CUDA_LIBRARY"] = str(args.library.resolve())
     done: list[dict[str, Any]] = []

@@ -19,6 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench import gpu_report, gpu_run  # noqa: E402
 
+_PATIENT = ("--patience", "20", "--seconds", "9000")  # whatever else the machine is doing
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
@@ -48,6 +50,7 @@ def test_one_json_and_one_table(stand_ins: dict[str, str], site: Path, tests: Pa
         "tests,bytes",
         "--peers",
         "none",
+        *_PATIENT,
     ]
     done = subprocess.run(
         [*map(str, command), "--tests", str(tests), "--bytes", str(shapes), "--batch", "1"],
@@ -75,7 +78,16 @@ def test_one_json_and_one_table(stand_ins: dict[str, str], site: Path, tests: Pa
 
 def test_nothing_runs_without_a_device(stand_ins: dict[str, str], site: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "bench/gpu_run.py", str(tmp_path / "out"), "--site", str(site), "--parts", "layers"],
+        [
+            sys.executable,
+            "bench/gpu_run.py",
+            str(tmp_path / "out"),
+            "--site",
+            str(site),
+            "--parts",
+            "layers",
+            *_PATIENT,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -118,7 +130,7 @@ def test_ended_from_outside_it_tells_what_there_is(
     sleeper = tmp_path / "test_sleeper.py"
     sleeper.write_text("import time\ndef test_a(): time.sleep(600)\n")
     out = tmp_path / "out"
-    options = ["--site", str(site), "--parts", "tests", "--tests", str(sleeper)]
+    options = ["--site", str(site), "--parts", "tests", "--tests", str(sleeper), *_PATIENT]
     child = subprocess.Popen(
         [sys.executable, "bench/gpu_run.py", str(out), *options],
         cwd=ROOT,
