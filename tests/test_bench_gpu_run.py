@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,3 +186,51 @@ def test_a_file_of_half_a_json_is_left_out(tmp_path: Path) -> None:
     gpu_report.write(out, tmp_path / "work", [{"name": "layers", "outcome": "timed out"}], {})
     assert "layers" not in json.loads((out / "gpu.json").read_text())
     assert "the last words" in (out / "gpu.txt").read_text()
+
+
+def test_a_build_becomes_a_folder_to_carry(tmp_path: Path) -> None:
+    """With a CMake that makes the libraries at once: the whole build takes minutes, and nvcc."""
+    pytest.importorskip("pybind11")
+    if shutil.which("strip") is None:
+        pytest.skip("strip is not installed")
+    tools, work, site = tmp_path / "tools", tmp_path / "work", tmp_path / "site"
+    tools.mkdir()
+    installed = Path(cnnext.__path__[0])
+    libraries = [installed / "libcnnext.so", Path(cnnext._C.__file__)]
+    copies = "\n".join(f"cp {library} {work}/" for library in libraries)
+    cmake = tools / "cmake"
+    cmake.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nmkdir -p {work}\n{copies}\n'
+        f"cp {libraries[0]} {work}/libcnnext_cuda.so\n"
+    )
+    cmake.chmod(0o755)
+    done = subprocess.run(
+        [
+            ROOT / "bench" / "gpu_build.sh",
+            site,
+            "--arch",
+            "90a;100",
+            "--python",
+            sys.executable,
+            "--work",
+            work,
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "asked").read_text()
+    assert "-DCNNEXT_CUDA=ON -DCNNEXT_CUDA_ARCHITECTURES=90a;100" in asked
+    assert f"--build {work}" in asked
+    assert (site / "cnnext" / "libcnnext_cuda.so").exists()
+    assert (site / "pybind11" / "pybind11.h").exists()
+    code = "import cnnext; print(cnnext.__path__[0])"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )
+    assert found.stdout.strip() == str(site / "cnnext"), found.stderr
