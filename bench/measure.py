@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.contestants import Contestant, ContestantError
+from bench.contestants import Contestant, ContestantError, Unsupported
+from bench.dtypes import DTYPES
 from bench.shapes import FUSED, Layer
 
-# Direct algorithms in float32 stay near 1e-6 of the result's RMS, Winograd some times above; a wrong tap
-# anywhere is of the order of 1.
-TOLERANCE = 1e-3
+TOLERANCE = DTYPES["float32"].tolerance
+_COMPARED = 1 << 23
 
 
 class WrongResult(RuntimeError):
@@ -38,6 +39,12 @@ class Result:
     kernel: str  # cnnext's, by its own account
     error: float | None  # the largest difference from the oracle, over the RMS of the oracle's result
     times_ms: list[float]
+    dtype: str = "float32"
+    call_ms: list[float] | None = None  # on a device: what a call takes with the host's work for it
+
+    @property
+    def bytes(self) -> int:
+        return self.layer.bytes_of(self.which, DTYPES[self.dtype].size)
 
     @property
     def median_ms(self) -> float:
@@ -49,7 +56,7 @@ class Result:
 
     @property
     def gbytes(self) -> float:
-        return self.layer.bytes_of(self.which) / self.median_ms / 1e6
+        return self.bytes / self.median_ms / 1e6
 
     def as_dict(self) -> dict[str, Any]:
         spec = self.contestant.spec
@@ -59,15 +66,18 @@ class Result:
             "Q": self.layer.Q,
             "pass": self.which,
             "layout": self.layout,
+            "dtype": self.dtype,
             "contestant": spec.label,
             "library": spec.library,
             "isa": spec.isa,
             "algorithm": spec.algorithm,
             "malloc": spec.malloc,
+            "device": spec.device,
             "kernel": self.kernel,
             "flops": self.layer.flops,
-            "bytes": self.layer.bytes_of(self.which),
+            "bytes": self.bytes,
             "times_ms": self.times_ms,
+            "call_ms": self.call_ms,
             "median_ms": self.median_ms,
             "least_ms": min(self.times_ms),
             "gflops": self.gflops,
@@ -77,9 +87,13 @@ class Result:
 
 
 def difference(
-    expected: dict[str, np.ndarray], got: dict[str, np.ndarray], who: str, steps: bool = False
+    expected: dict[str, np.ndarray],
+    got: dict[str, np.ndarray],
+    who: str,
+    steps: bool = False,
+    tolerance: float = TOLERANCE,
 ) -> float:
-    """The largest difference over the expected RMS. WrongResult above TOLERANCE or for other indices.
+    """The largest difference over the expected RMS. WrongResult above the tolerance or for other indices.
 
     steps: the result jumps where two values are as good as equal, so that a few elements may differ: then it
     is the difference's RMS, up to ten times as much.
@@ -95,53 +109,124 @@ def difference(
         largest = float(np.sqrt(np.mean(np.square(want - have, dtype=np.float64))))
     else:
         largest = float(np.max(np.abs(want - have), initial=0.0))
-    if not largest / rms <= (10 * TOLERANCE if steps else TOLERANCE):
+    if not largest / rms <= (10 * tolerance if steps else tolerance):
         raise WrongResult(f"{who}: differs from the oracle by {largest:.3g} at a result of RMS {rms:.3g}")
     return largest / rms
 
 
-def validate(
-    layer: Layer, layout: str, which: str, contestants: list[Contestant], oracle: Contestant
-) -> dict[str, float]:
+@dataclasses.dataclass
+class Failures:
+    """What contestants did not do, where a run goes on without them."""
+
+    entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def note(self, contestant: Contestant, case: Case, error: Exception) -> None:
+        unsupported = isinstance(error, Unsupported)
+        entry = {"kind": case.layer.kind, "name": case.layer.name, "pass": case.which, "layout": case.layout}
+        entry |= {"dtype": case.dtype, "contestant": contestant.spec.label, "error": str(error)}
+        self.entries.append(entry | {"unsupported": unsupported})
+        contestant.process.revive()
+
+    def count(self) -> int:
+        """Without what is not supported."""
+        return sum(not entry["unsupported"] for entry in self.entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    layer: Layer
+    layout: str
+    which: str
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.layer.kind} {self.layer.name} {self.which} {self.layout}" + (
+            f" {self.dtype}" if self.dtype != "float32" else ""
+        )
+
+
+class _Field:
+    """The contestants of a case that are still in it."""
+
+    def __init__(self, case: Case, contestants: list[Contestant], failures: Failures | None) -> None:
+        self.case, self.failures = case, failures
+        spot = (case.layer, case.layout, case.which, case.dtype)
+        self.contestants = [c for c in contestants if c.spec.takes_part(*spot)]
+
+    def each(self, do: Callable[[Contestant], None]) -> None:
+        """One after another; who fails leaves, or ends the run where failures are not collected."""
+        for contestant in list(self.contestants):
+            try:
+                do(contestant)
+            except (ContestantError, WrongResult) as error:
+                if self.failures is None:
+                    raise
+                self.failures.note(contestant, self.case, error)
+                self.contestants.remove(contestant)
+
+
+def validate(case: Case, field: _Field, oracle: Contestant) -> dict[str, float]:
     """Every contestant's error against the oracle's result."""
     errors: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.npz"
-        oracle.select(layer, layout, which)
-        expected = oracle.compute(path)
-        for contestant in contestants:
-            contestant.select(layer, layout, which)
-            who = f"{layer.kind} {layer.name} {which} {layout}, {contestant.spec.label}"
-            steps = layer.kind in FUSED and which != "fwd"  # where a maximum lies, or ReLU stops
-            errors[contestant.spec.label] = difference(expected, contestant.compute(path), who, steps)
+        oracle.select(case.layer, case.layout, case.which, case.dtype)
+        # On a device batches are large, and files of results would take longer than all else.
+        most = 0 if all(c.spec.device == "cpu" for c in field.contestants) else _COMPARED
+        expected = oracle.compute(path, most)
+
+        def compare(contestant: Contestant) -> None:
+            contestant.select(case.layer, case.layout, case.which, case.dtype)
+            steps = case.layer.kind in FUSED and case.which != "fwd"  # where a maximum lies, or ReLU stops
+            got, who = contestant.compute(path, most), f"{case}, {contestant.spec.label}"
+            tolerance = DTYPES[case.dtype].tolerance
+            errors[contestant.spec.label] = difference(expected, got, who, steps, tolerance)
+
+        field.each(compare)
     return errors
 
 
 def run_case(
-    layer: Layer,
-    layout: str,
-    which: str,
+    case: Case,
     contestants: list[Contestant],
     oracle: Contestant | None,
     plan: Plan,
+    failures: Failures | None = None,
 ) -> list[Result]:
-    """Times of all contestants that take part, in alternated blocks. Raises WrongResult, ContestantError."""
-    field = [c for c in contestants if c.spec.takes_part(layer, layout, which)]
+    """Times of all contestants that take part, in alternated blocks.
+
+    Raises WrongResult, ContestantError; where failures are given they are noted there, and the others go on.
+    """
+    field = _Field(case, contestants, failures)
     errors: dict[str, float] = {}
     if oracle is not None:
-        small = layer.with_batch(1) if oracle.spec.library == "ref" else layer  # the plain loops are slow
-        errors = validate(small, layout, which, field, oracle)
-    times: dict[str, list[float]] = {c.spec.label: [] for c in field}
+        # The plain loops are slow.
+        small = case.layer.with_batch(1) if oracle.spec.library == "ref" else case.layer
+        try:
+            errors = validate(dataclasses.replace(case, layer=small), field, oracle)
+        except ContestantError as error:  # the oracle's
+            if failures is None:
+                raise
+            failures.note(oracle, case, error)
+            return []
+    answers: dict[str, dict[str, list[float]]] = {}
     kernels: dict[str, str] = {}
+
+    def block(contestant: Contestant) -> None:
+        label = contestant.spec.label
+        kernels[label] = contestant.select(case.layer, case.layout, case.which, case.dtype)
+        for key, times in contestant.time(plan.repeats, plan.rest_ms).items():
+            answers.setdefault(label, {}).setdefault(key, []).extend(times)
+
     for _ in range(plan.blocks):
-        for contestant in field:
-            kernels[contestant.spec.label] = contestant.select(layer, layout, which)
-            times[contestant.spec.label] += contestant.time(plan.repeats, plan.rest_ms)
-    return [
-        Result(layer, which, layout, c, kernels[label], errors.get(label), times[label])
-        for c in field
-        for label in [c.spec.label]
-    ]
+        field.each(block)
+    found = []
+    for contestant in field.contestants:
+        label = contestant.spec.label
+        spot = (case.layer, case.which, case.layout, contestant, kernels[label], errors.get(label))
+        times = answers[label]
+        found.append(Result(*spot, times["times_ms"], case.dtype, times.get("call_ms")))
+    return found
 
 
-__all__ = ["ContestantError", "Plan", "Result", "WrongResult", "difference", "run_case"]
+__all__ = ["Case", "ContestantError", "Failures", "Plan", "Result", "WrongResult", "difference", "run_case"]

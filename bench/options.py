@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
 
 from bench import step_peers
 from bench.contestants import Spec
-from bench.libraries import LIBRARIES, PEERS, PREPACKING, missing
+from bench.dtypes import DTYPES
+from bench.libraries import DEVICE_LIBRARIES, LIBRARIES, PEERS, PREPACKING, missing
 from bench.shapes import Layer, load, stored
 
 PASSES = ("fwd", "bwd_data", "bwd_weights")
@@ -84,11 +86,25 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--batch", type=count, default=None, help="the batch of every layer; default: the shape file's"
     )
+    p.add_argument("--device", default="cpu", help="cpu, cuda, or cuda:N")
+    p.add_argument(
+        "--dtype",
+        default="float32",
+        help=f"on a CUDA device: {','.join(DTYPES)}; tf32: float32 whose convolutions may use TF32",
+    )
     p.add_argument("--threads", type=count, default=usable_cpus())
     p.add_argument("--blocks", type=count, default=3, help="how often the contestants take turns")
     p.add_argument("--repeats", type=count, default=4, help="timed calls in a block")
     p.add_argument(
         "--rest-ms", type=float, default=15.0, help="rest before a block, while other threads still spin"
+    )
+    p.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="note a contestant's wrong result or error and go on without it; the status is 1 at the end",
+    )
+    p.add_argument(
+        "--limit-s", type=float, default=math.inf, help="begin no layer or step after that many seconds"
     )
     p.add_argument("--no-check", action="store_true", help="do not validate results first")
     p.add_argument("--no-peak", action="store_true", help="do not measure the machine's limits")
@@ -130,6 +146,11 @@ def specs_from(args: argparse.Namespace) -> list[Spec]:
     if not mallocs:
         raise UsageError(f"--malloc is empty; it must be of {', '.join(MALLOCS)}")
     steps = args.steps is not None
+    device = device_from(args.device)
+    if device != "cpu":
+        return device_specs(args, isas, algorithms, device)
+    if dtypes_from(args.dtype) != ["float32"]:
+        raise UsageError(f"--dtype is {args.dtype!r}; without --device cuda it must be float32")
     peers = peers_from(args.peers, step_peers.PEERS if steps else {p: LIBRARIES[p].packages for p in PEERS})
     if not steps and any(peer in PREPACKING for peer in peers) and "packed" not in algorithms:
         algorithms.append("packed")
@@ -142,6 +163,38 @@ def specs_from(args: argparse.Namespace) -> list[Spec]:
         for malloc in mallocs if step_peers.is_torch(peer) else ("default",):
             specs.append(Spec(peer + (" kept" if malloc == "kept" else ""), peer, malloc=malloc))
     return specs
+
+
+def device_from(text: str) -> str:
+    """ "cpu" or "cuda:N"."""
+    kind, colon, number = text.partition(":")
+    if text != "cpu" and (kind != "cuda" or bool(colon) is not number.isdecimal()):
+        raise UsageError(f"--device is {text!r}; it must be cpu, cuda or cuda:N")
+    return text if colon or text == "cpu" else f"{text}:0"
+
+
+def dtypes_from(text: str) -> list[str]:
+    found = choices(text, "dtype", tuple(DTYPES))
+    if not found:
+        raise UsageError(f"--dtype is empty; it must be of {', '.join(DTYPES)}")
+    return found
+
+
+def device_specs(args: argparse.Namespace, isas: list[str], algorithms: list[str], device: str) -> list[Spec]:
+    """On a CUDA device, where instruction sets and malloc have no part."""
+    if isas != [""]:
+        raise UsageError(f"--isa is {args.isa!r}; on a CUDA device it must be left out")
+    if "packed" in algorithms:
+        raise UsageError("--algorithms has 'packed'; on a CUDA device it must be of auto, direct")
+    steps = args.steps is not None
+    if steps and dtypes_from(args.dtype) not in (["float32"], ["tf32"]):
+        raise UsageError(f"--dtype is {args.dtype!r}; with --steps it must be float32 or tf32")
+    known = {name: runs.packages for name, runs in DEVICE_LIBRARIES.items() if name != "cnnext"}
+    if steps:
+        known = {peer: step_peers.PEERS[peer] for peer in ("torch", "torch_compile")}
+    labels = {"auto": "cnnext", "direct": "cnnext direct"}
+    specs = [Spec(labels[a], "cnnext", algorithm=a, device=device) for a in algorithms]
+    return specs + [Spec(peer, peer, device=device) for peer in peers_from(args.peers, known)]
 
 
 def layers_from(args: argparse.Namespace) -> list[Layer]:

@@ -94,11 +94,12 @@ class Layer:
             return 0
         return 2 * self.N * self.K * self.P * self.Q * (self.C // self.groups) * self.R * self.S
 
-    def bytes_of(self, which: str) -> int:
-        """What any implementation moves at least: each operand once, as float32; an argmax as one byte."""
+    def bytes_of(self, which: str, size: int = 4) -> int:
+        """What any implementation moves at least: each operand once, of `size` bytes an element; an argmax as
+        one byte."""
         x, y = math.prod(self.x_shape), math.prod(self.y_shape)
         if self.kind in POINTWISE:  # a gradient reads what the forward read or wrote as well
-            return 4 * x * (3 if self.kind == "add" or which != "fwd" else 2)
+            return size * x * (3 if self.kind == "add" or which != "fwd" else 2)
         floats = x + y
         if self.has_filter:
             w = math.prod(self.w_shape)
@@ -107,7 +108,7 @@ class Layer:
                 floats += x + w  # read and written
             if self.kind == "conv_norm_relu":  # the convolution's result, written and read once
                 floats += 2 * y
-        return 4 * floats + (y if self.kind.endswith("pool") and self.kind != "avg_pool" else 0)
+        return size * floats + (y if self.kind.endswith("pool") and self.kind != "avg_pool" else 0)
 
     def with_batch(self, batch: int | None) -> Layer:
         return self if batch is None else dataclasses.replace(self, N=batch)

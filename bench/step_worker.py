@@ -1,4 +1,4 @@
-"""One contestant's whole steps in a process of its own: `python -m bench.step_worker LIBRARY THREADS`.
+"""One contestant's whole steps in a process of its own: `python -m bench.step_worker LIBRARY THREADS DEVICE`.
 
 cnnext's API has torch's names, so that the step is written once. So are the networks: torch runs the sources
 of cnnext.models with its own layers.
@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from bench.libraries import make
+from bench.libraries.ours import allow_tf32
+from bench.places import place_of
 from bench.step_peers import is_torch, session
 from bench.steps import STEPS
-from bench.worker import serve, timed
+from bench.worker import serve
 
 
 def torch_models() -> Any:
@@ -48,35 +50,37 @@ def fill(model: Any) -> None:
             p.detach().numpy()[...] = 0
 
 
-def resident_mb(what: str) -> float:
-    """VmRSS, now, or VmHWM, the most since reset_peak()."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(what + ":"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError(f"/proc/self/status has no {what}")
-
-
-def reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 class Server:
     """Holds one step in one memory layout."""
 
-    def __init__(self, contestant: str, threads: int) -> None:
+    def __init__(self, contestant: str, threads: int, device: str) -> None:
         self.contestant, self.threads = contestant, threads
-        ours = contestant == "cnnext"
-        self.about = make("torch" if is_torch(contestant) else contestant, threads).describe()
-        if not ours:
-            make("torch", threads)
+        self.place = place_of(device)
+        driver, ours = self.place.driver, contestant == "cnnext"
+        with self.place.working():
+            library = make("torch" if is_torch(contestant) else contestant, threads, None if ours else driver)
+            self.about = library.describe()
+            if not ours and not is_torch(contestant):
+                make("torch", threads)
+        self.use = allow_tf32 if ours else getattr(library, "use", None)
+        if driver:
+            self.about = {**driver.describe(), **self.about}
+        self.device = library.device if driver and not ours else device
         self.library = importlib.import_module("cnnext" if ours else "torch")
         self.models = importlib.import_module("cnnext.models") if ours else torch_models()
-        self.before_mb = resident_mb("VmRSS")
+        self.place.imported()
 
     def describe(self) -> dict[str, Any]:
         return self.about
 
-    def prepare(self, step: str, layout: str) -> dict[str, Any]:
+    def prepare(self, step: str, layout: str, dtype: str = "float32") -> dict[str, Any]:
+        if self.place.driver:
+            self.use(dtype)
+        with self.place.working():
+            self._prepare(step, layout)
+        return {}
+
+    def _prepare(self, step: str, layout: str) -> None:
         library, chosen = self.library, STEPS[step]
         self.training = chosen.training
         model = self.models.create(chosen.model, **chosen.options)
@@ -85,6 +89,8 @@ class Server:
         images = random.standard_normal((chosen.batch, *chosen.image), np.float32)
         x = library.from_numpy(images)
         labels = library.from_numpy(random.integers(0, 10, chosen.batch))
+        if self.device != "cpu":
+            model, x, labels = (thing.to(self.device) for thing in (model, x, labels))
         if layout == "nhwc":
             model.to(memory_format=library.channels_last)
             x = x.contiguous(memory_format=library.channels_last)
@@ -117,22 +123,29 @@ class Server:
         else:
             call = session(self.contestant, model.eval(), x, self.threads)
         self.call = call
-        return {}
 
     def check(self) -> dict[str, Any]:
         """The losses of the first steps, or the logits. Peaks of memory are those of what follows."""
-        found = [self.call() for _ in range(3 if self.training else 1)]
-        values = [np.reshape(y if isinstance(y, np.ndarray) else y.numpy(), -1) for y in found]
-        del found
-        reset_peak()
+        with self.place.working():
+            found = [self.call() for _ in range(3 if self.training else 1)]
+            values = [np.reshape(y if isinstance(y, np.ndarray) else y.cpu().numpy(), -1) for y in found]
+            del found
+        self.place.reset_peak()
         return {"values": np.concatenate(values).tolist()}
 
     def time(self, repeats: int, rest_ms: float) -> dict[str, Any]:
-        return {"times_ms": timed(self.call, repeats, rest_ms, least_s=0.1, limit_s=1.0)}
+        with self.place.working():
+            return {"times_ms": self.place.timed(self.call, repeats, rest_ms)}
 
     def memory(self) -> dict[str, Any]:
-        return {"peak_mb": resident_mb("VmHWM"), "before_mb": self.before_mb}
+        return self.place.memory()
+
+    def healthy(self) -> dict[str, Any]:
+        """Fails where the device's context is lost."""
+        if self.place.driver:
+            self.place.driver.synchronize()
+        return {}
 
 
 if __name__ == "__main__":
-    serve(lambda: Server(sys.argv[1], int(sys.argv[2])))
+    serve(lambda: Server(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -18,8 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.dtypes import rounded
 from bench.libraries import Array, Call, Library, Operands, make
 from bench.shapes import Layer
+
+# Making random numbers must not take longer than all else: of larger arrays a few images repeat.
+_RANDOM = 1 << 24
+_IMAGES = 7
 
 
 class Server:
@@ -36,14 +41,17 @@ class Server:
     def describe(self) -> dict[str, Any]:
         return self.library.describe()
 
-    def prepare(self, layer: dict[str, Any], layout: str) -> dict[str, Any]:
+    def prepare(self, layer: dict[str, Any], layout: str, dtype: str = "float32") -> dict[str, Any]:
+        """dtype: what the values are rounded to."""
         self.call, self.calls, self.operands = None, {}, {}  # let go of the old arrays first
         pairs = {key: tuple(value) for key, value in layer.items() if isinstance(value, list)}
         self.layer = Layer(**{**layer, **pairs})
         random = np.random.default_rng(0)
 
         def uniform(shape: tuple[int, ...]) -> Array:
-            return self.library.array(random.random(shape, dtype=np.float32) - np.float32(0.5), layout)
+            images = shape[0] if math.prod(shape) <= _RANDOM else min(shape[0], _IMAGES)
+            values = random.random((images, *shape[1:]), dtype=np.float32) - np.float32(0.5)
+            return self.library.array(np.resize(rounded(values, dtype), shape), layout)
 
         self.operands = {
             "x": uniform(self.layer.x_shape),
@@ -63,10 +71,14 @@ class Server:
         self.call()
         return {"kernel": self.library.kernel()}
 
-    def compute(self, path: str) -> dict[str, Any]:
+    def compute(self, path: str, most: int = 0) -> dict[str, Any]:
+        """most: of a result with more elements only the first, the middle and the last image; 0: all."""
         assert self.layer is not None
         assert self.call is not None
         results = self.library.results(self.layer, self.which, self.call())
+        for name, value in results.items():
+            if most and value.size > most and value.shape[0] > 3:
+                results[name] = value[[0, value.shape[0] // 2, value.shape[0] - 1]]
         np.savez(path, **{name: np.ascontiguousarray(value) for name, value in results.items()})
         return {}
 

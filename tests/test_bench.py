@@ -72,8 +72,9 @@ def test_end_to_end(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert conv[0]["P"] == 3
     assert conv[0]["Q"] == 4
     assert conv[0]["flops"] == 2 * 2 * 6 * 3 * 4 * 2 * 3 * 2
-    assert found["ratios"] == found["best"] == found["geomeans"] == []
+    assert found["ratios"] == found["best"] == found["geomeans"] == found["failures"] == []
     table = capsys.readouterr().out
+    assert (out / "bench.txt").read_text() in table
     assert "GFLOP/s" in table
     assert "limits measured in this run" in table
     if importlib.util.find_spec("matplotlib"):
@@ -161,6 +162,8 @@ def test_whole_steps(peers: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert row["peak_mb"] > row["before_mb"] > 1
     assert [(e["contestant"], e["peer"]) for e in found["ratios"]] == [("cnnext", w) for w in who[1:]]
     assert all(e["time"] > 0 and e["memory"] > 0 for e in found["ratios"])
+    if importlib.util.find_spec("matplotlib"):
+        assert (tmp_path / "steps.png").exists() == (peers == "torch")
     table = (tmp_path / "steps.txt").read_text()
     assert table in capsys.readouterr().out
     assert ("geometric mean of 1" in table) == (peers == "torch")
@@ -206,7 +209,7 @@ def test_torch_runs_the_same_networks() -> None:
 
 def test_the_best_peer_and_the_means() -> None:
     def ratio(name: str, contestant: str, peer: str, value: float) -> dict[str, object]:
-        case = {"kind": "conv", "name": name, "pass": "fwd", "layout": "nchw"}
+        case = {"kind": "conv", "name": name, "pass": "fwd", "layout": "nchw", "dtype": "float32"}
         return {**case, "contestant": contestant, "peer": peer, "ratio": value}
 
     found = [

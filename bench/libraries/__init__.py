@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bench.dtypes import DTYPES
 from bench.shapes import KINDS, Layer
 
 Array = Any
@@ -21,7 +22,10 @@ Operands = dict[str, Any]  # "x", "grad" and a convolution's "w", as array() mad
 
 
 class Library(Protocol):
-    """What a contestant provides; made with the number of threads."""
+    """What a contestant provides; made with the number of threads, and on a device with its driver.
+
+    There it has use(dtype) as well, for the arrays that follow, and torch's has gemm(dtype).
+    """
 
     def describe(self) -> dict[str, Any]: ...
     def array(self, values: np.ndarray, layout: str) -> Array:
@@ -50,6 +54,7 @@ class Entry:
     passes: tuple[str, ...] = ("fwd", "bwd_data", "bwd_weights")
     layouts: tuple[str, ...] = ("nchw", "nhwc")
     kinds: tuple[str, ...] = ("conv", "max_pool", "avg_pool")
+    dtypes: tuple[str, ...] = ("float32",)
 
 
 LIBRARIES = {
@@ -60,12 +65,23 @@ LIBRARIES = {
     "onnxruntime": Entry("onnxruntime_:OnnxRuntime", ("onnxruntime", "onnx"), ("fwd",), ("nchw",)),
     "openvino": Entry("openvino_:OpenVino", ("openvino",), ("fwd",), ("nchw",)),
 }
+#: Those that run on CUDA devices.
+DEVICE_LIBRARIES = {
+    "cnnext": Entry("ours_cuda:CnnextCuda", kinds=KINDS, dtypes=tuple(DTYPES)),
+    "torch": Entry("torch_cuda:TorchCuda", ("torch",), kinds=KINDS, dtypes=tuple(DTYPES)),
+}
 PEERS = tuple(name for name in LIBRARIES if name not in ("cnnext", "ref"))
 PREPACKING = ("onnxruntime", "openvino")  # the weights are constants of the model
 
 
-def make(name: str, threads: int) -> Library:
-    """The library, imported into this process."""
-    module, _, cls = LIBRARIES[name].factory.partition(":")
-    library: Library = getattr(importlib.import_module(f"bench.libraries.{module}"), cls)(threads)
+def entry(name: str, device: str = "cpu") -> Entry:
+    """The oracle of plain loops is on the host for both."""
+    return LIBRARIES[name] if device == "cpu" or name == "ref" else DEVICE_LIBRARIES[name]
+
+
+def make(name: str, threads: int, driver: Any = None) -> Library:
+    """The library, imported into this process; driver: of the device, where it is on one."""
+    module, _, cls = entry(name, "cuda" if driver else "cpu").factory.partition(":")
+    factory = getattr(importlib.import_module(f"bench.libraries.{module}"), cls)
+    library: Library = factory(threads, driver) if driver else factory(threads)
     return library

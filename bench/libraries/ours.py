@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cnnext
@@ -10,6 +12,12 @@ from cnnext import ops, testing
 
 from bench.libraries import Array, Call, Operands
 from bench.shapes import FUSED, POINTWISE, Layer
+
+
+def allow_tf32(dtype: str) -> None:
+    """For "tf32" alone, on a device, and where this cnnext has the setting; else it computes in float32."""
+    if hasattr(cnnext, "set_float32_matmul_precision"):
+        cnnext.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
 
 
 class Cnnext:
@@ -25,11 +33,23 @@ class Cnnext:
             return values
         return np.ascontiguousarray(values.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
+    def vector(self, values: np.ndarray) -> Array:
+        """Values for each channel, in x's dtype."""
+        return values
+
+    def host(self, value: Array) -> np.ndarray:
+        return value
+
+    def kept(self, call: Callable[..., Any]) -> Call:
+        """A call that has the argument `out`. Here results are new ones, from cnnext's pool."""
+        return call
+
     def kernel(self) -> str:
         return testing.last_kernel()
 
     def call(self, layer: Layer, operands: Operands, which: str, algorithm: str) -> Call:
         x, w, grad = operands["x"], operands.get("w"), operands["grad"]
+        kept = self.kept
         if layer.kind == "conv":
             shared = (layer.stride, layer.padding, layer.dilation, layer.groups)
             if algorithm == "packed":
@@ -38,10 +58,10 @@ class Cnnext:
                 packed = ops.pack_weight(w, *shared, input_shape=x.shape, channels_last=operands["nhwc"])
                 return lambda: ops.conv2d(x, packed, None, *shared)
             if which == "fwd":
-                return lambda: ops.conv2d(x, w, None, *shared, algorithm=algorithm)
+                return kept(partial(ops.conv2d, x, w, None, *shared, algorithm=algorithm))
             if which == "bwd_data":
-                return lambda: ops.conv2d_backward_data(grad, w, x.shape, *shared, algorithm=algorithm)
-            return lambda: ops.conv2d_backward_weights(grad, x, w.shape, *shared, algorithm=algorithm)
+                return kept(partial(ops.conv2d_backward_data, grad, w, x.shape, *shared, algorithm=algorithm))
+            return kept(partial(ops.conv2d_backward_weights, grad, x, w.shape, *shared, algorithm=algorithm))
         if layer.kind == "conv_relu_pool":
             shared = (layer.stride, layer.padding, layer.dilation, layer.groups)
             pool = {f"pool_{name}": getattr(layer, f"pool_{name}") for name in ("stride", "padding")}
@@ -57,19 +77,18 @@ class Cnnext:
         window = ((layer.R, layer.S), layer.stride, layer.padding)
         if layer.kind == "avg_pool":
             if which == "fwd":
-                return lambda: ops.avg_pool2d(x, *window)
-            return lambda: ops.avg_pool2d_backward(grad, x.shape, *window)
+                return kept(partial(ops.avg_pool2d, x, *window))
+            return kept(partial(ops.avg_pool2d_backward, grad, x.shape, *window))
         if which == "fwd":
-            return lambda: ops.max_pool2d(x, *window, layer.dilation, False, True, indices="window")
+            return kept(partial(ops.max_pool2d, x, *window, layer.dilation, False, True, indices="window"))
         _, taps = ops.max_pool2d(x, *window, layer.dilation, False, True, indices="window")
-        return lambda: ops.max_pool2d_backward(
-            grad, taps, x.shape, *window, layer.dilation, indices_kind="window"
-        )
+        backward = partial(ops.max_pool2d_backward, grad, taps, x.shape, *window, layer.dilation)
+        return kept(partial(backward, indices_kind="window"))
 
     def _conv_norm_relu(self, layer: Layer, operands: Operands, which: str) -> Call:
         x, w, grad = operands["x"], operands["w"], operands["grad"]
         shared = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        weight = np.linspace(0.5, 1.5, layer.K, dtype=np.float32)
+        weight = self.vector(np.linspace(0.5, 1.5, layer.K, dtype=np.float32))
 
         def forward() -> Any:
             return ops.conv2d_batch_norm(
@@ -88,15 +107,17 @@ class Cnnext:
 
     def _pointwise(self, layer: Layer, x: Array, grad: Array, which: str) -> Call:
         if layer.kind == "add":
-            return lambda: ops.add(x, grad)
+            return self.kept(partial(ops.add, x, grad))
         if layer.kind == "relu":
-            return (
-                (lambda: ops.relu(x)) if which == "fwd" else lambda: ops.activation_backward(grad, x, "relu")
-            )
+            if which == "fwd":
+                return self.kept(partial(ops.relu, x))
+            return self.kept(partial(ops.activation_backward, grad, x, "relu"))
         if layer.kind == "softmax":
             y = ops.softmax(x, 1)
-            return (lambda: ops.softmax(x, 1)) if which == "fwd" else lambda: ops.softmax_backward(grad, y, 1)
-        weight = np.linspace(0.5, 1.5, layer.C, dtype=np.float32)
+            if which == "fwd":
+                return self.kept(partial(ops.softmax, x, 1))
+            return partial(ops.softmax_backward, grad, y, 1)
+        weight = self.vector(np.linspace(0.5, 1.5, layer.C, dtype=np.float32))
         if which == "fwd":
             return lambda: ops.batch_norm_forward(x, None, None, weight, weight)
         _, *saved = ops.batch_norm_forward(x, None, None, weight, weight)
@@ -104,10 +125,10 @@ class Cnnext:
 
     def results(self, layer: Layer, which: str, returned: Any) -> dict[str, np.ndarray]:
         if layer.kind in ("batch_norm", *FUSED):  # the output, or x's gradient
-            return {"result": returned[0]}
+            return {"result": self.host(returned[0])}
         if layer.kind != "max_pool" or which != "fwd":
-            return {"result": returned}
-        values, taps = returned
+            return {"result": self.host(returned)}
+        values, taps = map(self.host, returned)
         window = ((layer.R, layer.S), layer.stride, layer.padding, layer.dilation)
         places = ops.convert_indices(taps, layer.x_shape, *window, source="window", target="plane")
         return {"result": values, "indices": places}

@@ -23,6 +23,14 @@ class Torch:
         tensor = torch.from_numpy(values.copy())
         return tensor.contiguous(memory_format=torch.channels_last) if layout == "nhwc" else tensor
 
+    def vector(self, values: np.ndarray) -> Array:
+        """float32 values, one for each channel."""
+        return torch.from_numpy(values)
+
+    def host(self, value: Array) -> np.ndarray:
+        value = value.detach()
+        return (value.float() if value.is_floating_point() else value).cpu().numpy()
+
     def kernel(self) -> str:
         return ""
 
@@ -56,7 +64,7 @@ class Torch:
 
     def _block(self, layer: Layer, operands: Operands, which: str) -> Call:
         functional, x, w = torch.nn.functional, operands["x"], operands["w"]
-        affine = torch.from_numpy(np.linspace(0.5, 1.5, layer.K, dtype=np.float32))
+        affine = self.vector(np.linspace(0.5, 1.5, layer.K, dtype=np.float32))
 
         def block() -> Any:
             y = functional.conv2d(x, w, None, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -86,7 +94,7 @@ class Torch:
                 if fwd
                 else lambda: aten._softmax_backward_data(grad, y, 1, x.dtype)
             )
-        weight = torch.from_numpy(np.linspace(0.5, 1.5, layer.C, dtype=np.float32))
+        weight = self.vector(np.linspace(0.5, 1.5, layer.C, dtype=np.float32))
         if fwd:
             return lambda: torch.native_batch_norm(x, weight, weight, None, None, True, 0.1, 1e-5)
         _, *saved = torch.native_batch_norm(x, weight, weight, None, None, True, 0.1, 1e-5)
@@ -99,4 +107,4 @@ class Torch:
         values = returned if isinstance(returned, tuple) else (returned,)
         if layer.kind in ("batch_norm", *FUSED):  # the output, or x's gradient
             values = values[:1]
-        return {name: value.detach().numpy() for name, value in zip(names, values, strict=False)}
+        return {name: self.host(value) for name, value in zip(names, values, strict=False)}

@@ -1,0 +1,1 @@
+"""Measuring on CUDA devices, with nothing but the driver: the same for every library."""
