@@ -1,4 +1,4 @@
-// What array.cpp, array_dlpack.cpp and array_cuda.cpp share.
+// What array.cpp and the files beside it (_cuda, _dlpack, _torch) share.
 #pragma once
 
 #include <cstdint>
