@@ -23,7 +23,7 @@ cnnext_mutant(avg_pool avg_pool "sum = group_sum<32>(sum)" "sum = group_sum<16>(
 cnnext_mutant(channels channel "kNhwc ? 0 : load_parameter(bias, bias_dtype, c)" "load_parameter(bias, bias_dtype, c + 1)")
 cnnext_mutant(channels channel "c + j" "c")
 cnnext_mutant(channels batch_norm "if (count == 0) first = value" "first = 0")
-cnnext_mutant(channels batch_norm "result[j] <= 0" "result[j] < 0")
+cnnext_mutant(channels batch_norm "return y <= 0 ||" "return y < 0 ||")
 cnnext_mutant(channels batch_norm "squares / (count - 1)" "squares / count")
 cnnext_mutant(channels batch_norm "const int64_t c = kNhwc ? c0 + j : c0;\n      const float distance" "const int64_t c = c0;\n      const float distance")
 cnnext_mutant(channels batch_norm/channels.cuh "row0 >= half && row0 < 2 * half" "row0 > half && row0 < 2 * half")
