@@ -1,10 +1,10 @@
 // Max-pool backward by gather: each element looks at the windows over it and adds up the gradients of those
 // whose code names it, in row-major order of the windows. No atomics, no zeroing, one write of each element.
 //
-// Plane codes may come from outside and name an element that their window does not cover. A first kernel
-// looks for such codes; only where there is one, a slow kernel gathers again over all windows of the plane.
-// Which of them counts is decided on the device, so that nothing waits for it. A code that names no element
-// at all is dropped.
+// Plane codes may come from outside and name an element that their window does not cover. A second kernel
+// looks for such codes; only planes that have one are gathered again, by a slow kernel, over all of their
+// windows. Which they are is decided on the device, so that nothing waits for it. A code that names no
+// element at all is dropped.
 #include "cuda/codes.cuh"
 #include "cuda/ops.cuh"
 
@@ -48,11 +48,13 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-// Sets *found where a plane code names an element that is no tap of its window.
+// Set where a plane code names an element that is no tap of its window.
+struct ForeignFlags {
+  uint32_t *any, *planes;  // planes: one for the V planes of an item
+};
 template <int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
-    find_foreign_codes(PoolShape s, Images<V, kNhwc> from, Codes codes, uint32_t* found) {
-  bool mine = false;
+    find_foreign_codes(PoolShape s, Images<V, kNhwc> from, Codes codes, ForeignFlags found) {
   for (int64_t item = first_item(); item < from.count(); item += item_step()) {
     const Pixel at = from.pixel(item);
     int64_t code[V];
@@ -60,19 +62,22 @@ __global__ void __launch_bounds__(kBlock)
 #pragma unroll
     for (int j = 0; j < V; ++j) {
       const int64_t plane = plane_of_code(s, codes.kind, code[j], at);
-      mine = mine || (plane >= 0 && code_of_plane(s, CNNEXT_INDEX_WINDOW, plane, at) == kBadIndex);
+      if (plane >= 0 && code_of_plane(s, CNNEXT_INDEX_WINDOW, plane, at) == kBadIndex) {
+        atomic_or(found.planes + at.image_channel / V, 1);
+        atomic_or(found.any, 1);
+      }
     }
   }
-  if (any_lane(mine) && threadIdx.x % 32 == 0) atomic_or(found, 1);
 }
 
 template <class T, int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
     gather_from_all_windows(PoolShape s, Images<V, kNhwc> to, Images<V, kNhwc> from, T* grad_x,
-                            const T* grad_y, Codes codes, const uint32_t* wanted) {
-  if (*wanted == 0) return;
+                            const T* grad_y, Codes codes, ForeignFlags found) {
+  if (*found.any == 0) return;
   for (int64_t item = first_item(); item < to.count(); item += item_step()) {
     const Pixel at = to.pixel(item);
+    if (found.planes[at.image_channel / V] == 0) continue;
     const int64_t base = from.base(at), plane = at.row * s.columns.size + at.column;
     Vec<float, V> sum{};
     for (int64_t p = 0; p < s.rows.windows; ++p) {
@@ -96,8 +101,11 @@ void run(const Op& op, const Pool2dDesc& d) {
     const int64_t blocks = blocks_for(to.count(), kBlock);
     launch_flat(op, max_pool_backward<T, V, kNhwc>, blocks, shape, to, from, grad_x, grad_y, codes);
     if (d.index_kind == CNNEXT_INDEX_WINDOW) return;
-    uint32_t* const found = op.scratch<uint32_t>(1);
-    check(op, "clearing a flag", cudaMemsetAsync(found, 0, sizeof(*found), op.stream()));
+    const int64_t flags = 1 + d.N * d.C / V;
+    uint32_t* const memory = op.scratch<uint32_t>(flags);
+    check(op, "clearing the flags",
+          cudaMemsetAsync(memory, 0, static_cast<size_t>(flags) * sizeof(*memory), op.stream()));
+    const ForeignFlags found{memory, memory + 1};
     launch_flat(op, find_foreign_codes<V, kNhwc>, blocks_for(from.count(), kBlock), shape, from, codes,
                 found);
     launch_flat(op, gather_from_all_windows<T, V, kNhwc>, blocks, shape, to, from, grad_x, grad_y, codes,
