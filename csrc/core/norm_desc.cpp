@@ -1,5 +1,5 @@
 // Batch normalisation as torch has it: the biased variance normalises, the unbiased one goes into
-// running_var.
+// running_var; beside 16-bit x the saved statistics are float32, and the other vectors may be.
 #include "core/norm_desc.h"
 
 #include <cmath>
@@ -50,11 +50,34 @@ ChannelShape batch_norm_shape(const Tensor& x, const char* name) {
 
 constexpr char kPerChannel[] = "one value for each channel (axis 1 of x)";
 
+void check_parameter(const Tensor* t, const char* name, const Tensor& x, int64_t C) {
+  check_input(t, name);
+  check_float(*t, name);
+  if (!is_half(x.dtype)) {
+    check_same_dtype(x, "x", *t, name);
+  } else if (t->dtype != x.dtype && t->dtype != CNNEXT_FLOAT32) {
+    fail_type(name, " has dtype ", dtype_name(t->dtype), ", but x has ", dtype_name(x.dtype), "; it must be ",
+              dtype_name(x.dtype), " or float32");
+  }
+  check_shape(*t, name, {C}, kPerChannel);
+}
+
+int32_t dtype_of_statistics(int32_t dtype) { return is_half(dtype) ? CNNEXT_FLOAT32 : dtype; }
+
+void check_statistics(const Tensor* t, const char* name, const Tensor& x, int64_t C) {
+  check_parameter(t, name, x, C);
+  const int32_t wanted = dtype_of_statistics(x.dtype);
+  if (t->dtype != wanted) {
+    fail_type(name, " has dtype ", dtype_name(t->dtype), "; beside ", dtype_name(x.dtype), " x it must be ",
+              dtype_name(wanted), ", as the forward saves it");
+  }
+}
+
 // The running statistics that training updates: writable, and apart from everything else.
 void check_running(Tensor* t, const char* name, const Tensor& x, int64_t C, bool training) {
-  check_vector(t, name, x, C, kPerChannel);
+  check_parameter(t, name, x, C);
   if (!training || C == 0) return;
-  describe_output(t, name, x.dtype, 1, &C, Format::kNCHW);
+  describe_output(t, name, t->dtype, 1, &C, Format::kNCHW);
   if (overlap(*t, x)) fail_value(name, " shares memory with x; training updates it");
 }
 
@@ -91,14 +114,16 @@ Tensor optional_output(Call& call, const Tensor* t) { return t ? call.output(*t,
 
 void check_batch_norm_vectors(const cnnext_batch_norm_params& params, const Tensor& x, int64_t C,
                               const BatchNormVectors& v) {
-  if (v.weight) check_vector(v.weight, "weight", x, C, kPerChannel);
-  if (v.bias) check_vector(v.bias, "bias", x, C, kPerChannel);
+  if (v.weight) check_parameter(v.weight, "weight", x, C);
+  if (v.bias) check_parameter(v.bias, "bias", x, C);
+  if (v.weight && v.bias) check_same_dtype(*v.weight, "weight", *v.bias, "bias");
   check_running_stats(params, x, C, v.running_mean, v.running_var);
 }
 
 bool describe_saved_statistics(const BatchNormVectors& v, int32_t dtype, int64_t C) {
-  const bool dry = describe_optional(v.save_mean, "save_mean", dtype, C);
-  return describe_optional(v.save_invstd, "save_invstd", dtype, C) || dry;
+  const int32_t saved = dtype_of_statistics(dtype);
+  const bool dry = describe_optional(v.save_mean, "save_mean", saved, C);
+  return describe_optional(v.save_invstd, "save_invstd", saved, C) || dry;
 }
 
 void read_batch_norm_vectors(Call& call, const BatchNormVectors& v, BatchNormDesc* d) {
@@ -175,12 +200,13 @@ extern "C" cnnext_status cnnext_batch_norm_activation_backward(
     if (params->activation) check_float_like(y, "y", *x, "x");
     const ChannelShape shape = batch_norm_shape(*x, "x");
     BatchNormDesc d = make_batch_norm_desc(*params, *x, shape);
-    if (weight) check_vector(weight, "weight", *x, d.C, kPerChannel);
-    check_vector(save_mean, "save_mean", *x, d.C, kPerChannel);
-    check_vector(save_invstd, "save_invstd", *x, d.C, kPerChannel);
+    if (weight) check_parameter(weight, "weight", *x, d.C);
+    check_statistics(save_mean, "save_mean", *x, d.C);
+    check_statistics(save_invstd, "save_invstd", *x, d.C);
+    const int32_t parameters = weight ? weight->dtype : x->dtype;
     bool dry = grad_x && describe_channel_output(grad_x, "grad_x", *x);
-    dry |= describe_optional(grad_weight, "grad_weight", x->dtype, d.C);
-    dry |= describe_optional(grad_bias, "grad_bias", x->dtype, d.C);
+    dry |= describe_optional(grad_weight, "grad_weight", parameters, d.C);
+    dry |= describe_optional(grad_bias, "grad_bias", parameters, d.C);
     if (dry || !(grad_x || grad_weight || grad_bias)) return;
 
     d.x = channel_input(call, *x, d.format);

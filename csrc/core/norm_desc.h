@@ -19,7 +19,7 @@ BatchNormDesc make_batch_norm_desc(const cnnext_batch_norm_params& params, const
 // The vectors of a forward on x, of C channels.
 void check_batch_norm_vectors(const cnnext_batch_norm_params& params, const Tensor& x, int64_t C,
                               const BatchNormVectors& vectors);
-// describe_output for those that are written.
+// describe_output for those that are written; dtype: x's.
 bool describe_saved_statistics(const BatchNormVectors& vectors, int32_t dtype, int64_t C);
 // Puts them into the descriptor.
 void read_batch_norm_vectors(Call& call, const BatchNormVectors& vectors, BatchNormDesc* desc);

@@ -70,6 +70,49 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
+// A lane's part of a sum of `count` elements in a run: 16 bytes at a time where they are many and aligned.
+template <class T>
+CNNEXT_DEVICE float sum_of_run(const T* x, int64_t count) {
+  constexpr int V = kWidest<T>;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  float sum = 0;
+  if (count < 32 * V) {
+    for (int64_t i = lane; i < count; i += 32) sum += to_float(x[i]);
+    return sum;
+  }
+  const bool wide = reinterpret_cast<uintptr_t>(x) % 16 == 0;  // either way in the same order
+  for (int64_t k = lane * V; k < count; k += 32 * V) {
+    if (wide && k + V <= count) {
+      const Vec<float, V> values = to_floats(load<V>(x + k));
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += values[j];
+    } else {
+      for (int64_t j = k; j < least(k + V, count); ++j) sum += to_float(x[j]);
+    }
+  }
+  return sum;
+}
+
+// The same of a window's taps, row by row.
+template <class T>
+CNNEXT_DEVICE float sum_of_taps(const T* x, int64_t width, const AvgTaps& rows, const AvgTaps& columns) {
+  const int64_t first = rows.first * width + columns.first;
+  if (columns.count == width && columns.step == 1 && rows.step == 1) {
+    return sum_of_run(x + first, rows.count * width);
+  }
+  // 32 taps further in steps of rows and columns: one division for all of them.
+  const auto wrap = static_cast<unsigned>(least(columns.count, 33));  // no lane and no step reaches more
+  const unsigned row_step = 32 / wrap, column_step = 32 % wrap;
+  int64_t r = threadIdx.x % 32 / wrap, t = threadIdx.x % 32 % wrap;
+  float sum = 0;
+  while (r < rows.count) {
+    sum += to_float(x[first + r * rows.step * width + t * columns.step]);
+    r += row_step, t += column_step;
+    if (t >= columns.count) t -= columns.count, ++r;
+  }
+  return sum;
+}
+
 // NCHW: the lanes of a warp share a window's taps.
 template <class T>
 __global__ void __launch_bounds__(kBlock)
@@ -77,13 +120,8 @@ __global__ void __launch_bounds__(kBlock)
   for (int64_t item = first_item() / 32; item < to.count(); item += item_step() / 32) {
     const Pixel at = to.pixel(item);
     const AvgTaps rows = s.rows.taps(at.row), columns = s.columns.taps(at.column);
-    const int64_t base = from.base(at), count = rows.count * columns.count;
-    float sum = 0;
-    for (int64_t i = threadIdx.x % 32; i < count; i += 32) {
-      const int64_t h = rows.first + i / columns.count * rows.step,
-                    w = columns.first + i % columns.count * columns.step;
-      sum += to_float(x[from.offset(base, h, w)]);
-    }
+    const bool none = rows.count * columns.count == 0;
+    float sum = none ? 0 : sum_of_taps(x + from.base(at), from.row_step(), rows, columns);
     sum = group_sum<32>(sum);
     if (threadIdx.x % 32 == 0) {
       y[to.offset(to.base(at), at.row, at.column)] = from_float<T>(sum * s.share(rows, columns));

@@ -1,5 +1,5 @@
 // Batch normalisation: one pass for the statistics, one warp a channel to finish them, one pass to apply
-// them.
+// them. Beside 16-bit images the saved statistics are float32, and parameters and running statistics may be.
 #include "cuda/channels.cuh"
 #include "cuda/parts.cuh"
 
@@ -54,7 +54,8 @@ struct MomentsReader {
 };
 
 struct ForwardParameters {
-  Parameter weight, bias, running_mean, running_var, save_mean, save_invstd;
+  Parameter weight, bias, running_mean, running_var;
+  float *save_mean, *save_invstd;  // may be null
   float eps, momentum;
   bool training;
 
@@ -63,17 +64,20 @@ struct ForwardParameters {
         bias(d.bias),
         running_mean(d.running_mean),
         running_var(d.running_var),
-        save_mean(d.save_mean),
-        save_invstd(d.save_invstd),
+        save_mean(present(d.save_mean) ? data<float>(d.save_mean) : nullptr),
+        save_invstd(present(d.save_invstd) ? data<float>(d.save_invstd) : nullptr),
         eps(static_cast<float>(d.eps)),
         momentum(static_cast<float>(d.momentum)),
         training(d.training != 0) {}
 };
 
-// Mean and scale of each channel, for the pass that applies them; the running statistics move too. An empty
-// batch has none: 0, and the running ones stay.
+// Of each channel, as floats for the pass that applies them: y = (x - mean) * scale + bias.
+struct ForwardFactors {
+  float *mean, *scale, *bias;
+};
+// The running statistics move too. An empty batch has none: 0, and the running ones stay.
 __global__ void __launch_bounds__(kBlock)
-    finish_statistics(Partial partial, ChannelShape s, ForwardParameters p, float* means, float* scales) {
+    finish_statistics(Partial partial, ChannelShape s, ForwardParameters p, ForwardFactors factors) {
   const int64_t c = channel_of_warp();
   if (c >= s.C) return;
   float mean, invstd;
@@ -93,10 +97,11 @@ __global__ void __launch_bounds__(kBlock)
     invstd = 1 / sqrtf(p.running_var.get(c, 1) + p.eps);
   }
   if (threadIdx.x % 32 != 0) return;
-  p.save_mean.set(c, mean);
-  p.save_invstd.set(c, invstd);
-  means[c] = mean;
-  scales[c] = invstd * p.weight.get(c, 1);
+  if (p.save_mean) p.save_mean[c] = mean;
+  if (p.save_invstd) p.save_invstd[c] = invstd;
+  factors.mean[c] = mean;
+  factors.scale[c] = invstd * p.weight.get(c, 1);
+  factors.bias[c] = p.bias.get(c, 0);
 }
 
 // NaN stays, and its gradient passes.
@@ -109,17 +114,17 @@ CNNEXT_DEVICE bool stops(int32_t activation, float y) {
 }
 
 template <class T, int V, bool kNhwc>
-__global__ void __launch_bounds__(kBlock)
-    normalise(int64_t count, ChannelOf<kNhwc> channel_of, const T* x, const float* means, const float* scales,
-              Parameter bias, int32_t activation, T* y) {
+__global__ void __launch_bounds__(kBlock) normalise(int64_t count, ChannelOf<kNhwc> channel_of, const T* x,
+                                                    ForwardFactors factors, int32_t activation, T* y) {
   for (int64_t i = first_item() * V; i < count; i += item_step() * V) {
     Vec<float, V> values = to_floats(load_streaming<V>(x + i));
-    const int64_t c0 = channel_of(i);
+    const int64_t c = channel_of(i);
+    const Vec<float, V> mean = of_channels<V, kNhwc>(factors.mean, c),
+                        scale = of_channels<V, kNhwc>(factors.scale, c),
+                        bias = of_channels<V, kNhwc>(factors.bias, c);
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const int64_t c = kNhwc ? c0 + j : c0;
-      const float value = (values[j] - means[c]) * scales[c] + bias.get(c, 0);
-      values[j] = activate(activation, value);
+      values[j] = activate(activation, (values[j] - mean[j]) * scale[j] + bias[j]);
     }
     store(y + i, from_floats<T>(values));
   }
@@ -140,7 +145,7 @@ struct GradientReader {
   using Accumulator = GradientAccumulator;
   const T *x, *grad_y, *y;  // y: null without an activation
   int32_t activation;
-  Parameter mean;
+  const float* mean;
 
   template <int V>
   CNNEXT_DEVICE GradientInput<V> read(int64_t at) const {
@@ -158,7 +163,7 @@ struct GradientReader {
     sum->sum += input.grad[j];
     sum->dot += input.grad[j] * (input.x[j] - centre);
   }
-  CNNEXT_DEVICE float centre(int64_t c) const { return mean.get(c, 0); }
+  CNNEXT_DEVICE float centre(int64_t c) const { return mean[c]; }
 };
 
 // dx = weight * invstd * (dy - mean(dy) - xhat * mean(dy * xhat)); in evaluation the statistics are
@@ -167,13 +172,13 @@ struct BackwardFactors {
   float *scale, *shift, *slope;  // of each channel: dx = scale * (dy - shift - (x - mean) * slope)
 };
 __global__ void __launch_bounds__(kBlock)
-    finish_gradients(Partial partial, ChannelShape s, Parameter weight, Parameter invstd,
+    finish_gradients(Partial partial, ChannelShape s, Parameter weight, const float* invstd,
                      Parameter grad_weight, Parameter grad_bias, bool training, BackwardFactors factors) {
   const int64_t c = channel_of_warp();
   if (c >= s.C) return;
   const Sums<2> sums = join_slices<Sums<2>>(partial.data, partial.slices, s.C, c);
   if (threadIdx.x % 32 != 0) return;
-  const float sum = sums.fields[0], inverse = invstd.get(c, 0), dot = sums.fields[1] * inverse;
+  const float sum = sums.fields[0], inverse = invstd[c], dot = sums.fields[1] * inverse;
   grad_weight.set(c, dot);
   grad_bias.set(c, sum);
   const float count = static_cast<float>(s.N * s.inner);
@@ -188,13 +193,16 @@ __global__ void __launch_bounds__(kBlock)
                      BackwardFactors factors, T* grad_x) {
   for (int64_t i = first_item() * V; i < count; i += item_step() * V) {
     const GradientInput<V> input = reader.template read<V>(i);
-    const int64_t c0 = channel_of(i);
+    const int64_t c = channel_of(i);
+    const Vec<float, V> mean = of_channels<V, kNhwc>(reader.mean, c),
+                        scale = of_channels<V, kNhwc>(factors.scale, c),
+                        shift = of_channels<V, kNhwc>(factors.shift, c),
+                        slope = of_channels<V, kNhwc>(factors.slope, c);
     Vec<float, V> result;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const int64_t c = kNhwc ? c0 + j : c0;
-      const float distance = input.x[j] - reader.centre(c);
-      result[j] = factors.scale[c] * (input.grad[j] - factors.shift[c] - distance * factors.slope[c]);
+      const float distance = input.x[j] - mean[j];
+      result[j] = scale[j] * (input.grad[j] - shift[j] - distance * slope[j]);
     }
     store(grad_x + i, from_floats<T>(result));
   }
@@ -211,16 +219,15 @@ Ran batch_norm_forward(const Op& op, const BatchNormDesc& d) {
     if (d.training) {
       partial = reduce_channels<T>(op, d.format, s, {d.x.data}, MomentsReader<T>{data<const T>(d.x)});
     }
-    float *const means = op.scratch<float>(s.C), *const scales = op.scratch<float>(s.C);
-    launch_flat(op, finish_statistics, blocks_of_channels(s), partial, s, ForwardParameters(d), means,
-                scales);
+    float* const memory = op.scratch<float>(3 * s.C);
+    const ForwardFactors factors{memory, memory + s.C, memory + 2 * s.C};
+    launch_flat(op, finish_statistics, blocks_of_channels(s), partial, s, ForwardParameters(d), factors);
     if (s.count() == 0) return;
     dispatch_channels<T>(d.format, s, {d.x.data, d.y.data}, [&](auto v, auto nhwc) {
       constexpr int V = decltype(v)::value;
       constexpr bool kNhwc = decltype(nhwc)::value;
       launch_flat(op, normalise<T, V, kNhwc>, blocks_for(s.count(), kBlock * V), s.count(),
-                  ChannelOf<kNhwc>(s), data<const T>(d.x), means, scales, Parameter(d.bias), d.activation,
-                  data<T>(d.y));
+                  ChannelOf<kNhwc>(s), data<const T>(d.x), factors, d.activation, data<T>(d.y));
     });
   });
   return known ? op.done("cuda/batch_norm_forward") : Ran::kUnsupported;
@@ -238,16 +245,16 @@ Ran batch_norm_backward(const BatchNormDesc& d, Exec& exec) {
     if (s.C == 0) return;
     const GradientReader<T> reader{data<const T>(d.x), data<const T>(d.grad_y),
                                    d.activation ? data<const T>(d.y) : nullptr, d.activation,
-                                   Parameter(d.save_mean)};
+                                   data<const float>(d.save_mean)};
     const std::initializer_list<const void*> inputs = {reader.x, reader.grad_y, reader.y};
     const Partial partial = reduce_channels<T>(op, d.format, s, inputs, reader);
     float* const memory = op.scratch<float>(3 * s.C);
     const BackwardFactors factors{memory, memory + s.C, memory + 2 * s.C};
     launch_flat(op, finish_gradients, blocks_of_channels(s), partial, s, Parameter(d.weight),
-                Parameter(d.save_invstd), Parameter(d.grad_weight), Parameter(d.grad_bias), d.training != 0,
-                factors);
+                data<const float>(d.save_invstd), Parameter(d.grad_weight), Parameter(d.grad_bias),
+                d.training != 0, factors);
     if (!present(d.grad_x) || s.count() == 0) return;
-    dispatch_channels<T>(d.format, s, {reader.x, reader.grad_y, reader.y, d.grad_x.data},
+    dispatch_channels<T>(d.format, s, {reader.x, reader.grad_y, reader.y, reader.mean, d.grad_x.data},
                          [&](auto v, auto nhwc) {
                            constexpr int V = decltype(v)::value;
                            constexpr bool kNhwc = decltype(nhwc)::value;

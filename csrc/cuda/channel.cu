@@ -10,13 +10,9 @@ __global__ void __launch_bounds__(kBlock) add_bias(int64_t count, ChannelOf<kNhw
                                                    const void* bias, int32_t bias_dtype, T* y) {
   for (int64_t i = first_item() * V; i < count; i += item_step() * V) {
     Vec<float, V> values = to_floats(load_streaming<V>(x + i));
-    const int64_t c = channel_of(i);
-    float one = kNhwc ? 0 : load_parameter(bias, bias_dtype, c);
+    const Vec<float, V> added = of_channels<V, kNhwc>(bias, bias_dtype, channel_of(i));
 #pragma unroll
-    for (int j = 0; j < V; ++j) {
-      if (kNhwc) one = load_parameter(bias, bias_dtype, c + j);
-      values[j] += one;
-    }
+    for (int j = 0; j < V; ++j) values[j] += added[j];
     store(y + i, from_floats<T>(values));
   }
 }
@@ -55,7 +51,7 @@ Ran bias_add(const ChannelDesc& d, Exec& exec) {
   const bool known = dispatch_float(d.dtype, [&](auto t) {
     using T = decltype(t);
     if (s.count() == 0) return;
-    dispatch_channels<T>(d.format, s, {d.x.data, d.y.data}, [&](auto v, auto nhwc) {
+    dispatch_channels<T>(d.format, s, {d.x.data, d.y.data, d.bias.data}, [&](auto v, auto nhwc) {
       constexpr int V = decltype(v)::value;
       constexpr bool kNhwc = decltype(nhwc)::value;
       launch_flat(op, add_bias<T, V, kNhwc>, blocks_for(s.count(), kBlock * V), s.count(),

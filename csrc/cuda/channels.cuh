@@ -41,6 +41,40 @@ class ChannelOf {
   FastDivisor by_channels_, by_inner_;
 };
 
+// V neighbouring values as floats; aligned to 16 bytes where there are several.
+template <int V, class T>
+CNNEXT_DEVICE Vec<float, V> load_floats(const T* from) {
+  constexpr int kAtOnce = V < kWidest<T> ? V : kWidest<T>;
+  Vec<float, V> result;
+#pragma unroll
+  for (int i = 0; i < V; i += kAtOnce) {
+    const Vec<T, kAtOnce> part = load<kAtOnce>(from + i);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) result[i + j] = to_float(part[j]);
+  }
+  return result;
+}
+// What belongs to the channels of the V elements whose first channel is c, of one value per channel.
+template <int V, bool kNhwc, class T>
+CNNEXT_DEVICE Vec<float, V> of_channels(const T* values, int64_t c) {
+  if constexpr (kNhwc) {
+    return load_floats<V>(values + c);
+  } else {
+    Vec<float, V> result;
+    const float one = to_float(values[c]);
+#pragma unroll
+    for (int j = 0; j < V; ++j) result[j] = one;
+    return result;
+  }
+}
+// The same of a vector whose type the kernel does not know.
+template <int V, bool kNhwc>
+CNNEXT_DEVICE Vec<float, V> of_channels(const void* values, int32_t dtype, int64_t c) {
+  if (dtype == CNNEXT_FLOAT16) return of_channels<V, kNhwc>(static_cast<const float16*>(values), c);
+  if (dtype == CNNEXT_BFLOAT16) return of_channels<V, kNhwc>(static_cast<const bfloat16*>(values), c);
+  return of_channels<V, kNhwc>(static_cast<const float*>(values), c);
+}
+
 // How a reduction is cut. `length`: vectors of a channel (NCHW) or rows (NHWC).
 template <int V, bool kNhwc>
 struct Slices {

@@ -1,6 +1,7 @@
 // Copies between any strides. Axes that lie behind one another on both sides are joined first; what is left
 // is one run (16 bytes a thread), a transposition through shared memory (NCHW to NHWC and back: the one axis
-// runs in memory here, another there), or an element at a time in the destination's order.
+// runs in memory here, another there), or an element at a time in the destination's order. Where one of the
+// two axes of a transposition is short (the three colours of an image), a thread takes all of it.
 #include <algorithm>
 
 #include "cuda/launch.cuh"
@@ -79,6 +80,17 @@ __global__ void __launch_bounds__(kBlock) copy_elements(int64_t count, Places pl
   }
 }
 
+// places: without the axis `few`.
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    copy_few(int64_t count, Places places, Axis few, const T* from, T* to) {
+  for (int64_t i = first_item(); i < count; i += item_step()) {
+    int64_t source = 0, target = 0;
+    places.locate(i, &source, &target);
+    for (int64_t k = 0; k < few.size; ++k) to[target + k * few.to] = from[source + k * few.from];
+  }
+}
+
 // Tiles of 32 x 32: rows run along the source's memory, and are written along the destination's. The odd
 // pitch keeps columns in different banks.
 constexpr int kTile = 32, kPitch = kTile + 1;
@@ -117,6 +129,15 @@ __global__ void __launch_bounds__(kBlock) copy_transposed(Transposition s, const
   }
 }
 
+// All axes but one, from the innermost.
+Places places_of(const Axes& axes, int without) {
+  Places places;
+  for (int i = axes.count - 1; i >= 0; --i) {
+    if (i != without) places.add(axes.axis[i]);
+  }
+  return places;
+}
+
 template <class T>
 void run(const Op& op, const CopyDesc& d, const Axes& axes, int64_t count) {
   const T* const from = data<const T>(d.src);
@@ -132,6 +153,14 @@ void run(const Op& op, const CopyDesc& d, const Axes& axes, int64_t count) {
   int columns = -1;  // the axis that runs in the source's memory
   for (int i = 0; i < last; ++i) columns = axes.axis[i].from == 1 ? i : columns;
   if (columns >= 0 && axes.axis[last].to == 1 && axes.axis[last].size > 1) {
+    constexpr int64_t kFew = 8;  // most of a tile would be empty
+    const int few = axes.axis[last].size < axes.axis[columns].size ? last : columns;
+    if (axes.axis[few].size < kFew) {
+      const int64_t runs = count / axes.axis[few].size;
+      launch_flat(op, copy_few<T>, blocks_for(runs, kBlock), runs, places_of(axes, few), axes.axis[few], from,
+                  to);
+      return;
+    }
     Transposition s{};
     s.rows = axes.axis[last].size;
     s.columns = axes.axis[columns].size;
@@ -148,9 +177,7 @@ void run(const Op& op, const CopyDesc& d, const Axes& axes, int64_t count) {
     launch_flat(op, copy_transposed<T>, least(s.tiles, kMostBlocks), s, from, to);
     return;
   }
-  Places places;
-  for (int i = last; i >= 0; --i) places.add(axes.axis[i]);
-  launch_flat(op, copy_elements<T>, blocks_for(count, kBlock), count, places, from, to);
+  launch_flat(op, copy_elements<T>, blocks_for(count, kBlock), count, places_of(axes, -1), from, to);
 }
 
 int64_t bytes_of(int32_t dtype) {

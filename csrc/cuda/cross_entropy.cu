@@ -1,6 +1,7 @@
-// Cross-entropy of index and probability targets. Each position's loss and its part of the mean's denominator
-// go to scratch, and one block adds them up in a fixed order. An index target that is no class cannot be
-// reported without waiting for the device: its loss and gradient are NaN.
+// Cross-entropy of index and probability targets. Each block adds up the losses of its positions and their
+// parts of the mean's denominator, and a last one adds up the blocks': the shape alone says how many there
+// are, so the order is fixed. An index target that is no class cannot be reported without waiting for the
+// device: its loss and gradient are NaN.
 #include "cuda/logits.cuh"
 #include "cuda/ops.cuh"
 
@@ -49,10 +50,19 @@ struct Targets {
   }
 };
 
-// losses: as floats in scratch (then shares too), or null where each goes to `loss`.
+// The sum of losses, and of the parts of the mean's denominator.
+using LossSums = Sums<2>;
+
+CNNEXT_DEVICE void keep_block_sums(LossSums sums, LossSums* blocks) {
+  merge_block(&sums);
+  if (threadIdx.x == 0) blocks[blockIdx.x] = sums;
+}
+
+// blocks: the sums of each block, or null where each loss goes to `loss`.
 template <class T, int kLanes>
 __global__ void __launch_bounds__(kBlock)
-    position_losses(Rows rows, Targets targets, const T* x, T* loss, float* losses, float* shares) {
+    position_losses(Rows rows, Targets targets, const T* x, T* loss, LossSums* blocks) {
+  LossSums sums{};
   for (int64_t row = first_item() / kLanes; row < rows.count; row += item_step() / kLanes) {
     const int64_t start = rows.start(row);
     const LogSumExp norm = log_sum_exp<kLanes>(x + start, rows.length, rows.step);
@@ -72,29 +82,28 @@ __global__ void __launch_bounds__(kBlock)
     }
     sum = group_sum<kLanes>(sum);
     if (lane_of_row<kLanes>() != 0) continue;
-    if (losses) {
-      losses[row] = sum;
-      shares[row] = targets.share(row);
+    if (blocks) {
+      sums.merge({{sum, targets.share(row)}});
     } else {
       loss[row] = from_float<T>(sum);
     }
   }
+  if (blocks) keep_block_sums(sums, blocks);
 }
 
-__global__ void __launch_bounds__(kBlock) position_shares(int64_t count, Targets targets, float* shares) {
-  for (int64_t i = first_item(); i < count; i += item_step()) shares[i] = targets.share(i);
+__global__ void __launch_bounds__(kBlock) position_shares(int64_t count, Targets targets, LossSums* blocks) {
+  LossSums sums{};
+  for (int64_t i = first_item(); i < count; i += item_step()) sums.fields[1] += targets.share(i);
+  keep_block_sums(sums, blocks);
 }
 
-// One block: the sums of both; *result is sum or sum / share, *denominator the latter. Either may be null.
+// One block: adds up the others' sums. *result is the losses' or their mean, *denominator the latter's;
+// either may be null.
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    add_positions(int64_t count, const float* losses, const float* shares, bool mean, T* result,
-                  float* denominator) {
-  Sums<2> sums{};
-  for (int64_t i = threadIdx.x; i < count; i += kBlock) {
-    if (losses) sums.fields[0] += losses[i];
-    sums.fields[1] += shares[i];
-  }
+    add_blocks(int64_t count, const LossSums* blocks, bool mean, T* result, float* denominator) {
+  LossSums sums{};
+  for (int64_t i = threadIdx.x; i < count; i += kBlock) sums.merge(blocks[i]);
   merge_block(&sums);
   if (threadIdx.x != 0) return;
   if (result) *result = from_float<T>(mean ? sums.fields[0] / sums.fields[1] : sums.fields[0]);
@@ -130,6 +139,12 @@ Rows rows_of(const CrossEntropyDesc& d) {
   return d.format == Format::kNCHW ? rows_along(d.N, d.C, d.inner) : rows_of_pixels(d.N, d.C, d.inner);
 }
 
+// As many blocks as fill the largest device: what each of them leaves is added up by one.
+int64_t blocks_of_sums(int64_t threads) {
+  constexpr int64_t kEnough = 2048;
+  return least(kEnough, blocks_for(threads, kBlock));
+}
+
 }  // namespace
 
 Ran cross_entropy_forward(const CrossEntropyDesc& d, Exec& exec) {
@@ -138,20 +153,18 @@ Ran cross_entropy_forward(const CrossEntropyDesc& d, Exec& exec) {
   const bool known = dispatch_float(d.dtype, [&](auto t) {
     using T = decltype(t);
     const bool each = d.reduction == CNNEXT_REDUCTION_NONE;
-    float *losses = nullptr, *shares = nullptr;
-    if (!each) {
-      losses = op.scratch<float>(2 * greatest(rows.count, 1));
-      shares = losses + rows.count;
-    }
     dispatch_lanes(rows, [&](auto lanes) {
       constexpr int kLanes = decltype(lanes)::value;
-      if (rows.count == 0) return;
-      launch_flat(op, position_losses<T, kLanes>, blocks_of_rows(rows, kLanes), rows, Targets(d),
-                  data<const T>(d.x), data<T>(d.loss), losses, shares);
+      const int64_t threads = rows.count * kLanes;
+      const int64_t count = each ? blocks_for(threads, kBlock) : blocks_of_sums(threads);
+      LossSums* const blocks = each ? nullptr : op.scratch<LossSums>(count);
+      if (each && rows.count == 0) return;
+      launch_flat(op, position_losses<T, kLanes>, count, rows, Targets(d), data<const T>(d.x),
+                  data<T>(d.loss), blocks);
+      if (each) return;
+      launch_flat(op, add_blocks<T>, 1, count, blocks, d.reduction == CNNEXT_REDUCTION_MEAN, data<T>(d.loss),
+                  nullptr);
     });
-    if (each) return;
-    launch_flat(op, add_positions<T>, 1, rows.count, losses, shares, d.reduction == CNNEXT_REDUCTION_MEAN,
-                data<T>(d.loss), nullptr);
   });
   return known ? op.done("cuda/cross_entropy_forward") : Ran::kUnsupported;
 }
@@ -164,10 +177,11 @@ Ran cross_entropy_backward(const CrossEntropyDesc& d, Exec& exec) {
     if (rows.count * rows.length == 0) return;
     float* denominator = nullptr;
     if (d.reduction == CNNEXT_REDUCTION_MEAN) {
-      float* const shares = op.scratch<float>(rows.count + 1);
-      denominator = shares + rows.count;
-      launch_flat(op, position_shares, blocks_for(rows.count, kBlock), rows.count, Targets(d), shares);
-      launch_flat(op, add_positions<T>, 1, rows.count, nullptr, shares, false, nullptr, denominator);
+      const int64_t count = blocks_of_sums(rows.count);
+      LossSums* const blocks = op.scratch<LossSums>(count);
+      denominator = op.scratch<float>(1);
+      launch_flat(op, position_shares, count, rows.count, Targets(d), blocks);
+      launch_flat(op, add_blocks<T>, 1, count, blocks, false, nullptr, denominator);
     }
     dispatch_lanes(rows, [&](auto lanes) {
       constexpr int kLanes = decltype(lanes)::value;

@@ -34,20 +34,44 @@ CNNEXT_DEVICE bool any_lane(bool vote) { return __any_sync(kAllLanes, vote); }
 CNNEXT_DEVICE bool all_lanes(bool vote) { return __all_sync(kAllLanes, vote); }
 
 // ---- global memory: N values at an address that is aligned to all of them ----
+// They travel as 32-bit words: LLVM cuts a memcpy (bits_as) that it can see through into bytes, on both sides
+// of it, and nothing joins them again. tools/check_cuda_access.py looks at what became of these. (__ldca and
+// __stwb are the plain accesses as assembly, for what LLVM takes apart even so.)
+template <class T, int N>
+constexpr bool kInWords = N > 1 && sizeof(T) * N % 4 == 0;
+
 template <int N, class T>
 CNNEXT_DEVICE Vec<T, N> load(const T* from) {
-  if constexpr (sizeof(T) * N == 16) {
-    return bits_as<Vec<T, N> >(*reinterpret_cast<const uint4*>(from));
-  } else {
+  if constexpr (!kInWords<T, N>) {
     return *reinterpret_cast<const Vec<T, N>*>(from);
+  } else if constexpr (sizeof(T) * N == 16) {
+    const uint4 u = *reinterpret_cast<const uint4*>(from);
+    const uint32_t words[4] = {u.x, u.y, u.z, u.w};
+    return bits_as<Vec<T, N> >(words);
+  } else if constexpr (sizeof(T) * N == 8) {
+    const uint2 u = *reinterpret_cast<const uint2*>(from);
+    const uint32_t words[2] = {u.x, u.y};
+    return bits_as<Vec<T, N> >(words);
+  } else {
+    static_assert(sizeof(T) * N == 4, "vectors have at most 16 bytes");
+    return bits_as<Vec<T, N> >(__ldca(reinterpret_cast<const uint32_t*>(from)));
   }
 }
 template <class T, int N>
 CNNEXT_DEVICE void store(T* to, const Vec<T, N>& value) {
-  if constexpr (sizeof(T) * N == 16) {
-    *reinterpret_cast<uint4*>(to) = bits_as<uint4>(value);
-  } else {
+  if constexpr (!kInWords<T, N>) {
     *reinterpret_cast<Vec<T, N>*>(to) = value;
+  } else {
+    uint32_t words[sizeof(value) / 4];
+    memcpy(words, &value, sizeof(value));
+    if constexpr (sizeof(value) == 16) {
+      __stwb(reinterpret_cast<uint4*>(to), make_uint4(words[0], words[1], words[2], words[3]));
+    } else if constexpr (sizeof(value) == 8) {
+      __stwb(reinterpret_cast<uint2*>(to), make_uint2(words[0], words[1]));
+    } else {
+      static_assert(sizeof(value) == 4, "vectors have at most 16 bytes");
+      __stwb(reinterpret_cast<uint32_t*>(to), words[0]);
+    }
   }
 }
 // For what this kernel reads once: it takes no room in L1. Not .nc, since elementwise kernels may write the
@@ -60,7 +84,8 @@ CNNEXT_DEVICE Vec<T, N> load_streaming(const T* from) {
                  : "=r"(u.x), "=r"(u.y), "=r"(u.z), "=r"(u.w)
                  : "l"(__cvta_generic_to_global(from))
                  : "memory");
-    return bits_as<Vec<T, N> >(u);
+    const uint32_t words[4] = {u.x, u.y, u.z, u.w};
+    return bits_as<Vec<T, N> >(words);
   } else {
     return load<N>(from);
   }
@@ -69,7 +94,9 @@ CNNEXT_DEVICE Vec<T, N> load_streaming(const T* from) {
 template <class T, int N>
 CNNEXT_DEVICE void store_streaming(T* to, const Vec<T, N>& value) {
   if constexpr (sizeof(T) * N == 16) {
-    __stcs(reinterpret_cast<uint4*>(to), bits_as<uint4>(value));
+    uint32_t words[4];
+    memcpy(words, &value, 16);
+    __stcs(reinterpret_cast<uint4*>(to), make_uint4(words[0], words[1], words[2], words[3]));
   } else {
     store(to, value);
   }

@@ -1,8 +1,10 @@
 // Index arithmetic of the kernels, as functions that run on the host too, where tests look at all of their
-// values. Everything is 64 bits wide: tensors may have more than 2^31 elements.
+// values. Everything is 64 bits wide: tensors may have more than 2^31 elements. What ends in Of can be had
+// with int32_t, too, which costs a GPU a third of that, for kernels that mostly compute where to read.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #define CNNEXT_INDEX __host__ __device__ constexpr
 
@@ -17,7 +19,10 @@ CNNEXT_INDEX int64_t next_power_of_two(int64_t n) {
   return power;
 }
 
-// The high half of a 128-bit product.
+// The high half of a product.
+CNNEXT_INDEX uint32_t multiply_high(uint32_t a, uint32_t b) {
+  return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32);
+}
 CNNEXT_INDEX uint64_t multiply_high(uint64_t a, uint64_t b) {
 #ifdef __CUDA_ARCH__
   return __umul64hi(a, b);
@@ -26,85 +31,107 @@ CNNEXT_INDEX uint64_t multiply_high(uint64_t a, uint64_t b) {
 #endif
 }
 
-// Division of 0 <= n < 2^63 by a fixed d >= 1: n / d = n * m >> (63 + s) with s = ceil(log2 d) and
-// m = floor(2^(63 + s) / d) + 1, which is too large by at most d / 2^(63 + s) and so never reaches the next
-// whole number.
-class FastDivisor {
+// Division of 0 <= n < 2^B by a fixed 1 <= d <= 2^(B - 1), where B is 63 (31 for int32_t): n / d = n * m >>
+// (B + s) with s = ceil(log2 d) and m = floor(2^(B + s) / d) + 1, which is too large by at most d / 2^(B + s)
+// and so never reaches the next whole number.
+template <class I>
+class DivisorOf {
  public:
-  FastDivisor() = default;
-  CNNEXT_INDEX explicit FastDivisor(int64_t divisor) : divisor_(divisor), multiplier_(0), shift_(0) {
-    while (shift_ < 62 && (int64_t{1} << shift_) < divisor) ++shift_;
-    // 2^(63 + s) / d by long division: the quotient has up to 64 bits, and nvcc's device code lacks 128-bit
+  DivisorOf() = default;
+  CNNEXT_INDEX explicit DivisorOf(I divisor) : divisor_(divisor), multiplier_(0), shift_(0) {
+    while (shift_ < kBits - 1 && (I{1} << shift_) < divisor) ++shift_;
+    // 2^(B + s) / d by long division: the quotient has up to B + 1 bits, and nvcc's device code lacks 128-bit
     // literals in constexpr.
-    uint64_t quotient = 0, rest = 0;
-    for (int bit = 63 + shift_; bit >= 0; --bit) {
-      rest = rest * 2 + (bit == 63 + shift_ ? 1 : 0);
+    Unsigned quotient = 0, rest = 0;
+    for (int bit = kBits + shift_; bit >= 0; --bit) {
+      rest = rest * 2 + (bit == kBits + shift_ ? 1 : 0);
       quotient = quotient * 2;
-      if (rest >= static_cast<uint64_t>(divisor)) {
-        rest -= static_cast<uint64_t>(divisor);
+      if (rest >= static_cast<Unsigned>(divisor)) {
+        rest -= static_cast<Unsigned>(divisor);
         quotient += 1;
       }
     }
     multiplier_ = quotient + 1;
   }
-  CNNEXT_INDEX int64_t divisor() const { return divisor_; }
-  CNNEXT_INDEX int64_t divide(int64_t n) const {
-    return static_cast<int64_t>(multiply_high(static_cast<uint64_t>(n) * 2, multiplier_) >> shift_);
+  CNNEXT_INDEX I divisor() const { return divisor_; }
+  CNNEXT_INDEX I divide(I n) const {
+    return static_cast<I>(multiply_high(static_cast<Unsigned>(n) * 2, multiplier_) >> shift_);
   }
   // Divides *n, and leaves the remainder in it.
-  CNNEXT_INDEX int64_t split(int64_t* n) const {
-    const int64_t quotient = divide(*n);
+  CNNEXT_INDEX I split(I* n) const {
+    const I quotient = divide(*n);
     *n -= quotient * divisor_;
     return quotient;
   }
 
  private:
-  int64_t divisor_;
-  uint64_t multiplier_;
+  using Unsigned = std::make_unsigned_t<I>;
+  static constexpr int kBits = static_cast<int>(sizeof(I)) * 8 - 1;
+
+  I divisor_;
+  Unsigned multiplier_;
   int shift_;
 };
+using FastDivisor = DivisorOf<int64_t>;
 
-struct Range {
-  int64_t begin, end;
+template <class I>
+struct RangeOf {
+  I begin, end;
 };
+using Range = RangeOf<int64_t>;
 
 // The whole numbers k in [0, count) with 0 <= k * step + offset < size. Dividing is for the borders only.
-CNNEXT_INDEX Range steps_inside(int64_t offset, const FastDivisor& step, int64_t size, int64_t count) {
-  int64_t begin = 0, end = count;
-  if (offset < 0) begin = least(step.divide(-offset - 1) + 1, count);
+template <class I>
+CNNEXT_INDEX RangeOf<I> steps_inside(I offset, const DivisorOf<I>& step, I size, I count) {
+  I begin = 0, end = count;
+  if (offset < 0) begin = step.divide(-offset - 1) + 1;
+  if (begin > count) begin = count;
   if (offset + (count - 1) * step.divisor() >= size) {
     end = offset >= size ? 0 : step.divide(size - 1 - offset) + 1;
   }
-  return {begin, greatest(end, begin)};
+  return {begin, end < begin ? begin : end};
 }
 
 // One axis of a pool: window p's tap t lies at p * stride - pad + t * dilation.
-struct WindowAxis {
-  int64_t size, windows, kernel, pad, pad_end;
-  FastDivisor stride, dilation;
+template <class I>
+struct WindowAxisOf {
+  I size, windows, kernel, pad, pad_end;
+  DivisorOf<I> stride, dilation;
 
-  CNNEXT_INDEX int64_t start(int64_t p) const { return p * stride.divisor() - pad; }
-  CNNEXT_INDEX int64_t position(int64_t p, int64_t tap) const { return start(p) + tap * dilation.divisor(); }
-  CNNEXT_INDEX Range taps(int64_t p) const { return steps_inside(start(p), dilation, size, kernel); }
+  CNNEXT_INDEX I start(I p) const { return p * stride.divisor() - pad; }
+  CNNEXT_INDEX I position(I p, I tap) const { return start(p) + tap * dilation.divisor(); }
+  CNNEXT_INDEX RangeOf<I> taps(I p) const { return steps_inside(start(p), dilation, size, kernel); }
   // Taps that count towards an average: with padding, but not beyond it, where ceil_mode reaches.
-  CNNEXT_INDEX int64_t counted(int64_t p, bool with_padding) const {
+  CNNEXT_INDEX I counted(I p, bool with_padding) const {
     if (with_padding) return steps_inside(start(p) + pad, dilation, pad + size + pad_end, kernel).end;
-    const Range inside = taps(p);
+    const RangeOf<I> inside = taps(p);
     return inside.end - inside.begin;
   }
   // The windows whose reach holds position i; with a dilation, not all of them have a tap there.
-  CNNEXT_INDEX Range windows_over(int64_t i) const {
-    const int64_t at = i + pad, reach = (kernel - 1) * dilation.divisor();
-    const int64_t begin = at > reach ? stride.divide(at - reach - 1) + 1 : 0;
-    return {begin, greatest(begin, least(stride.divide(at) + 1, windows))};
+  CNNEXT_INDEX RangeOf<I> windows_over(I i) const {
+    const I at = i + pad, reach = (kernel - 1) * dilation.divisor();
+    const I begin = at > reach ? stride.divide(at - reach - 1) + 1 : 0, end = stride.divide(at) + 1;
+    const I last = end < windows ? end : windows;
+    return {begin, last < begin ? begin : last};
   }
   // The tap of window p at position i, or -1. p is one of windows_over(i).
-  CNNEXT_INDEX int64_t tap_at(int64_t p, int64_t i) const {
-    int64_t offset = i - start(p);
-    const int64_t tap = dilation.split(&offset);
+  CNNEXT_INDEX I tap_at(I p, I i) const {
+    I offset = i - start(p);
+    const I tap = dilation.split(&offset);
     return offset == 0 ? tap : -1;
   }
+  template <class To>
+  WindowAxisOf<To> as() const {
+    return {static_cast<To>(size),
+            static_cast<To>(windows),
+            static_cast<To>(kernel),
+            static_cast<To>(pad),
+            static_cast<To>(pad_end),
+            DivisorOf<To>(static_cast<To>(stride.divisor())),
+            DivisorOf<To>(static_cast<To>(dilation.divisor()))};
+  }
 };
+using WindowAxis = WindowAxisOf<int64_t>;
 
 // One axis of a convolution's backward-data, cut into `stride` phases: the image positions first + i * stride
 // get something from the taps tap + j * tap_step alone, and there from the result's position i + result - j *

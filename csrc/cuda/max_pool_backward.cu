@@ -1,58 +1,82 @@
 // Max-pool backward by gather: each element looks at the windows over it and adds up the gradients of those
 // whose code names it, in row-major order of the windows. No atomics, no zeroing, one write of each element.
 //
-// Plane codes may come from outside and name an element that their window does not cover. A first kernel
-// looks for such codes; only where there is one, a slow kernel gathers again over all windows of the plane.
-// Which of them counts is decided on the device, so that nothing waits for it. A code that names no element
-// at all is dropped.
+// Plane codes may come from outside and name an element that their window does not cover. A second kernel
+// looks for such codes; only planes that have one are gathered again, by a slow kernel, over all of their
+// windows. Which they are is decided on the device, so that nothing waits for it. A code that names no
+// element at all is dropped.
 #include "cuda/codes.cuh"
 #include "cuda/parts.cuh"
 
 namespace cnnext::cuda {
 namespace {
 
-template <class T, int V>
-CNNEXT_DEVICE void add_matching(const T* grad_y, const Codes& codes, int64_t at, int64_t wanted,
-                                Vec<float, V>* sum) {
-  int64_t code[V];
-  load_codes<V>(codes.data, codes.dtype, at, code);
-  bool any = false;
+template <class T, class Code, int V, class I>
+CNNEXT_DEVICE void add_matching_as(const T* grad_y, const Code* codes, I at, I plane_or_tap,
+                                   Vec<float, V>* sum) {
+  const Code wanted = static_cast<Code>(plane_or_tap);
+  // A type that is too small for it has no such code, and all ones are none.
+  if (static_cast<int64_t>(wanted) != plane_or_tap) return;
+  if (std::is_unsigned_v<Code> && wanted == static_cast<Code>(~Code{0})) return;
+  constexpr int kAtOnce = V < kWidest<Code> ? V : kWidest<Code>;
+  bool matches[V], any = false;
 #pragma unroll
-  for (int j = 0; j < V; ++j) any = any || code[j] == wanted;
+  for (int i = 0; i < V; i += kAtOnce) {
+    const Vec<Code, kAtOnce> part = load<kAtOnce>(codes + at + i);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) any = (matches[i + j] = part[j] == wanted) || any;
+  }
   if (!any) return;
   const Vec<float, V> grad = to_floats(load<V>(grad_y + at));
 #pragma unroll
-  for (int j = 0; j < V; ++j) (*sum)[j] += code[j] == wanted ? grad[j] : 0;
+  for (int j = 0; j < V; ++j) (*sum)[j] += matches[j] ? grad[j] : 0;
+}
+// The codes' type is the same for all threads.
+template <class T, int V, class I>
+CNNEXT_DEVICE void add_matching(const T* grad_y, const Codes& codes, I at, I wanted, Vec<float, V>* sum) {
+  switch (codes.dtype) {
+    case CNNEXT_UINT8:
+      return add_matching_as(grad_y, static_cast<const uint8_t*>(codes.data), at, wanted, sum);
+    case CNNEXT_UINT16:
+      return add_matching_as(grad_y, static_cast<const uint16_t*>(codes.data), at, wanted, sum);
+    case CNNEXT_INT32:
+      return add_matching_as(grad_y, static_cast<const int32_t*>(codes.data), at, wanted, sum);
+    default:
+      return add_matching_as(grad_y, static_cast<const int64_t*>(codes.data), at, wanted, sum);
+  }
 }
 
-template <class T, int V, bool kNhwc>
+// I: the type of indices, of which this kernel computes more than anything else.
+template <class T, int V, bool kNhwc, class I>
 __global__ void __launch_bounds__(kBlock)
-    max_pool_backward(PoolShape s, Images<V, kNhwc> to, Images<V, kNhwc> from, T* grad_x, const T* grad_y,
-                      Codes codes) {
-  for (int64_t item = first_item(); item < to.count(); item += item_step()) {
-    const Pixel at = to.pixel(item);
-    const int64_t base = from.base(at), plane = at.row * s.columns.size + at.column;
-    const Range rows = s.rows.windows_over(at.row), columns = s.columns.windows_over(at.column);
+    max_pool_backward(PoolAxes<I> s, Images<V, kNhwc, I> to, Images<V, kNhwc, I> from, T* grad_x,
+                      const T* grad_y, Codes codes) {
+  for (I item = static_cast<I>(first_item()); item < to.count(); item += static_cast<I>(item_step())) {
+    const PixelOf<I> at = to.pixel(item);
+    const I base = from.base(at), plane = at.row * s.columns.size + at.column;
+    const RangeOf<I> rows = s.rows.windows_over(at.row), columns = s.columns.windows_over(at.column);
     Vec<float, V> sum{};
-    for (int64_t p = rows.begin; p < rows.end; ++p) {
-      const int64_t r = s.rows.tap_at(p, at.row);
+    for (I p = rows.begin; p < rows.end; ++p) {
+      const I r = s.rows.tap_at(p, at.row);
       if (r < 0) continue;
-      for (int64_t q = columns.begin; q < columns.end; ++q) {
-        const int64_t t = s.columns.tap_at(q, at.column);
+      for (I q = columns.begin; q < columns.end; ++q) {
+        const I t = s.columns.tap_at(q, at.column);
         if (t < 0) continue;
-        const int64_t wanted = codes.kind == CNNEXT_INDEX_WINDOW ? r * s.columns.kernel + t : plane;
-        add_matching<T, V>(grad_y, codes, from.offset(base, p, q), wanted, &sum);
+        const I wanted = codes.kind == CNNEXT_INDEX_WINDOW ? r * s.columns.kernel + t : plane;
+        add_matching(grad_y, codes, from.offset(base, p, q), wanted, &sum);
       }
     }
     store(grad_x + to.offset(to.base(at), at.row, at.column), from_floats<T>(sum));
   }
 }
 
-// Sets *found where a plane code names an element that is no tap of its window.
+// Set where a plane code names an element that is no tap of its window.
+struct ForeignFlags {
+  uint32_t *any, *planes;  // planes: one for the V planes of an item
+};
 template <int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
-    find_foreign_codes(PoolShape s, Images<V, kNhwc> from, Codes codes, uint32_t* found) {
-  bool mine = false;
+    find_foreign_codes(PoolShape s, Images<V, kNhwc> from, Codes codes, ForeignFlags found) {
   for (int64_t item = first_item(); item < from.count(); item += item_step()) {
     const Pixel at = from.pixel(item);
     int64_t code[V];
@@ -60,24 +84,27 @@ __global__ void __launch_bounds__(kBlock)
 #pragma unroll
     for (int j = 0; j < V; ++j) {
       const int64_t plane = plane_of_code(s, codes.kind, code[j], at);
-      mine = mine || (plane >= 0 && code_of_plane(s, CNNEXT_INDEX_WINDOW, plane, at) == kBadIndex);
+      if (plane >= 0 && code_of_plane(s, CNNEXT_INDEX_WINDOW, plane, at) == kBadIndex) {
+        atomic_or(found.planes + at.image_channel / V, 1);
+        atomic_or(found.any, 1);
+      }
     }
   }
-  if (any_lane(mine) && threadIdx.x % 32 == 0) atomic_or(found, 1);
 }
 
 template <class T, int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
     gather_from_all_windows(PoolShape s, Images<V, kNhwc> to, Images<V, kNhwc> from, T* grad_x,
-                            const T* grad_y, Codes codes, const uint32_t* wanted) {
-  if (*wanted == 0) return;
+                            const T* grad_y, Codes codes, ForeignFlags found) {
+  if (*found.any == 0) return;
   for (int64_t item = first_item(); item < to.count(); item += item_step()) {
     const Pixel at = to.pixel(item);
+    if (found.planes[at.image_channel / V] == 0) continue;
     const int64_t base = from.base(at), plane = at.row * s.columns.size + at.column;
     Vec<float, V> sum{};
     for (int64_t p = 0; p < s.rows.windows; ++p) {
       for (int64_t q = 0; q < s.columns.windows; ++q) {
-        add_matching<T, V>(grad_y, codes, from.offset(base, p, q), plane, &sum);
+        add_matching(grad_y, codes, from.offset(base, p, q), plane, &sum);
       }
     }
     store(grad_x + to.offset(to.base(at), at.row, at.column), from_floats<T>(sum));
@@ -94,10 +121,18 @@ void run(const Op& op, const Pool2dDesc& d) {
     const PoolShape shape(d);
     const Images<V, kNhwc> to(d.N, d.C, d.H, d.W), from(d.N, d.C, d.P, d.Q);
     const int64_t blocks = blocks_for(to.count(), kBlock);
-    launch_flat(op, max_pool_backward<T, V, kNhwc>, blocks, shape, to, from, grad_x, grad_y, codes);
+    dispatch_index(d, [&](auto index) {
+      using I = decltype(index);
+      launch_flat(op, max_pool_backward<T, V, kNhwc, I>, blocks, PoolAxes<I>(shape),
+                  Images<V, kNhwc, I>(d.N, d.C, d.H, d.W), Images<V, kNhwc, I>(d.N, d.C, d.P, d.Q), grad_x,
+                  grad_y, codes);
+    });
     if (d.index_kind == CNNEXT_INDEX_WINDOW) return;
-    uint32_t* const found = op.scratch<uint32_t>(1);
-    check(op, "clearing a flag", cudaMemsetAsync(found, 0, sizeof(*found), op.stream()));
+    const int64_t flags = 1 + d.N * d.C / V;
+    uint32_t* const memory = op.scratch<uint32_t>(flags);
+    check(op, "clearing the flags",
+          cudaMemsetAsync(memory, 0, static_cast<size_t>(flags) * sizeof(*memory), op.stream()));
+    const ForeignFlags found{memory, memory + 1};
     launch_flat(op, find_foreign_codes<V, kNhwc>, blocks_for(from.count(), kBlock), shape, from, codes,
                 found);
     launch_flat(op, gather_from_all_windows<T, V, kNhwc>, blocks, shape, to, from, grad_x, grad_y, codes,

@@ -1,6 +1,6 @@
 // The optimisers' updates of all parameters in one launch: the list of tensors travels in the kernel's
 // arguments, and a block finds its tensor by the number of its first chunk. More tensors than fit take
-// further launches.
+// further launches. 16 bytes at a time where all of a tensor's addresses are aligned to them.
 #include <cmath>
 
 #include "cuda/launch.cuh"
@@ -17,6 +17,7 @@ struct Tensors {
   const void* grad;
   int64_t count;
   int32_t dtype;
+  bool wide;  // all of them are aligned to 16 bytes
 };
 struct TensorList {
   Tensors tensors[kMostTensors];
@@ -62,22 +63,38 @@ struct AdamUpdate {
   }
 };
 
+// The V elements at i.
+template <class T, int V, class Update>
+CNNEXT_DEVICE void update_at(const Tensors& t, int64_t i, const Update& update) {
+  Vec<float, V> param = to_floats(load<V>(static_cast<const T*>(t.param) + i)), state[3] = {};
+  const Vec<float, V> grad = to_floats(load<V>(static_cast<const T*>(t.grad) + i));
+#pragma unroll
+  for (int k = 0; k < 3; ++k) {
+    if (t.state[k]) state[k] = to_floats(load<V>(static_cast<const T*>(t.state[k]) + i));
+  }
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    float of_one[3] = {state[0][j], state[1][j], state[2][j]};
+    update(param[j], grad[j], of_one, t.state[0] != nullptr);
+#pragma unroll
+    for (int k = 0; k < 3; ++k) state[k][j] = of_one[k];
+  }
+#pragma unroll
+  for (int k = 0; k < 3; ++k) {
+    if (t.state[k]) store(static_cast<T*>(t.state[k]) + i, from_floats<T>(state[k]));
+  }
+  store(static_cast<T*>(t.param) + i, from_floats<T>(param));
+}
+
 template <class T, class Update>
 CNNEXT_DEVICE void update_chunk(const Tensors& t, int64_t begin, const Update& update) {
+  constexpr int V = kWidest<T>;
   const int64_t end = least(begin + kChunk, t.count);
-  for (int64_t i = begin + threadIdx.x; i < end; i += kBlock) {
-    float param = to_float(static_cast<const T*>(t.param)[i]), state[3] = {};
-#pragma unroll
-    for (int k = 0; k < 3; ++k) {
-      if (t.state[k]) state[k] = to_float(static_cast<const T*>(t.state[k])[i]);
-    }
-    update(param, to_float(static_cast<const T*>(t.grad)[i]), state, t.state[0] != nullptr);
-#pragma unroll
-    for (int k = 0; k < 3; ++k) {
-      if (t.state[k]) static_cast<T*>(t.state[k])[i] = from_float<T>(state[k]);
-    }
-    static_cast<T*>(t.param)[i] = from_float<T>(param);
+  if (t.wide) {
+    for (int64_t i = begin + threadIdx.x * V; i + V <= end; i += kBlock * V) update_at<T, V>(t, i, update);
+    begin += (end - begin) / V * V;
   }
+  for (int64_t i = begin + threadIdx.x; i < end; i += kBlock) update_at<T, 1>(t, i, update);
 }
 
 template <class Update>
@@ -122,6 +139,12 @@ Ran update_tensors(const Op& op, const char* kernel, int64_t count, const Tensor
     t.param = params[k].data;
     t.count = size_of(params[k]);
     t.dtype = params[k].dtype;
+    t.wide = true;
+    for (const void* pointer :
+         {static_cast<const void*>(t.param), t.grad, static_cast<const void*>(t.state[0]),
+          static_cast<const void*>(t.state[1]), static_cast<const void*>(t.state[2])}) {
+      t.wide = t.wide && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+    }
     if (t.count == 0) continue;
     const int64_t chunks = ceil_div(t.count, kChunk);
     if (chunks > INT32_MAX) return Ran::kUnsupported;

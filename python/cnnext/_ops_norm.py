@@ -26,7 +26,9 @@ def batch_norm(
 
     x: (N, C, ...); the others: (C,). In training mean and (biased) variance are the batch's, and running_mean
     and running_var, where given, are updated in place: new = (1 - momentum)*old + momentum*batch's (unbiased
-    variance). In evaluation both are required. dtypes: float32 or float64.
+    variance). In evaluation both are required. dtypes: float32 or float64, and on CUDA float16 or bfloat16,
+    beside which weight and bias, and each of the running statistics, may be float32. TypeError for others,
+    ValueError for other shapes.
     """
     return _C.batch_norm(
         x, running_mean, running_var, weight, bias, training, momentum, eps, False, out, None
@@ -47,6 +49,7 @@ def batch_norm_forward(
 ) -> tuple[Array, Array, Array]:
     """batch_norm with what its backward needs: (y, mean, 1/sqrt(var + eps)); aten::native_batch_norm.
 
+    mean and 1/sqrt(var + eps) have x's dtype, and float32 where that has 16 bits, as torch's on CUDA.
     activation: "relu" or "relu6" of y, in the same pass.
     """
     return _C.batch_norm(
@@ -70,8 +73,8 @@ def batch_norm_backward(
 
     y and activation: of a forward with an activation, its result, which says where the gradient passes.
 
-    save_mean, save_invstd: as batch_norm_forward returned them. grad_weight and grad_bias are there without a
-    weight, too. torch: aten::native_batch_norm_backward.
+    save_mean, save_invstd: as batch_norm_forward returned them. grad_weight and grad_bias have weight's
+    dtype, and are there without a weight, too, in x's. torch: aten::native_batch_norm_backward.
     """
     return _C.batch_norm_backward(
         grad_y, x, weight, save_mean, save_invstd, training, *parse_needs(needs), y, activation

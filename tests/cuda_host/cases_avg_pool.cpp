@@ -19,13 +19,14 @@ constexpr Shape kShapes[] = {
     {1, 4, 11, 7, 8, 3, 2, 3, 1, 2, 3, 2, 0, 0, 1, 2, true, 7},
     {1, 5, 9, 10, 1, 1, 9, 10, 1, 1, 1, 1, 0, 0, 0, 0, true, 0},
     {2, 3, 12, 13, 5, 4, 8, 7, 1, 2, 1, 1, 0, 0, 0, 0, true, 0},
+    {1, 2, 4, 40, 2, 3, 2, 36, 2, 2, 2, 1, 0, 0, 0, 0, true, 0},
 };
 
 struct Adaptive {
   int64_t N, C, H, W, P, Q;
 };
-constexpr Adaptive kAdaptive[] = {
-    {2, 3, 7, 9, 1, 1}, {1, 8, 7, 7, 3, 2}, {2, 8, 3, 2, 5, 7}, {1, 5, 20, 17, 2, 3}};
+constexpr Adaptive kAdaptive[] = {{2, 3, 7, 9, 1, 1},   {1, 8, 7, 7, 3, 2},   {2, 8, 3, 2, 5, 7},
+                                  {1, 5, 20, 17, 2, 3}, {1, 3, 16, 24, 1, 1}, {2, 3, 17, 19, 1, 1}};
 
 void run_case(Suite& suite, Pool2dDesc geometry, bool adaptive, const std::string& name) {
   const Pool2dDesc& g = geometry;

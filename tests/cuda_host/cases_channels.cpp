@@ -43,13 +43,16 @@ void run_batch_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, 
   const std::string name =
       describe("batch_norm", dtype, {s.N, s.C, s.inner, training, activation, optional}) +
       (format == Format::kNHWC ? " NHWC" : " NCHW");
-  const auto vector = [&](bool wanted, float least) {
+  const auto vector_of = [&](bool wanted, float least, int32_t type) {
     if (!wanted) return ArgPtr();
-    // Parameters of 16-bit images may be float32.
-    const ArgPtr arg = suite.arg({s.C}, activation ? static_cast<int32_t>(CNNEXT_FLOAT32) : dtype);
+    const ArgPtr arg = suite.arg({s.C}, type);
     for (int64_t i = 0; i < s.C; ++i) arg->values()[i] = arg->values()[i] / 2 + least;
     arg->upload();
     return arg;
+  };
+  // Parameters of 16-bit images may be float32; what is saved always is.
+  const auto vector = [&](bool wanted, float least) {
+    return vector_of(wanted, least, activation ? static_cast<int32_t>(CNNEXT_FLOAT32) : dtype);
   };
   BatchNormArgs a;
   a.x = image(suite, s, dtype, format);
@@ -61,7 +64,7 @@ void run_batch_norm(Suite& suite, const Shape& s, int32_t dtype, Format format, 
   a.grad_x = image(suite, s, dtype, format);
   a.weight = vector(optional, activation == CNNEXT_ACT_RELU6 ? 6 : 1.5f), a.bias = vector(optional, 0);
   a.running_mean = vector(optional || !training, 20), a.running_var = vector(optional || !training, 1.5f);
-  a.save_mean = vector(true, 0), a.save_invstd = vector(true, 0);
+  a.save_mean = vector_of(true, 0, CNNEXT_FLOAT32), a.save_invstd = vector_of(true, 0, CNNEXT_FLOAT32);
   a.grad_weight = vector(optional, 0), a.grad_bias = vector(optional, 0);
   const auto desc = [&](Side side) {
     BatchNormDesc d{};

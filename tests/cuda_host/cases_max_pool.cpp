@@ -108,8 +108,8 @@ void run_uint8(Suite& suite, const Shape& s, Format format) {
 }
 
 // Plane codes from elsewhere, which their windows do not cover: unpool and the gradient follow them all the
-// same.
-void run_foreign(Suite& suite, Format format) {
+// same. planes: how many of the last planes have such codes.
+void run_foreign(Suite& suite, Format format, int64_t planes) {
   const Shape s = kShapes[1];
   const Pool2dDesc d0 = geometry(s, CNNEXT_FLOAT32, CNNEXT_INDEX_PLANE, format);
   const ArgPtr x = suite.arg({s.N, s.C, s.H, s.W}, CNNEXT_FLOAT32, format);
@@ -118,7 +118,9 @@ void run_foreign(Suite& suite, Format format) {
   auto* values = static_cast<int64_t*>(codes->on(Side::kRef).data);
   for (int64_t i = 0; i < codes->count(); ++i) {
     const auto place = static_cast<int64_t>(suite.random()() % static_cast<unsigned>(s.H * s.W));
-    values[i] = suite.random()() % 3 == 0 ? -1 : place;
+    const int64_t plane =
+        format == Format::kNHWC ? i % s.C + i / (d0.P * d0.Q * s.C) * s.C : i / (d0.P * d0.Q);
+    values[i] = suite.random()() % 3 == 0 || plane < s.N * s.C - planes ? -1 : place;
   }
   codes->upload();
   const auto desc = [&](Side side) {
@@ -176,6 +178,7 @@ void cases_max_pool(Suite& suite) {
       run_uint8(suite, s, format);
       run_conversions(suite, s, format);
     }
-    run_foreign(suite, format);
+    run_foreign(suite, format, 1000);
+    run_foreign(suite, format, 1);
   }
 }

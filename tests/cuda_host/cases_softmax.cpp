@@ -130,6 +130,6 @@ void cases_softmax(Suite& suite) {
       }
     }
   }
-  run_loss(suite, {300, 3, 2, true, true, 0.0, CNNEXT_REDUCTION_MEAN, Format::kNCHW}, CNNEXT_FLOAT32);
+  run_loss(suite, {500, 3, 2, true, true, 0.0, CNNEXT_REDUCTION_MEAN, Format::kNCHW}, CNNEXT_FLOAT32);
   run_wrong_label(suite);
 }

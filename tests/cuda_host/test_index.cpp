@@ -35,6 +35,35 @@ void fast_division() {
   static_assert(FastDivisor(7).divide(48) == 6, "constant expressions too");
 }
 
+void fast_division_of_32_bits() {
+  std::mt19937 random(2);
+  for (int i = 0; i < 100000; ++i) {
+    const int32_t d = static_cast<int32_t>(random() >> (2 + random() % 30)) + 1;
+    const int32_t n = static_cast<int32_t>(random() >> (1 + random() % 31)), multiple = n / d * d;
+    for (const int32_t at : {n, multiple, multiple > 0 ? multiple - 1 : 0, INT32_MAX, INT32_MAX / d * d}) {
+      int32_t rest = at;
+      CHECK_EQ(DivisorOf<int32_t>(d).split(&rest), at / d);
+      CHECK_EQ(rest, at % d);
+    }
+  }
+}
+
+// In 32 bits as in 64.
+void check_narrow(const WindowAxis& wide, int64_t p) {
+  const WindowAxisOf<int32_t> narrow = wide.as<int32_t>();
+  const auto small = static_cast<int32_t>(p);
+  CHECK_EQ(narrow.taps(small).begin, wide.taps(p).begin);
+  CHECK_EQ(narrow.taps(small).end, wide.taps(p).end);
+  CHECK_EQ(narrow.counted(small, true), wide.counted(p, true));
+  for (int64_t i = 0; i < wide.size; ++i) {
+    const auto at = static_cast<int32_t>(i);
+    const Range over = wide.windows_over(i);
+    CHECK_EQ(narrow.windows_over(at).begin, over.begin);
+    CHECK_EQ(narrow.windows_over(at).end, over.end);
+    if (p >= over.begin && p < over.end) CHECK_EQ(narrow.tap_at(small, at), wide.tap_at(p, i));
+  }
+}
+
 void windows_along_an_axis() {
   for (int64_t size = 1; size <= 9; ++size) {
     for (int64_t kernel = 1; kernel <= 4; ++kernel) {
@@ -47,6 +76,7 @@ void windows_along_an_axis() {
             for (int64_t p = 0; p < count; ++p) {
               const cnnext::WindowTaps taps = cnnext::window_taps(p, stride, pad, dilation, kernel, size);
               const Range mine = axis.taps(p);
+              check_narrow(axis, p);
               CHECK_EQ(mine.end - mine.begin, taps.end - taps.begin);
               if (mine.end > mine.begin) CHECK_EQ(mine.begin, taps.begin);
               for (const bool padded : {false, true}) {
@@ -154,6 +184,7 @@ void walks_over_terms() {
 
 int main() {
   RUN(fast_division);
+  RUN(fast_division_of_32_bits);
   RUN(windows_along_an_axis);
   RUN(adaptive_windows);
   RUN(phases_of_backward_data);

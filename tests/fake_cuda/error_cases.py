@@ -87,6 +87,7 @@ def test_malformed_interfaces() -> None:
 
 
 W = X.reshape(-1)[:36].reshape(3, 3, 2, 2)
+HALF = X.astype(np.float16)
 VECTOR = X[0, :, 0, 0].copy()
 
 
@@ -125,6 +126,14 @@ VECTOR = X[0, :, 0, 0].copy()
         (lambda d: ops.dropout(d(X), seed=1), "dropout"),
         (lambda d: ops.bias_add(d(X), d(VECTOR)), "bias_add"),
         (lambda d: ops.batch_norm(d(X), d(VECTOR), d(VECTOR), training=True), "batch_norm_forward"),
+        (
+            lambda d: ops.batch_norm_forward(d(HALF), *[d(VECTOR.copy()) for _ in range(4)]),
+            "batch_norm_forward",
+        ),
+        (
+            lambda d: ops.batch_norm_backward(d(HALF), d(HALF), *[d(VECTOR)] * 3),
+            "batch_norm_backward",
+        ),
         (lambda d: ops.softmax(d(X), 1), "softmax_forward"),
         (lambda d: ops.softmax(d(X.astype(np.float16)), 1), "softmax_forward"),
         (lambda d: ops.softmax_backward(d(X), d(Y), 1), "softmax_backward"),
@@ -143,6 +152,36 @@ def test_what_this_library_has_not(call: Any, op: str, strided: bool) -> None:
     with pytest.raises(NotImplementedError, match=op) as found:
         call(device)
     assert "cuda" in str(found.value).lower()
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            lambda: ops.batch_norm_forward(Interface(X), None, None, Interface(VECTOR.astype(np.float16))),
+            "weight has dtype float16, but x has float32; they must be equal",
+        ),
+        (
+            lambda: ops.batch_norm_forward(Interface(HALF), None, None, Interface(VECTOR.astype(float))),
+            "weight has dtype float64, but x has float16; it must be float16 or float32",
+        ),
+        (
+            lambda: ops.batch_norm_forward(
+                Interface(HALF), None, None, Interface(VECTOR), Interface(VECTOR.astype(np.float16))
+            ),
+            "bias has dtype float16, but weight has float32; they must be equal",
+        ),
+        (
+            lambda: ops.batch_norm_backward(
+                Interface(HALF), Interface(HALF), None, *[Interface(VECTOR.astype(np.float16))] * 2
+            ),
+            "save_mean has dtype float16; beside float16 x it must be float32, as the forward saves it",
+        ),
+    ],
+)
+def test_dtypes_of_batch_norm(call: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=f"^{text}$"):
+        call()
 
 
 def test_gradients_of_biases() -> None:

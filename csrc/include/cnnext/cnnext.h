@@ -416,13 +416,15 @@ typedef struct cnnext_batch_norm_params {
 #define CNNEXT_BATCH_NORM_PARAMS_INIT {sizeof(cnnext_batch_norm_params), 1e-5, 0.1, 0, 0}
 
 /* x (N,C,...). weight, bias (C): may be NULL. running_mean, running_var (C): updated in place in training
- * (unbiased variance), may be NULL then. save_mean, save_invstd (C) feed the backward; may be NULL. */
+ * (unbiased variance), may be NULL then. save_mean, save_invstd (C) feed the backward; may be NULL. All have
+ * x's dtype; where that has 16 bits (CUDA alone) the saved ones are float32, and the others may be: weight
+ * and bias both or neither. */
 CNNEXT_API cnnext_status cnnext_batch_norm(const cnnext_context*, const cnnext_batch_norm_params*,
                                            const cnnext_tensor* x, const cnnext_tensor* weight,
                                            const cnnext_tensor* bias, cnnext_tensor* running_mean,
                                            cnnext_tensor* running_var, cnnext_tensor* y,
                                            cnnext_tensor* save_mean, cnnext_tensor* save_invstd);
-/* Each of the three results may be NULL. */
+/* Each of the three results may be NULL. grad_weight and grad_bias have weight's dtype (x's without one). */
 CNNEXT_API cnnext_status cnnext_batch_norm_backward(const cnnext_context*, const cnnext_batch_norm_params*,
                                                     const cnnext_tensor* grad_y, const cnnext_tensor* x,
                                                     const cnnext_tensor* weight,

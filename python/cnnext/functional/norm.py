@@ -115,6 +115,9 @@ def _batch_norm_backward_rule(
 
     def gradients(grad_y: Tensor, x: Tensor, weight: Any) -> tuple:
         """The three gradients as a composition, with mean and invstd as functions of x where they are."""
+        dtypes = [t.data.dtype for t in (x, x if weight is None else weight)]
+        # Beside 16-bit images the statistics are float32, and so is what is computed of both.
+        grad_y, x = grad_y.to(mean.data.dtype), x.to(mean.data.dtype)
         m, s = mean.reshape(shape), invstd.reshape(shape)
         if training:
             m = x.mean(axes, keepdim=True)
@@ -122,14 +125,11 @@ def _batch_norm_backward_rule(
         normal = (x - m) * s
         grad_weight, grad_bias = (grad_y * normal).sum(axes), grad_y.sum(axes)
         scale = s if weight is None else s * weight.reshape(shape)
-        if not training:
-            return grad_y * scale, grad_weight, grad_bias
-        mean_grad = grad_y.mean(axes, keepdim=True)
-        return (
-            scale * (grad_y - mean_grad - normal * (grad_y * normal).mean(axes, keepdim=True)),
-            grad_weight,
-            grad_bias,
-        )
+        grad_x = grad_y * scale
+        if training:
+            mean_grad = grad_y.mean(axes, keepdim=True)
+            grad_x = scale * (grad_y - mean_grad - normal * (grad_y * normal).mean(axes, keepdim=True))
+        return grad_x.to(dtypes[0]), grad_weight.to(dtypes[1]), grad_bias.to(dtypes[1])
 
     return vjp_through(gradients, (grad_y, x, weight), gs, wanted[:3])
 
