@@ -30,12 +30,20 @@ def torch_models() -> Any:
 
     name = "cnnext_models_on_torch"
     package = types.ModuleType(name)
-    package.Tensor, package.nn, package.rand, package.full = torch.Tensor, torch.nn, torch.rand, torch.full
+    nn = types.ModuleType(f"{name}.nn")
+    vars(nn).update({key: value for key, value in vars(torch.nn).items() if not key.startswith("__")})
+
+    class LayerNorm2d(torch.nn.LayerNorm):  # torchvision's, which is no layer of torch's
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    nn.LayerNorm2d = LayerNorm2d
+    package.Tensor, package.nn, package.rand, package.full = torch.Tensor, nn, torch.rand, torch.full
     found = importlib.util.find_spec("cnnext")
     assert found is not None
     assert found.origin is not None
     package.__path__ = [str(Path(found.origin).parent)]
-    sys.modules.update({name: package, f"{name}.nn": torch.nn})
+    sys.modules.update({name: package, f"{name}.nn": nn})
     return importlib.import_module(f"{name}.models")
 
 
