@@ -52,15 +52,16 @@ struct Problem {
   uint8_t least() const { return is_signed ? 0x80 : 0; }
 
   // Stores the taps of outputs from `at` on, whose windows' corners are corner + corners[i].
-  void put(const uint8_t* taps, int64_t count, int64_t at, int64_t corner, const int32_t* places_of,
+  void put(const uint8_t* taps, int64_t count, int64_t at, uint32_t corner, const int32_t* places_of,
            int32_t* places) const {
     if (!present(d.indices)) return;
     if (!planes) {
       std::memcpy(static_cast<uint8_t*>(d.indices.data) + at, taps, static_cast<size_t>(count));
       return;
     }
-    ops_ukernels().max_pool_grad.places_of_taps(
-        {taps, count, corner, places_of, d.S, d.dilation_h * d.W, d.dilation_w, places});
+    ops_ukernels().max_pool_grad.places_of_taps({taps, count, corner, places_of, d.S,
+                                                 low_place(d.dilation_h, d.W),
+                                                 static_cast<uint32_t>(d.dilation_w), places});
     std::copy_n(places, count, static_cast<int64_t*>(d.indices.data) + at);
   }
 };
@@ -99,7 +100,7 @@ void pixel(const Problem& problem, int64_t n, int64_t p, int64_t q, const Scratc
   }
   if (taps == 0) s.numbers[0] = kNoTapByte;
   run({s.taps, s.numbers, taps, d.C, problem.is_signed, nullptr, problem.y() + at, s.found});
-  problem.put(s.found, d.C, at, rows.start * d.W + columns.start, problem.no_corners, s.places);
+  problem.put(s.found, d.C, at, low_place(rows.start, d.W, columns.start), problem.no_corners, s.places);
 }
 
 // Every step-th byte; a kStep other than 0 is the step, known to the compiler.
@@ -143,7 +144,7 @@ void plane_rows(const Problem& problem, int64_t plane, int64_t begin, int64_t en
     }
     const int64_t at = (plane * d.P + p) * d.Q;
     run({s.taps, s.numbers, taps, d.Q, problem.is_signed, s.first, problem.y() + at, s.found});
-    problem.put(s.found, d.Q, at, rows.start * d.W, problem.corners, s.places);
+    problem.put(s.found, d.Q, at, low_place(rows.start, d.W), problem.corners, s.places);
   }
 }
 

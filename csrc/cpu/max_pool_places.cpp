@@ -22,7 +22,8 @@ PlaceFinder::PlaceFinder(const Pool2dDesc& desc, Exec& exec)
       rows_once_(std::clamp<int64_t>(kPlaces / d.Q, 1, d.P)),
       corners_(exec.scratch_array<int32_t>(planes_once() * rows_once_ * d.Q)) {
   for (int64_t i = 0; i < planes_once() * rows_once_ * d.Q; ++i) {
-    corners_[i] = static_cast<int32_t>(i / d.Q % rows_once_ * d.stride_h * d.W + columns_[i % d.Q].start);
+    corners_[i] =
+        static_cast<int32_t>(low_place(i / d.Q % rows_once_ * d.stride_h, d.W, columns_[i % d.Q].start));
   }
 }
 
@@ -49,8 +50,9 @@ bool PlaceFinder::of_rows(int64_t plane, int64_t p, int64_t count, int32_t* plac
   if (d.index_dtype == CNNEXT_UINT8) {
     const uint8_t* taps = static_cast<const uint8_t*>(d.indices.data) + at;
     if (!rules_.plane_rows(taps, p, count)) return false;
-    ops_ukernels().max_pool_grad.places_of_taps(
-        {taps, windows, rows_[p].start * d.W, corners_, d.S, d.dilation_h * d.W, d.dilation_w, places});
+    ops_ukernels().max_pool_grad.places_of_taps({taps, windows, low_place(rows_[p].start, d.W), corners_, d.S,
+                                                 low_place(d.dilation_h, d.W),
+                                                 static_cast<uint32_t>(d.dilation_w), places});
     return true;
   }
   if (d.index_kind != CNNEXT_INDEX_WINDOW) {
@@ -72,8 +74,9 @@ bool PlaceFinder::of_pixel(int64_t n, int64_t p, int64_t q, int64_t c, int64_t c
   if (d.index_dtype == CNNEXT_UINT8) {
     const uint8_t* taps = static_cast<const uint8_t*>(d.indices.data) + at;
     if (!rules_.pixel(taps, count, p, q)) return false;
-    ops_ukernels().max_pool_grad.places_of_taps({taps, count, rows_[p].start * d.W + columns_[q].start,
-                                                 kSameCorner, d.S, d.dilation_h * d.W, d.dilation_w, places});
+    ops_ukernels().max_pool_grad.places_of_taps(
+        {taps, count, low_place(rows_[p].start, d.W, columns_[q].start), kSameCorner, d.S,
+         low_place(d.dilation_h, d.W), static_cast<uint32_t>(d.dilation_w), places});
     return true;
   }
   const int64_t plane = n * d.C + c, size = d.H * d.W;

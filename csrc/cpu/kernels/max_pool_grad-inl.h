@@ -212,10 +212,8 @@ void taps_of_planes(const PlaneTaps& a) {
 }
 
 void places_of_taps(const TapPlaces& a) {
-  // Modulo 2^32: what overflows on the way to a place in the image comes back.
-  const uint32_t corner = static_cast<uint32_t>(a.corner);
+  const uint32_t corner = a.corner, line = a.line, step = a.step;
   const uint32_t S = static_cast<uint32_t>(a.S), by_S = 65536 / S + 1;  // exact: taps are below 256
-  const uint32_t line = static_cast<uint32_t>(a.line), step = static_cast<uint32_t>(a.step);
   const auto block = [=](const uint8_t* taps, const int32_t* corners, int32_t* places) {
     for (int i = 0; i < kTapBlock; ++i) {
       const uint32_t tap = taps[i], r = tap * by_S >> 16;

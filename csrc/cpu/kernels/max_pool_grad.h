@@ -62,13 +62,21 @@ struct PlaneTaps {
   uint8_t* taps;  // kBadTapByte for what is in no window
 };
 
+// The place of a row and a column modulo 2^32, of a window's corner too, which may be far outside of the
+// plane: what overflows on the way to a place in the plane comes back.
+inline uint32_t low_place(int64_t row, int64_t width, int64_t column = 0) {
+  return static_cast<uint32_t>(row) * static_cast<uint32_t>(width) + static_cast<uint32_t>(column);
+}
+
 // The places in the plane that the taps of windows with corners `corner` + corners[i] name; -1 where there is
 // no tap. line, step: from one row of taps and from one column to the next.
 struct TapPlaces {
   const uint8_t* taps;
-  int64_t count, corner;
+  int64_t count;
+  uint32_t corner;
   const int32_t* corners;
-  int64_t S, line, step;
+  int64_t S;
+  uint32_t line, step;
   int32_t* places;
 };
 
