@@ -55,6 +55,7 @@ def test_every_op_has_a_case() -> None:
 
 
 @BY_NAME
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
 def test_opcheck(case: Case) -> None:
     """The schema, the registration of autograd, fake tensors, and AOT dispatch with dynamic shapes."""
     outcome = torch.library.opcheck(overload(case), case.arguments())
