@@ -83,6 +83,7 @@ RAISED = {
     "softmax": lambda x: F.softmax(x, 1),
     "log_softmax": lambda x: F.log_softmax(x, 1),
     "layer_norm": lambda x: F.layer_norm(x, 6),
+    "group_norm": lambda x: F.group_norm(x, 2),
     "cross_entropy": lambda x: F.cross_entropy(x, np.array([0, 1, 5, 2, 3])),
     "cross_entropy of probabilities": lambda x: F.cross_entropy(x, F.softmax(x.detach(), 1)),
     "nll_loss": lambda x: F.nll_loss(x, np.array([0, 1, 5, 2, 3])),

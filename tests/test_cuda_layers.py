@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d((2, 3)), IMAGE),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(4), IMAGE),
     "LayerNorm": (lambda: nn.LayerNorm(7), IMAGE),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 4), IMAGE),
     "ReLU": (nn.ReLU, IMAGE),
     "ReLU6": (nn.ReLU6, IMAGE),
     "LeakyReLU": (lambda: nn.LeakyReLU(0.1), IMAGE),
@@ -83,6 +84,26 @@ def test_as_on_the_host(name: str, last: bool, mode: str) -> None:
         found.append(result_and_gradients(layer, shape, device, last))
     for on_cpu, on_cuda in zip(*found, strict=True):
         np.testing.assert_allclose(on_cuda, on_cpu, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+@pytest.mark.parametrize("last", [False, True])
+def test_batch_norm_of_16_bits_beside_float32(last: bool, mode: str) -> None:
+    """Statistics, parameters and their gradients are float32; the host computes the images in float32."""
+    host = np.random.default_rng(1).standard_normal((2, *IMAGE)).astype(np.float16)
+    found = []
+    for device in ("cpu", "cuda"):
+        layer = nn.BatchNorm2d(4).train(mode == "training").to(device)
+        x, weights = (cx.Tensor(array) for array in host)
+        if last:
+            x = x.contiguous("channels_last")
+        x = cx.Tensor(x.to(device).data, requires_grad=True)
+        y = layer(x)
+        (y * weights.to(device)).sum().backward()
+        assert (y.dtype, x.grad.dtype, layer.weight.grad.dtype) == (np.float16, np.float16, np.float32)
+        found.append([t.cpu().numpy() for t in (y.detach(), x.grad, layer.weight.grad, layer.running_var)])
+    for on_cpu, on_cuda in zip(*found, strict=True):
+        np.testing.assert_allclose(on_cuda, on_cpu, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -8,13 +8,8 @@
 namespace cnnext {
 namespace {
 
-struct DtypeInfo {
-  int64_t size;
-  const char* name;
-};
-constexpr DtypeInfo kDtypes[] = {{4, "float32"}, {8, "float64"}, {2, "float16"}, {2, "bfloat16"},
-                                 {1, "uint8"},   {1, "int8"},    {2, "uint16"},  {2, "int16"},
-                                 {4, "int32"},   {8, "int64"}};
+constexpr const char* kDtypes[] = {"float32", "float64", "float16", "bfloat16", "uint8",
+                                   "int8",    "uint16",  "int16",   "int32",    "int64"};
 constexpr int32_t kNumDtypes = sizeof(kDtypes) / sizeof(kDtypes[0]);
 
 // The axes from outermost to innermost in memory for a format.
@@ -48,9 +43,8 @@ void extent(const Tensor& t, int64_t* low, int64_t* high) {
 
 }  // namespace
 
-int64_t dtype_size(int32_t dtype) { return dtype >= 0 && dtype < kNumDtypes ? kDtypes[dtype].size : 0; }
 const char* dtype_name(int32_t dtype) {
-  return dtype >= 0 && dtype < kNumDtypes ? kDtypes[dtype].name : "unknown";
+  return dtype >= 0 && dtype < kNumDtypes ? kDtypes[dtype] : "unknown";
 }
 bool is_float(int32_t dtype) { return dtype == CNNEXT_FLOAT32 || dtype == CNNEXT_FLOAT64; }
 bool is_half(int32_t dtype) { return dtype == CNNEXT_FLOAT16 || dtype == CNNEXT_BFLOAT16; }

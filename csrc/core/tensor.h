@@ -12,7 +12,27 @@ using Tensor = cnnext_tensor;
 // How a 4-D tensor lies in memory. Both are first class; anything else is copied once, at the ABI.
 enum class Format : int32_t { kNCHW = 0, kNHWC = 1 };
 
-int64_t dtype_size(int32_t dtype);  // 0 for an unknown dtype
+// In bytes; 0 for an unknown dtype.
+constexpr int64_t dtype_size(int32_t dtype) {
+  switch (dtype) {
+    case CNNEXT_UINT8:
+    case CNNEXT_INT8:
+      return 1;
+    case CNNEXT_FLOAT16:
+    case CNNEXT_BFLOAT16:
+    case CNNEXT_UINT16:
+    case CNNEXT_INT16:
+      return 2;
+    case CNNEXT_FLOAT32:
+    case CNNEXT_INT32:
+      return 4;
+    case CNNEXT_FLOAT64:
+    case CNNEXT_INT64:
+      return 8;
+    default:
+      return 0;
+  }
+}
 const char* dtype_name(int32_t dtype);
 bool is_float(int32_t dtype);    // float32 or float64: what every operation takes
 bool is_half(int32_t dtype);     // float16 or bfloat16: what some take, computed in wider floats

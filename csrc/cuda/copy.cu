@@ -180,24 +180,6 @@ void run(const Op& op, const CopyDesc& d, const Axes& axes, int64_t count) {
   launch_flat(op, copy_elements<T>, blocks_for(count, kBlock), count, places_of(axes, -1), from, to);
 }
 
-int64_t bytes_of(int32_t dtype) {
-  switch (dtype) {
-    case CNNEXT_UINT8:
-    case CNNEXT_INT8:
-      return 1;
-    case CNNEXT_FLOAT16:
-    case CNNEXT_BFLOAT16:
-    case CNNEXT_UINT16:
-    case CNNEXT_INT16:
-      return 2;
-    case CNNEXT_FLOAT32:
-    case CNNEXT_INT32:
-      return 4;
-    default:
-      return 8;
-  }
-}
-
 }  // namespace
 
 Ran copy(const CopyDesc& d, Exec& exec) {
@@ -206,7 +188,7 @@ Ran copy(const CopyDesc& d, Exec& exec) {
   for (int i = 0; i < d.src.ndim; ++i) count *= d.src.shape[i];
   if (count == 0) return op.done("cuda/copy");
   const Axes axes = join_axes(d);
-  switch (bytes_of(d.src.dtype)) {
+  switch (dtype_size(d.src.dtype)) {
     case 1:
       run<uint8_t>(op, d, axes, count);
       break;

@@ -36,8 +36,8 @@ class autocast(contextlib.ContextDecorator):
     """Mixed precision, as context manager or decorator, in this thread (torch.autocast).
 
     Within it convolutions, transposed and fused ones too, and dense layers compute in `dtype`, "float16" or
-    "bfloat16": sums are float32, and what they return has that dtype. Softmax, layer norm and losses take
-    float32 and return it. Batch norm, pools, activations and arithmetic have their input's dtype; batch
+    "bfloat16": sums are float32, and what they return has that dtype. Softmax, layer norm, group norm and
+    losses take float32 and return it. Batch norm, pools, activations and arithmetic have their input's dtype; batch
     norm's statistics stay float32. float64 is left alone. Parameters stay what they are, and so do their
     gradients: a parameter is cast once in the outermost context, and anew where it changed.
 

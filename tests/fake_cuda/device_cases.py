@@ -83,6 +83,7 @@ LAYERS = {
     "Linear": lambda **how: nn.Linear(4, 5, **how),
     "BatchNorm2d": lambda **how: nn.BatchNorm2d(4, **how),
     "LayerNorm": lambda **how: nn.LayerNorm(4, **how),
+    "GroupNorm": lambda **how: nn.GroupNorm(2, 4, **how),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..autocast_mode import raised
 from ..autograd import vjp_through
 from ..tape import defvjp, primitive
 from ..tensor import Tensor
@@ -149,7 +150,7 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     norm's kernels and with no temporary of more than an image (or 1 MiB).
     ValueError: for shapes that do not fit, and for a batch with one value a group.
     """
-    x = as_tensor(x)
+    x = raised(as_tensor(x))
     if isinstance(num_groups, bool) or not isinstance(num_groups, (int, np.integer)):
         raise TypeError(f"group_norm: num_groups must be an int, got {num_groups!r}")
     if x.ndim < 2:

@@ -18,12 +18,14 @@ from ..tensor import Tensor
 from ._common import as_raw, as_tensor, note_update, records, through_float32
 from .activation import activation_backward
 
-# As in torch, images of 16 bits may stand beside float32 statistics and parameters: they are float32 for the
-# call, and the result has their dtype.
+# As in torch, images of 16 bits may stand beside float32 statistics and parameters. On the host they are
+# float32 for the call, and the result has their dtype; CUDA's kernels read both.
 
 
 def _is_mixed(x: Any, *vectors: Any) -> bool:
-    return is_half(x.dtype) and any(v is not None and v.dtype == DEFAULT_DTYPE for v in vectors)
+    if not isinstance(x, np.ndarray) or not is_half(x.dtype):
+        return False
+    return any(v is not None and v.dtype == DEFAULT_DTYPE for v in vectors)
 
 
 def _forward(

@@ -115,7 +115,27 @@ class BatchNorm2d(_BatchNorm):
     _ranks = (4,)
 
 
-class LayerNorm(Module):
+class _SampleNorm(Module):
+    """Normalisation of each sample by itself: no statistics are kept."""
+
+    def _init_affine(self, shape: Any, eps: float, weight: bool, bias: bool, device: Any, dtype: Any) -> None:
+        self.eps = eps
+        dtype = factory(device, dtype)
+
+        def affine(wanted: bool) -> Parameter | None:
+            return Parameter(np.empty(shape, dtype)) if wanted else None
+
+        self.register_parameter("weight", affine(weight))
+        self.register_parameter("bias", affine(weight and bias))
+        self.reset_parameters()
+        self._place(device)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        _reset(self)
+
+
+class LayerNorm(_SampleNorm):
     """Normalisation over the last dimensions, each sample by itself (torch.nn.LayerNorm)."""
 
     def __init__(
@@ -132,20 +152,8 @@ class LayerNorm(Module):
         self.normalized_shape = tuple(positive("normalized_shape", n) for n in sizes)
         if not sizes:
             raise ValueError("normalized_shape=() must hold at least one size")
-        self.eps, self.elementwise_affine = eps, elementwise_affine
-        dtype = factory(device, dtype)
-
-        def affine(wanted: bool) -> Parameter | None:
-            return Parameter(np.empty(self.normalized_shape, dtype)) if wanted else None
-
-        self.register_parameter("weight", affine(elementwise_affine))
-        self.register_parameter("bias", affine(elementwise_affine and bias))
-        self.reset_parameters()
-        self._place(device)
-
-    def reset_parameters(self) -> None:
-        """Weight 1, bias 0."""
-        _reset(self)
+        self.elementwise_affine = elementwise_affine
+        self._init_affine(self.normalized_shape, eps, elementwise_affine, bias, device, dtype)
 
     def forward(self, x: Any) -> Any:
         """(..., *normalized_shape), same shape out."""
@@ -186,7 +194,7 @@ class LayerNorm2d(LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class GroupNorm(Module):
+class GroupNorm(_SampleNorm):
     """Normalisation over groups of channels, each image by itself: Wu and He, 2018 (torch.nn.GroupNorm)."""
 
     def __init__(
@@ -205,19 +213,8 @@ class GroupNorm(Module):
         self.num_channels = positive("num_channels", num_channels)
         if self.num_channels % self.num_groups:
             raise ValueError(f"num_channels={num_channels} must be divisible by num_groups={num_groups}")
-        self.eps, self.affine = eps, affine
-        dtype = factory(device, dtype)
-
-        def vector(wanted: bool) -> Parameter | None:
-            return Parameter(np.empty(self.num_channels, dtype)) if wanted else None
-
-        self.register_parameter("weight", vector(affine))
-        self.register_parameter("bias", vector(affine and bias))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Weight 1, bias 0."""
-        _reset(self)
+        self.affine = affine
+        self._init_affine(self.num_channels, eps, affine, bias, device, dtype)
 
     def forward(self, x: Any) -> Any:
         """(N, num_channels, ...), same shape out."""
