@@ -37,9 +37,9 @@ class autocast(contextlib.ContextDecorator):
 
     Within it convolutions, transposed and fused ones too, and dense layers compute in `dtype`, "float16" or
     "bfloat16": sums are float32, and what they return has that dtype. Softmax, layer norm, group norm and
-    losses take float32 and return it. Batch norm, pools, activations and arithmetic have their input's dtype; batch
-    norm's statistics stay float32. float64 is left alone. Parameters stay what they are, and so do their
-    gradients: a parameter is cast once in the outermost context, and anew where it changed.
+    losses take float32 and return it. Batch norm, pools, activations and arithmetic have their input's dtype;
+    batch norm's statistics stay float32. float64 is left alone. Parameters stay what they are, and so do
+    their gradients: a parameter is cast once in the outermost context, and anew where it changed.
 
     Only the forward pass belongs into it: `backward()` follows the dtypes that the forward pass had. With
     float16 small gradients vanish unless the loss is scaled: `cnnext.optim.GradScaler`.
