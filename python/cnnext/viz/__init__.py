@@ -8,10 +8,10 @@ Needs matplotlib: ``pip install 'cnnext[train]'``.
 """
 
 from .figures import to_png
+from .label_maps import segmentation
 from .maps import feature_maps, filters, saliency, saliency_map
 from .pooling import max_pool_argmax
 from .receptive import field_by_arithmetic, field_by_gradient, receptive_field
-from .segmentation import segmentation
 from .training import confusion_matrix, training_curves
 
 __all__ = [

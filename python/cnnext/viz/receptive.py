@@ -221,13 +221,13 @@ def receptive_field(model: nn.Module, image: Any, layer: str, unit: tuple[int, i
     seen = field_by_gradient(model, layer, pixels.shape, unit)
     figure = new_figure(3.4, 3.6)
     axes = figure.subplots()
-    place = "the middle" if unit is None else f"({unit[0]}, {unit[1]})"
+    called = f"middle unit of {layer}" if unit is None else f"unit ({unit[0]}, {unit[1]}) of {layer}"
     if not seen.any():
-        show_image(axes, pixels, f"{layer}, unit {place}: sees no pixel")
+        show_image(axes, pixels, f"{called}: sees no pixel")
         return figure
     rows, columns = (np.flatnonzero(seen.any(axis=1 - axis)) for axis in (0, 1))
     height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
-    show_image(axes, pixels, f"{layer}, unit {place}: {height} x {width} pixels")
+    show_image(axes, pixels, f"{called}: {height} x {width} pixels")
     tint = np.zeros((*seen.shape, 4))
     tint[seen] = (0.85, 0.33, 0.12, 0.35)
     axes.imshow(tint)
