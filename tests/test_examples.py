@@ -1,8 +1,7 @@
 """Every example runs, draws what the page shows, and prints the numbers that stand on it."""
 
-import os
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -20,16 +19,19 @@ TRAIN = ("invariance", "structured_outputs")
 pytest.importorskip("matplotlib")
 
 
-def run(path, *options, cwd):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", path, *map(str, options)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script as `python PATH OPTIONS` would, in this process; gives what it prints."""
+
+    def run(path, *options):
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, options)])
+        monkeypatch.syspath_prepend(path.parent)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        runpy.run_path(str(path), run_name="__main__")
+        sys.modules.pop("common", None)
+        return capsys.readouterr().out
+
+    return run
 
 
 def outputs_on_the_page():
@@ -39,10 +41,8 @@ def outputs_on_the_page():
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_example_draws_and_prints_what_the_page_shows(name, tmp_path):
-    printed = run(
-        SECTIONS / f"{name}.py", "--out", tmp_path, *(["--quick"] if name in TRAIN else []), cwd=tmp_path
-    )
+def test_example_draws_and_prints_what_the_page_shows(name, tmp_path, run):
+    printed = run(SECTIONS / f"{name}.py", "--out", tmp_path, *(["--quick"] if name in TRAIN else []))
     shown = outputs_on_the_page()[name]
     pictures = {path.name for path in tmp_path.iterdir()}
     assert pictures
@@ -64,8 +64,8 @@ def test_the_page_has_a_section_for_each_example_and_no_picture_too_many():
     assert all(f"images/{path.name})" in pages for path in pictures)
 
 
-def test_table_of_what_matters(tmp_path):
-    printed = run(ROOT / "examples" / "what_matters.py", "--epochs", 1, cwd=tmp_path)
+def test_table_of_what_matters(run):
+    printed = run(ROOT / "examples" / "what_matters.py", "--epochs", 1)
     rows = re.findall(r"^\| (.+) \| ([\d,]+) \| (\d+\.\d\d) % \|$", printed, re.MULTILINE)
     names = [name for name, _, _ in rows]
     page = (ROOT / "docs" / "what-is-a-cnn.md").read_text()

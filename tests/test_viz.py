@@ -51,6 +51,12 @@ def test_training_curves_draw_the_history():
     assert loss.get_yscale() == "log"
 
 
+def test_training_curves_of_columns():
+    columns = {key: [row[key] for row in ROWS] for key in ROWS[0]}
+    rows, same = viz.training_curves(ROWS), viz.training_curves(columns)
+    assert viz.to_png(rows) == viz.to_png(same)
+
+
 def test_training_curves_without_validation():
     rows = [{key: value for key, value in row.items() if "validation" not in key} for row in ROWS]
     assert [len(axes.lines) for axes in viz.training_curves(rows).axes] == [1, 1]

@@ -17,16 +17,19 @@ __all__ = ["confusion_matrix", "training_curves"]
 _COLOURS = {"train": "#1f6fb4", "validation": "#d9541e"}
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
+def training_curves(history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]) -> Figure:
     """Loss (logarithmic) and accuracy over the epochs.
 
     Args:
         history: one mapping an epoch with the keys epoch, train_loss, train_accuracy and, where there is
             a validation set, validation_loss and validation_accuracy: the rows of a run's ``history.csv``.
+            Or one mapping of these keys to lists, with an entry an epoch.
 
     Raises:
         ValueError: there is no epoch, or one lacks a key.
     """
+    if isinstance(history, Mapping):
+        history = [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
     history = list(history)
     if not history:
         raise ValueError("history has no rows; the rule is one for each epoch, at least one")
