@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cnnext
 from cnnext import _C
 from mkdocs.structure.files import File
 
@@ -30,6 +31,7 @@ FROM_OUTSIDE = (
     "examples/**/*.py",
 )
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
+_ON_FIRST_USE = "<!-- imported on first use -->"
 _COMPILED = re.compile(r"^<!-- compiled: ([\w ]+) -->$", re.MULTILINE)
 _CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -87,9 +89,15 @@ def compiled(match: re.Match[str]) -> str:
     return "\n".join(sections)
 
 
+def imported_on_first_use() -> str:
+    """Directives for what `import cnnext` does not import yet: mkdocstrings cannot see it there."""
+    heading = "    options:\n      show_root_heading: true\n"
+    return "\n".join(f"::: cnnext.{module}.{name}\n{heading}" for name, module in cnnext._FROM.items())
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Rewrites the links of every page, and fills in what is compiled."""
-    markdown = _COMPILED.sub(compiled, markdown)
+    markdown = _COMPILED.sub(compiled, markdown).replace(_ON_FIRST_USE, imported_on_first_use())
     return relinked(markdown, page.file.src_uri, lambda uri: files.get_file_from_path(uri) is not None)
 
 
