@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from cnnext import distributed, nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 import distributed_worker as worker
+from processes import launch
 
 WORKER = str(Path(worker.__file__))
 HAS = {
@@ -29,43 +27,8 @@ LAUNCHERS = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def launch(launcher: str, size: int, folder: Path, scenario: str) -> list[tuple[int, str]]:
-    """Each process's status and output (mpirun: its own)."""
-    command = [sys.executable, WORKER, str(folder), scenario]
-    if launcher == "mpi":
-        root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-        mca = ["--mca", "btl", "self,vader,tcp", "--mca", "btl_tcp_if_include", "lo"]
-        commands = [["mpirun", *root, "--oversubscribe", *mca, "-n", str(size), *command]]
-        environments = [dict(os.environ)]
-    else:
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
-        commands = [command] * size
-        environments = [
-            {**os.environ, **meeting, "RANK": str(r), "LOCAL_RANK": str(r), "LOCAL_WORLD_SIZE": str(size)}
-            for r in range(size)
-        ]
-    for environment in environments:
-        environment["GLOO_SOCKET_IFNAME"] = "lo"
-    processes = [
-        subprocess.Popen(c, env=e, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for c, e in zip(commands, environments, strict=True)
-    ]
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
-
-
 def run(launcher: str, size: int, folder: Path, scenario: str = "results") -> list[dict[str, np.ndarray]]:
-    for status, output in launch(launcher, size, folder, scenario):
+    for status, output in launch(launcher, size, [WORKER, str(folder), scenario]):
         assert status == 0, output
     return [dict(np.load(folder / f"{scenario}-{rank}.npz")) for rank in range(size)]
 
@@ -112,7 +75,7 @@ def test_the_same_bits_run_after_run(launcher: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_killed_process_ends_the_others(launcher: str, tmp_path: Path) -> None:
-    ended = launch(launcher, 2, tmp_path, "die")
+    ended = launch(launcher, 2, [WORKER, str(tmp_path), "die"])
     assert ended[0][0] != 0
     if launcher == "torch":
         assert ended[0][0] == 3, ended[0][1]

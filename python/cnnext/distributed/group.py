@@ -81,7 +81,9 @@ class TorchGroup(Group):
 
     def all_gather(self, send: Any, receive: Any) -> None:
         """See Group."""
-        self._call("all_gather_into_tensor", self._view(receive), self._view(send))
+        new = hasattr(self._dist, "all_gather_single")  # the other's name in torch before 2.13
+        name = "all_gather_single" if new else "all_gather_into_tensor"
+        self._call(name, self._view(receive), self._view(send))
 
     def broadcast(self, array: Any) -> None:
         """See Group."""
