@@ -122,6 +122,48 @@ class Pretended(distributed.Group):
         slices[0], slices[1] = send, send
 
 
+def test_a_backward_that_failed_is_forgotten() -> None:
+    from cnnext import leaf_hooks
+
+    leaf, ends = cx.Tensor(np.ones(2, np.float32), requires_grad=True), []
+
+    def hook(_: cx.Tensor) -> None:
+        leaf_hooks.at_end(ends.append)
+        if len(ends) == 1:
+            raise RuntimeError("in a hook")
+
+    handle = leaf.register_post_accumulate_grad_hook(hook)
+    for fails in (False, True, False):
+        if fails:
+            with pytest.raises(RuntimeError, match="in a hook"):
+                leaf.sum().backward()
+        else:
+            leaf.sum().backward()
+    assert ends == [True, False, True]
+    handle.remove()
+    leaf.sum().backward()
+    assert len(ends) == 3
+    assert leaf.grad.numpy().tolist() == [4, 4]
+    with pytest.raises(RuntimeError, match="only for leaves"):
+        (leaf * 2).register_post_accumulate_grad_hook(hook)
+    with pytest.raises(TypeError, match="hook must be callable, got int"):
+        leaf.register_post_accumulate_grad_hook(1)
+
+
+def test_hooks_see_complete_gradients_as_soon_as_they_are() -> None:
+    a, b = (cx.Tensor(np.full(2, v, np.float32), requires_grad=True) for v in (2, 3))
+    seen: list[tuple[str, list[float], bool]] = []
+    for name, leaf in (("a", a), ("b", b)):
+        leaf.register_post_accumulate_grad_hook(
+            lambda t, name=name: seen.append((name, t.grad.numpy().tolist(), a.grad is None))
+        )
+    y = a * a  # reached last, by two edges
+    for _ in range(3):
+        y = y + b
+    y.sum().backward()
+    assert seen == [("b", [3, 3], True), ("a", [4, 4], False)]
+
+
 def test_sync_batch_norm_of_equal_shares_is_batch_norm() -> None:
     x = np.random.default_rng(0).standard_normal((4, 3, 5, 2)).astype(np.float32)
     results = []

@@ -25,7 +25,7 @@ _hooks: dict[int, tuple[weakref.ref, _Hooks]] = {}
 
 class _Local(threading.local):
     def __init__(self) -> None:
-        self.at_end: list[Callable[[], None]] = []
+        self.at_end: list[Callable[[bool], None]] = []
 
 
 _local = _Local()
@@ -37,7 +37,7 @@ def add(leaf: Any, hook: Callable[[Any], None]) -> RemovableHandle:
         raise TypeError(f"hook must be callable, got {type(hook).__name__}")
     key = id(leaf)
     if key not in _hooks:
-        _hooks[key] = weakref.ref(leaf, lambda _: _hooks.pop(key, None)), _Hooks()
+        _hooks[key] = weakref.ref(leaf, lambda _, all_=_hooks: all_.pop(key, None)), _Hooks()
     hooks = _hooks[key][1]
     handle = RemovableHandle(hooks, "after")
     hooks.after[handle.id] = hook
@@ -52,14 +52,13 @@ def watched() -> dict[Any, _Hooks]:
     return {leaf: hooks for leaf, hooks in alive if leaf is not None}
 
 
-def at_end(callback: Callable[[], None]) -> None:
-    """Within a hook: call it once the backward() that runs in this thread is through."""
+def at_end(callback: Callable[[bool], None]) -> None:
+    """Within a hook: callback(whether it ended well) once the backward() of this thread has ended."""
     _local.at_end.append(callback)
 
 
-def finish(call: bool) -> None:
-    """Forget what waits for the end, and call it."""
+def finish(well: bool) -> None:
+    """Call what waits for the end, once."""
     waiting, _local.at_end = _local.at_end, []
-    if call:
-        for callback in waiting:
-            callback()
+    for callback in waiting:
+        callback(well)

@@ -82,7 +82,7 @@ class DistributedDataParallel(Module):
         if self.group.size == 1:
             return
         for _, value in (*module.named_parameters(), *module.named_buffers()):
-            array = np.ascontiguousarray(value.data)  # its values are to change
+            array = value.data.copy()
             self.group.broadcast(array)
             value.data[...] = array
             value._version.count += 1
@@ -128,8 +128,10 @@ class DistributedDataParallel(Module):
                 return
             self._sent.append(self._thread.submit(mean_over, bucket.flat, self._group))
 
-    def _finish(self) -> None:
+    def _finish(self, well: bool) -> None:
         self._begun = False
+        if not well:
+            return
         for bucket in self._buckets[len(self._sent) :]:
             for at, parameter in enumerate(bucket.parameters):  # e.g. one that this step did not reach
                 if parameter.grad is not None and not bucket.flat[bucket.flags][at]:
