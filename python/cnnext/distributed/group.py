@@ -146,7 +146,7 @@ def init(backend: str | None = None, timeout: float = 600.0) -> Group:
     """The group of all processes that a launcher has started; a group of one where none has.
 
     backend: "torch" (`torchrun`; gloo between hosts) or "mpi" (`mpirun`, mpi4py); default: whose launcher's
-    variables are set; torch.distributed is used as it is where it is initialised already (over NCCL for GPUs).
+    variables are set; torch.distributed is used as it is where it is initialised (over NCCL for GPUs).
     timeout: seconds that torch waits for the others before a DistributedError.
     The processes of one host share its processors, unless CNNEXT_NUM_THREADS says otherwise.
     ImportError where the backend's package is not installed; ValueError for another backend's name.
