@@ -77,13 +77,13 @@ def fit(model: nn.Module, images: data.ImageSet, recipe: Recipe, augment: bool, 
             schedule.step()
 
 
-def accuracy(model: nn.Module, images: data.ImageSet) -> float:
-    """In percent."""
+def accuracy(model: nn.Module, images: data.ImageSet, transform: data.RandomTranslate | None = None) -> float:
+    """In percent, on the images or on what the transform makes of them."""
     model.eval()
     with cx.no_grad():
         right = [
             model(cx.Tensor(batch)).numpy().argmax(1) == labels
-            for batch, labels in data.DataLoader(images, 256)
+            for batch, labels in data.DataLoader(images, 256, transform=transform)
         ]
     return 100 * float(np.concatenate(right).mean())
 
@@ -107,18 +107,18 @@ def main() -> None:
         "dense layers, without augmentation": (lambda: dense(pixels, 10, most), False),
     }
     pixels, most = train.images[0].size, weights_of(cx.models.create(recipe.model))
-    print(
-        f"{train.name}: {len(train):,} training images, {len(test):,} test images, {recipe.epochs} epochs\n"
-    )
-    print("| network | weights | test accuracy |\n|---|---|---|")
+    print(f"{train.name}: {len(train):,} images to train on, {len(test):,} to test, {recipe.epochs} epochs\n")
+    moved = data.RandomTranslate(train.images.shape[-1] // 7)  # up to 4 of 28 pixels, or 1 of 8
+    print(f"| network | weights | test accuracy | moved by up to {moved.pixels} |\n|---|---|---|---|")
     for name, (make, augment) in rows.items():
         results = []
         for seed in range(chosen.seeds):
             cx.manual_seed(seed)
             model = make()
             fit(model, train, recipe, augment, seed)
-            results.append(accuracy(model, test))
-        print(f"| {name} | {weights_of(model):,} | {np.mean(results):.2f} % |", flush=True)
+            results.append((accuracy(model, test), accuracy(model, test, moved)))
+        as_it_is, when_moved = np.mean(results, axis=0)
+        print(f"| {name} | {weights_of(model):,} | {as_it_is:.2f} % | {when_moved:.2f} % |", flush=True)
 
 
 if __name__ == "__main__":
