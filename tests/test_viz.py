@@ -184,6 +184,15 @@ def test_receptive_field_with_holes_and_of_padding():
     assert "sees no pixel" in viz.receptive_field(outside, picture(3), "0", (0, 0)).axes[0].get_title()
 
 
+def test_gradients_are_taken_under_no_grad(digits_cnn):
+    field = viz.field_by_gradient(digits_cnn, "features.2", (1, 8, 8))
+    values, _ = viz.saliency_map(digits_cnn, picture())
+    with cx.no_grad():
+        np.testing.assert_array_equal(viz.field_by_gradient(digits_cnn, "features.2", (1, 8, 8)), field)
+        np.testing.assert_array_equal(viz.saliency_map(digits_cnn, picture())[0], values)
+        assert not cx.is_grad_enabled()
+
+
 def test_receptive_field_is_drawn_on_the_image(digits_cnn):
     axes = viz.receptive_field(digits_cnn, picture(), "features.2", (3, 4)).axes[0]
     tint = np.asarray(axes.images[1].get_array())[..., 3] > 0

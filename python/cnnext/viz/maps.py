@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import grad
+from ..grad_mode import enable_grad
 from ..nn import Module
 from .figures import new_figure, show_image, to_array
 from .watch import evaluating, image_batch, outputs_of
@@ -80,6 +81,7 @@ def feature_maps(model: Module, image: Any, layers: Sequence[str] | None = None,
     return figure
 
 
+@enable_grad()  # wherever it is called
 def saliency_map(model: Module, image: Any, target: int | None = None) -> tuple[np.ndarray, int]:
     """How much each pixel moves a class's logit: (map (H, W) >= 0, the class).
 

@@ -12,6 +12,7 @@ import numpy as np
 from .. import _C, nn
 from .. import functional as F
 from ..autograd import grad
+from ..grad_mode import enable_grad
 from ..tensor import Tensor
 from .figures import new_figure, show_image, to_array
 from .watch import evaluating, layer_named
@@ -89,6 +90,7 @@ def _stand_in(module: nn.Module, args: tuple, output: Any) -> Any:
     )
 
 
+@enable_grad()  # wherever it is called
 def field_by_gradient(
     model: nn.Module, layer: str, input_shape: Sequence[int], unit: tuple[int, int] | None = None
 ) -> np.ndarray:
