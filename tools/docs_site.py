@@ -48,6 +48,14 @@ def repository_path(uri: str) -> str:
     return uri if (ROOT / uri).exists() else f"docs/{uri}"
 
 
+def on_config(config: Any) -> Any:
+    """Puts the pages of docs/ that mkdocs.yml does not name at the end of the guide."""
+    named = set(re.findall(r"[\w./-]+\.md", str(config.nav)))
+    guide = next(section["Guide"] for section in config.nav if "Guide" in section)
+    guide += [page.name for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in named]
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Adds what lies outside of docs/."""
     for pattern in FROM_OUTSIDE:
