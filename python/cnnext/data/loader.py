@@ -54,8 +54,8 @@ class DataLoader:
         num_workers: threads (torch: processes) that make batches ahead; 0 makes each when it is asked for.
         prefetch_factor: batches ahead for each of those threads, >= 1.
 
-    What `transform` raises is raised by the loop, with the number of the image in the set. However a loop ends
-    (an error, Ctrl-C, break), the threads end with it.
+    What `transform` raises is raised by the loop, with the number of the image in the set. However a loop
+    ends (an error, Ctrl-C, break), the threads end with it.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class DataLoader:
     def state_dict(self) -> dict[str, Any]:
         """The position, in plain numbers: behind the batch that was handed out last, made ahead or not.
 
-        `batch` is the number of batches that the pass has handed out. It is 0 again, and `epoch` one more, when
-        the loop has ended; in the loop's body it goes up to ``len(loader)``.
+        `batch` is the number of batches that the pass has handed out. It is 0 again, and `epoch` one more,
+        when the loop has ended; in the loop's body it goes up to ``len(loader)``.
         """
         return {
             "seed": self.seed,
@@ -117,9 +117,9 @@ class DataLoader:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from there: the next loop is the rest of the pass that was under way, bit for bit.
 
-        A pass that had handed out its last batch has nothing left: that loop is empty, and the one after it is
-        the next epoch, as for the loader that went on. Iterators from before are not changed. ValueError where
-        images, batch size or order are not what they were: the position would mean something else.
+        A pass that had handed out its last batch has nothing left: that loop is empty, and the one after it
+        is the next epoch, as for the loader that went on. Iterators from before are not changed. ValueError
+        where images, batch size or order are not what they were: the position would mean something else.
         """
         missing = {"seed", "epoch", "batch", *self._described()} - set(state_dict)
         if missing:
