@@ -1,4 +1,4 @@
-"""Python examples of the README and of docs/LAYERS.md run as they stand; that page names all there is."""
+"""Python examples of the README, docs/LAYERS.md and docs/DATA.md run as they stand; those pages name all."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from cnnext import nn, optim
+from cnnext import data, nn, optim
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 LAYERS = ROOT / "docs" / "LAYERS.md"
+DATA = ROOT / "docs" / "DATA.md"
 
 
 def blocks(language: str, page: Path = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-EXAMPLES = [(page, i) for page in (README, LAYERS) for i in range(len(blocks("python", page)))]
+EXAMPLES = [(page, i) for page in (README, LAYERS, DATA) for i in range(len(blocks("python", page)))]
 
 
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=[f"{page.name} {i}" for page, i in EXAMPLES])
@@ -52,6 +53,14 @@ def test_the_page_names_every_layer_and_schedule() -> None:
         for name in names:
             if name[0].isupper() or library is not nn:
                 assert re.search(rf"\b{name}\b", text), f"{library.__name__}.{name}"
+
+
+def test_the_page_names_all_of_the_data() -> None:
+    text = DATA.read_text()
+    assert len(blocks("python", DATA)) == 1
+    for name in data.__all__:
+        if name not in ("DIGITS_SPLIT", "read_idx"):
+            assert re.search(rf"\b{name}\b", text), name
 
 
 def is_own(value: object, module: object) -> bool:

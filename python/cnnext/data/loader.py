@@ -12,12 +12,14 @@ import numpy as np
 from ..devices import parse_device
 from .datasets import ImageSet
 from .prefetch import prefetched
+from .prepare import prepared
 from .workers import made_ahead
 
 __all__ = ["DataLoader"]
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Batch = tuple[np.ndarray, np.ndarray]
+BatchTransform = Callable[[np.ndarray, np.ndarray, np.random.Generator], Batch]
 
 
 @dataclasses.dataclass
@@ -47,6 +49,7 @@ class DataLoader:
         drop_last: leave out a last batch smaller than `batch_size`.
         transform: ``f(images float32 (N, C, H, W) in 0..1, generator) -> images``, see `augment`. It draws
             from that generator alone, so that its results can be repeated, and keeps no state.
+        batch_transform: ``f(images, labels, generator) -> (images, labels)`` of a normalised batch: `MixUp`.
         channels_last: give the batch NHWC strides; its shape stays (N, C, H, W).
         device: "cpu", or "cuda" or "cuda:N" for batches of CuPy arrays there (torch: `pin_memory=True` and
             `.to(device, non_blocking=True)`). A thread makes them then, from two batches ahead in pinned
@@ -67,6 +70,7 @@ class DataLoader:
         seed: int = 0,
         drop_last: bool = False,
         transform: Transform | None = None,
+        batch_transform: BatchTransform | None = None,
         channels_last: bool = False,
         device: Any = "cpu",
         num_workers: int = 0,
@@ -86,6 +90,7 @@ class DataLoader:
         self.seed = seed
         self.drop_last = drop_last
         self.transform = transform
+        self.batch_transform = batch_transform
         self.channels_last = channels_last
         self.device = parse_device(device)
         self.num_workers = num_workers
@@ -176,8 +181,14 @@ class DataLoader:
             chosen = order[number * self.batch_size :][: self.batch_size]
             # A spawn key, because (seed, epoch, 0) would be the generator of the order once more.
             source = np.random.SeedSequence((seed, epoch), spawn_key=(number,))
-            images = self._images(chosen, np.random.default_rng(source), f"batch {number} of epoch {epoch}")
-            return images, self.dataset.labels[chosen].astype(np.int64)
+            rng = np.random.default_rng(source)
+            images = self._images(chosen, rng, f"batch {number} of epoch {epoch}")
+            labels = self.dataset.labels[chosen].astype(np.int64)
+            if self.batch_transform is not None:
+                images, labels = self.batch_transform(images, labels, rng)
+            if self.channels_last:
+                images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+            return images, labels
 
         numbers = range(first, len(self))
         if self.num_workers:
@@ -186,19 +197,16 @@ class DataLoader:
             yield from map(make, numbers)
 
     def _images(self, chosen: np.ndarray, rng: np.random.Generator, where: str) -> np.ndarray:
-        images = self.dataset.images[chosen].astype(np.float32)
-        images *= np.float32(1.0 / self.dataset.max_value)
+        images = self.dataset.images[chosen]
         if self.transform is not None:
+            images = prepared(images, scale=1.0 / self.dataset.max_value)
             try:
                 images = self.transform(images, rng)
             except Exception as error:
                 culprit = self._culprit(images, chosen)
                 _say_where(error, f"{culprit} of {self.dataset.name}, {where}")
                 raise
-        images = (images - np.float32(self.dataset.mean)) * np.float32(1.0 / self.dataset.std)
-        if self.channels_last:
-            return np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(images)
+        return self.dataset.normalised(images, scaled=self.transform is not None)
 
     def _culprit(self, images: np.ndarray, chosen: np.ndarray) -> str:
         """Which image it is that the transform raises for: the first that it does not take alone."""
