@@ -36,6 +36,7 @@ def add(commands: Any) -> None:
     )
     predict.add_argument(
         "--saliency",
+        default=argparse.SUPPRESS,
         metavar="OUT.png",
         help="draw the picture, and beside it how much each pixel moves the first class (one IMAGE)",
     )
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     set_threads(options)
     if options.top < 1:
         raise UsageError(f"top is {options.top}; the rule is top >= 1")
-    if options.saliency and len(options.images) > 1:
+    if "saliency" in options and len(options.images) > 1:
         raise UsageError(f"--saliency draws one picture; {len(options.images)} are given")
     trained = load_trained(options.checkpoint)
     for path in options.images:
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         found = trained.probabilities(image)
         order = np.argsort(-found, kind="stable")[: options.top]
         print(f"{path}: {', '.join(f'{trained.class_names[i]} ({100 * found[i]:.1f} %)' for i in order)}")
-        if options.saliency:
+        if "saliency" in options:
             Path(options.saliency).write_bytes(_drawn(trained, image, int(order[0])))
     return 0
 

@@ -107,5 +107,5 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "cifar10": {"model": "vgg_cifar", "epochs": 12, **_COLOURED},
     "cifar100": {"model": "vgg_cifar", "epochs": 20, **_COLOURED},
     "folder": {"model": "vgg_cifar", "epochs": 20, "size": 32, **_COLOURED},
-    "segment-digits": {"model": "segnet_small", "epochs": 6, "batch_size": 32, "lr": 4e-3, "rotate": 8.0},
+    "segment-digits": {"model": "segnet_small", "epochs": 12, "batch_size": 32, "lr": 1e-2, "rotate": 8.0},
 }  # fmt: skip

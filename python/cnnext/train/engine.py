@@ -106,6 +106,7 @@ class Trainer(Callback):
             config.batch_size,
             shuffle=True,
             seed=config.seed,
+            drop_last=len(fit) > config.batch_size and len(fit) % config.batch_size == 1,  # for batch norm
             transform=augmentation(config),
             channels_last=config.channels_last,
             device=device,

@@ -31,10 +31,6 @@ class Canvases(data.ImageSet):
         if self.labels.shape != expected:
             raise ValueError(f"labels has shape {self.labels.shape}; the rule is one a pixel, {expected}")
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return ("background", *map(str, range(10)))
-
 
 def canvases(
     digits: data.ImageSet, count: int, seed: int, name: str, transform: data.RandomAffine | None = None
@@ -62,7 +58,8 @@ def canvases(
             pictures[window] = np.maximum(pictures[window], digit)
             labels[window][digit >= _INK] = 1 + digits.labels[chosen[i, number]]
     pixels = np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
-    return Canvases(pixels[:, None], labels, name, classes=11, mean=0.25, std=0.22)
+    names = ("background", *map(str, range(10)))
+    return Canvases(pixels[:, None], labels, name, classes=11, mean=0.25, std=0.22, class_names=names)
 
 
 def segment_digits(config: TrainConfig) -> tuple[Canvases, Canvases, Canvases]:

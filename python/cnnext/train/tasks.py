@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,27 @@ def load_data(
     elif folder is None:
         raise data.DataError(f"{config.dataset} needs the folder of its files: --data-dir DIR")
     elif config.dataset == "folder":
-        train, test = data.image_folder(folder, config.size or None)
+        train, test = _folder(folder, (config.size, config.size) if config.size else None)
     else:
         read = _READERS[config.dataset]
         train, test = read(folder, "train"), read(folder, "test")
-    return (*data.holdout(train), test)
+    fit, validation = data.holdout(train)
+    if not (len(fit) and len(validation) and len(test)):
+        raise data.DataError(
+            f"{train.name}: {len(train)} images to train and {len(test)} to test are too few"
+        )
+    return fit, validation, test
+
+
+def _folder(folder: Folder, size: tuple[int, int] | None) -> tuple[data.ImageSet, data.ImageSet]:
+    """(train, test) of its subfolders train and test (or val), else every fifth of each class to test."""
+    inside = {path.name for path in Path(folder).iterdir()} if Path(folder).is_dir() else set()
+    if "train" in inside:
+        held = "test" if "test" in inside else "val"
+        return data.image_folder(folder, "train", size), data.image_folder(folder, held, size)
+    images = data.image_folder(folder, None, size)
+    test = data.stratified_every(images.labels, _TEST_EVERY)
+    return images.subset(~test, f"{images.name}/train"), images.subset(test, f"{images.name}/test")
 
 
 def augmentation(config: TrainConfig) -> Callable | None:
@@ -68,7 +85,7 @@ def described(config: TrainConfig, images: data.ImageSet) -> dict[str, Any]:
         "dataset": config.dataset,
         "model": config.model,
         "classes": images.classes,
-        "class_names": list(getattr(images, "class_names", None) or map(str, range(images.classes))),
+        "class_names": list(images.class_names or map(str, range(images.classes))),
         "input": list(images.images.shape[1:]),
         "mean": np.ravel(images.mean).tolist(),
         "std": np.ravel(images.std).tolist(),

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import Tensor, models, nn, no_grad
 from ..data import DataError
+from ..data.folder import _bombs_are_errors, _opened, _pillow, _pixels
 from ..nn import functional as F
 from ..serialization import load, load_metadata
 from .checkpoint import check_fits
@@ -40,34 +41,21 @@ class Trained:
 
         Args:
             path: any file that pillow reads; colours become grey, or grey colours, as the network has it.
-            resize: scale pictures of another size; without it they are an error.
+            resize: scale and crop pictures of another size; without it they are an error.
             invert: dark ink on light paper for a network that has learnt the opposite.
 
         Raises:
             DataError: no such file, no picture, or one of another size.
         """
-        from PIL import Image
-
         channels, height, width = self.input
-        try:
-            with Image.open(path) as picture:
-                if picture.size != (width, height) and not resize:
-                    size = "x".join(map(str, picture.size))
-                    raise DataError(
-                        f"{path} is {size}, the network takes {width}x{height}; --resize scales it"
-                    )
-                picture = picture.convert(_MODES[channels])
-                if picture.size != (width, height):
-                    picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2)
-                pixels = np.asarray(picture, np.float32)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path} is no picture that can be read: {error}") from None
-        pixels = pixels.reshape(height, width, channels).transpose(2, 0, 1) / 255
-        return ((1 - pixels if invert else pixels) - self._mean) / self._std
+        pillow, size = _pillow(), (height, width) if resize else None
+        with _bombs_are_errors(pillow):
+            pixels = _opened(pillow, Path(path), lambda image: _pixels(image, _MODES[channels], size))
+        if pixels.shape[:2] != (height, width):
+            found = "x".join(map(str, pixels.shape[1::-1]))
+            raise DataError(f"{path} is {found}, the network takes {width}x{height}; --resize scales it")
+        scaled = pixels.transpose(2, 0, 1).astype(np.float32) / 255
+        return ((1 - scaled if invert else scaled) - self._mean) / self._std
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Of each class (classes,), for an input (C, H, W); of a segmentation the mean over the pixels."""
