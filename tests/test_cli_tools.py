@@ -325,6 +325,9 @@ def test_help_names_every_option(capsys: Any) -> None:
         assert "default: None" not in printed
     assert cli.main(["train", "--help"]) == 0
     printed = capsys.readouterr().out
-    for text in ("digits", "segment-digits", "--save-every STEPS", "augmentation", "files", "(digits 0.003"):
+    for text in ("digits", "segment-digits", "--save-every STEPS", "augmentation", "files"):
         assert text in printed
-    assert train.TrainConfig.preset("digits").lr == 0.003
+    for dataset in ("digits", "mnist", "segment-digits"):
+        preset = train.TrainConfig.preset(dataset)
+        numbers = rf"{preset.epochs} +{preset.batch_size} +{preset.lr} +{preset.rotate} +{preset.shift} "
+        assert re.search(rf"\n  {dataset} +{preset.model} +{numbers}", printed)

@@ -1,26 +1,30 @@
-"""Python examples of the README, docs/LAYERS.md and docs/DATA.md run as they stand; those pages name all."""
+"""Python examples of the README and of pages in docs/ run as they stand; some of the pages name all."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cnnext import data, nn, optim
+from cnnext import data, fit, nn, optim, train
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 LAYERS = ROOT / "docs" / "LAYERS.md"
 DATA = ROOT / "docs" / "DATA.md"
+TRAINING = ROOT / "docs" / "TRAINING.md"
 
 
 def blocks(language: str, page: Path = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-EXAMPLES = [(page, i) for page in (README, LAYERS, DATA) for i in range(len(blocks("python", page)))]
+EXAMPLES = [
+    (page, i) for page in (README, LAYERS, DATA, TRAINING) for i in range(len(blocks("python", page)))
+]
 
 
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=[f"{page.name} {i}" for page, i in EXAMPLES])
@@ -61,6 +65,15 @@ def test_the_page_names_all_of_the_data() -> None:
     for name in data.__all__:
         if name not in ("DIGITS_SPLIT", "read_idx"):
             assert re.search(rf"\b{name}\b", text), name
+
+
+def test_the_page_names_the_arguments_and_callbacks() -> None:
+    text = TRAINING.read_text()
+    assert len(blocks("python", TRAINING)) == 1
+    callbacks = [n for n, v in vars(train).items() if isinstance(v, type) and issubclass(v, train.Callback)]
+    arguments = set(inspect.signature(fit).parameters) - {"quiet", "scheduler_step", "clip_value"}
+    for name in {*arguments, *callbacks} - {"Trainer", "SaveCheckpoint"}:
+        assert re.search(rf"\b{name}\b", text), name
 
 
 def is_own(value: object, module: object) -> bool:

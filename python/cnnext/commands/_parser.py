@@ -16,11 +16,18 @@ class UsageError(Exception):
     """Wrong arguments; the message is one line."""
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults shown, but not those of switches; lines of a description as they are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """One line for every usage error, without the usage text."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        options.setdefault("formatter_class", _Formatter)
         super().__init__(*args, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
@@ -33,8 +40,8 @@ def complain(message: object) -> None:
     print(f"cnnext: error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
-def add_machine_options(parser: Any, device: bool = True) -> None:
-    """--device and --threads."""
+def add_machine_options(parser: Any, device: bool = True) -> Any:
+    """--device and --threads; returns their group."""
     group = parser.add_argument_group("machine")
     if device:
         group.add_argument(
@@ -44,9 +51,8 @@ def add_machine_options(parser: Any, device: bool = True) -> None:
             metavar="{cpu,cuda,cuda:N}",
             help="where to compute; cuda needs a CUDA build and CuPy",
         )
-    group.add_argument(
-        "--threads", type=int, default=argparse.SUPPRESS, help="CPU threads (those of this process)"
-    )
+    group.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads (all it may use)")
+    return group
 
 
 def set_threads(options: argparse.Namespace) -> None:

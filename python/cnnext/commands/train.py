@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..tables import aligned
 from ._parser import UsageError, add_machine_options, set_threads
 
 _DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder", "segment-digits")
@@ -21,8 +22,8 @@ def add(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a CNN on images",
-        description="Trains a CNN, leaves checkpoint, history and plots in a folder, and tests it once. "
-        "Defaults are in brackets, some by data set.",
+        description="Trains a CNN, leaves checkpoint, history and plots in a folder, and tests it once.\n"
+        "Defaults are in brackets; those that depend on the data are at the end.",
         argument_default=argparse.SUPPRESS,  # what is left out has the data set's own default
     )
     data = train.add_argument_group("data")
@@ -36,23 +37,22 @@ def add(commands: Any) -> None:
     data.add_argument(
         "--size",
         type=int,
-        help="scale a folder's images to SIZE x SIZE; 0 leaves them (32)",
+        help="scale and crop a folder's images to SIZE x SIZE; 0: as they are",
     )
     model = train.add_argument_group("model and optimiser")
     model.add_argument(
         "--model",
         metavar="NAME",
-        help="one of cnnext.models.names() (digits digits-cnn, mnist and fashion-mnist mnist-cnn, "
-        "segment-digits segnet_small, others vgg_cifar)",
+        help="one of cnnext.models.names()",
     )
     model.add_argument(
         "--epochs",
         type=int,
-        help="passes over the training images (digits 40, mnist 12)",
+        help="passes over the training images",
     )
-    model.add_argument("--batch-size", type=int, help="images a batch (digits 32, mnist 64)")
+    model.add_argument("--batch-size", type=int, help="images a batch")
     model.add_argument("--accumulate", type=int, help="batches a step (1)")
-    model.add_argument("--lr", type=float, help="largest learning rate (digits 0.003, mnist 0.002)")
+    model.add_argument("--lr", type=float, help="largest learning rate")
     model.add_argument("--optimizer", choices=("adamw", "sgd"), help="which (adamw)")
     model.add_argument(
         "--schedule",
@@ -68,40 +68,38 @@ def add(commands: Any) -> None:
         "--rotate",
         type=float,
         metavar="DEGREES",
-        help="at most (digits 8, mnist 10)",
+        help="at most",
     )
     changes.add_argument(
         "--shift",
         type=float,
         metavar="PIXELS",
-        help="at most (digits 0.5, mnist 2)",
+        help="at most",
     )
     changes.add_argument(
         "--zoom",
         type=float,
-        help="a factor of 1 - ZOOM..1 + ZOOM (digits and mnist 0.1)",
+        help="a factor of 1 - ZOOM..1 + ZOOM",
     )
     changes.add_argument(
         "--crop",
         type=int,
         metavar="PIXELS",
-        help="whole pixels moved, at most (cifar 4)",
+        help="whole pixels moved, at most",
     )
     changes.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
-        help="mirror half of them (fashion-mnist, cifar)",
+        help="mirror half of them",
     )
-    add_machine_options(train)
-    train.add_argument(
+    machine = add_machine_options(train)
+    machine.add_argument(
         "--amp",
         choices=("off", "bfloat16", "float16"),
         help="mixed precision: the dtype of convolutions and dense layers (off)",
     )
-    train.add_argument(
-        "--channels-last",
-        action=argparse.BooleanOptionalAction,
-        help="NHWC strides for the images",
+    machine.add_argument(
+        "--channels-last", action=argparse.BooleanOptionalAction, help="NHWC strides for the images"
     )
     files = train.add_argument_group("files")
     place = files.add_mutually_exclusive_group()
@@ -121,6 +119,23 @@ def add(commands: Any) -> None:
     files.add_argument("--no-plots", action="store_true", default=False, help="draw nothing")
     files.add_argument("--quiet", action="store_true", default=False, help="print the last line only")
     train.set_defaults(run=run)
+    own = train.format_help
+
+    def format_help() -> str:
+        train.epilog = _presets()  # made on demand: it imports the engine
+        return own()
+
+    train.format_help = format_help
+
+
+def _presets() -> str:
+    from ..train import TrainConfig
+
+    names = ("model", "epochs", "batch_size", "lr", "rotate", "shift", "zoom", "crop", "flip", "size")
+    presets = [TrainConfig.preset(dataset).to_dict() for dataset in _DATASETS]
+    rows = [["data", *(name.replace("_", "-") for name in names)]]
+    rows += [[preset["dataset"], *(f"{preset[name] or '-'}" for name in names)] for preset in presets]
+    return "\n".join(["defaults by data:", *("  " + line for line in aligned(rows, set(rows[0][2:])))])
 
 
 def run(options: argparse.Namespace) -> int:
