@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 LAYERS = ROOT / "docs" / "LAYERS.md"
 DATA = ROOT / "docs" / "DATA.md"
+SCALING = ROOT / "docs" / "SCALING.md"
 TRAINING = ROOT / "docs" / "TRAINING.md"
 
 
@@ -22,9 +23,8 @@ def blocks(language: str, page: Path = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-EXAMPLES = [
-    (page, i) for page in (README, LAYERS, DATA, TRAINING) for i in range(len(blocks("python", page)))
-]
+PAGES = (README, LAYERS, DATA, SCALING, TRAINING)
+EXAMPLES = [(page, i) for page in PAGES for i in range(len(blocks("python", page)))]
 
 
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=[f"{page.name} {i}" for page, i in EXAMPLES])
