@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import tarfile
 import tracemalloc
 import zlib
@@ -336,6 +337,12 @@ def test_folders_without_images(tmp_path, files):
         picture(tmp_path / name) if name.endswith(".png") else write(tmp_path / "a", {"readme.txt": b""})
     one_line(lambda: data.image_folder(tmp_path), str(tmp_path), "no images in it")
     one_line(lambda: data.image_folder(tmp_path / "none"), "no such folder")
+
+
+def test_without_pillow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"pip install 'cnnext\[train\]'"):
+        data.image_folder(tmp_path)
 
 
 @pytest.mark.parametrize("top", ["", "flowers/"])

@@ -18,8 +18,9 @@ py::object augment(Args args) {
   Array erase = Array::optional(args[3], "erase"), value = Array::optional(args[4], "erase_value");
   const Origin origin = result_origin({&x, &affine, &color, &erase, &value});
   Output y;
-  run(origin, {&y}, [&](const cnnext_context* with) {
-    return cnnext_augment(with, &params, x.get(), affine.get(), color.get(), erase.get(), value.get(),
+  // Without the context: a backend that is forced is for operations, and these are none.
+  run(origin, {&y}, [&](const cnnext_context*) {
+    return cnnext_augment(nullptr, &params, x.get(), affine.get(), color.get(), erase.get(), value.get(),
                           y.get());
   });
   return y.take(origin);
@@ -30,8 +31,8 @@ py::object mix_images(Args args) {
   Array x(args[0], "x"), partner(args[1], "partner"), weight(args[2], "weight");
   const Origin origin = result_origin({&x, &partner, &weight});
   Output y;
-  run(origin, {&y}, [&](const cnnext_context* with) {
-    return cnnext_mix_images(with, x.get(), partner.get(), weight.get(), y.get());
+  run(origin, {&y}, [&](const cnnext_context*) {
+    return cnnext_mix_images(nullptr, x.get(), partner.get(), weight.get(), y.get());
   });
   return y.take(origin);
 }
