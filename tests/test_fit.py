@@ -244,6 +244,7 @@ def test_a_loss_that_is_no_number() -> None:
         ({"resume": True}, "need the path of a checkpoint"),
         ({"checkpoint": "x", "save_every": 0}, "every is 0"),
         ({"batches": []}, "the loader gave no batch"),
+        ({"validation": []}, "the validation loader gave no batch"),
         (
             {"callbacks": [EarlyStopping("loss")]},
             "monitor is 'loss'; the rule is one of epoch, lr, train_loss",
@@ -254,6 +255,13 @@ def test_wrong_arguments(options: dict, message: str, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, TypeError), match=message):
         fit(net(), **options)
+
+
+def test_mixed_images_have_mixed_labels() -> None:
+    model = net()
+    history = fit(model, loader(batch_transform=data.MixUp(0.2, num_classes=10)), epochs=10)
+    assert history["train_accuracy"][-1] > 0.5
+    assert train.evaluate(model, HELD_OUT).accuracy > 0.6
 
 
 def test_wrong_callbacks_and_histories() -> None:

@@ -75,7 +75,7 @@ def _one_line(error: Exception) -> str:
     from .data import DataError
     from .train import RunError
 
-    if isinstance(error, (DataError, RunError)):
+    if isinstance(error, (DataError, RunError, ImportError)):  # an extra that is missing says which
         return str(error)
     if isinstance(error, MemoryError):
         return "out of memory; a smaller --batch-size may help"

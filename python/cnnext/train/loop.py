@@ -99,12 +99,8 @@ class Loop:
         if scheduler_step not in ("epoch", "step"):
             raise ValueError(f"scheduler_step is {scheduler_step!r}; the rule is one of epoch, step")
         self.model, self.loader, self.optimizer, self.scheduler = model, loader, optimizer, scheduler
-        self.loss, self.metrics, self.validate, self.callbacks = (
-            loss,
-            dict(metrics),
-            validate,
-            list(callbacks),
-        )
+        self.loss, self.metrics, self.validate = loss, dict(metrics), validate
+        self.callbacks = list(callbacks)
         self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
         self.scheduler_step, self.metadata = scheduler_step, metadata
         self.scaler = optim.GradScaler(enabled=amp == "float16")
@@ -115,9 +111,8 @@ class Loop:
         self._in_epoch = self._fitted = False  # an epoch has begun; all its batches are done
         self._whole = True  # the state is that between two steps
         self._stateful = hasattr(loader, "load_state_dict")
-        self._position: Any = (
-            loader.state_dict() if self._stateful else None
-        )  # behind the last step's batches
+        self._position: Any = None  # the loader's, behind the last step's batches
+        self._note_position()
         self._interrupts = Interrupts()
 
     # -- what callbacks ask for --
@@ -182,14 +177,18 @@ class Loop:
         if self.validate is not None:
             with self._interrupts.at_once():
                 held_out = self.validate()
+            if "loss" not in held_out:
+                raise ValueError("the validation loader gave no batch")
             # The last step of an epoch can ruin the weights after its own loss was fine.
             self._judge(held_out["loss"])
             row |= {f"validation_{name}": value for name, value in held_out.items()}
+        self._whole = False
         if self.scheduler is not None and self.scheduler_step == "epoch":
             plateau = isinstance(self.scheduler, optim.lr_scheduler.ReduceLROnPlateau)
             self.scheduler.step(*([row.get("validation_loss", row["train_loss"])] if plateau else []))
         self.history.append(row | {"seconds": self._seconds, "images_per_second": self.images_per_second})
         self._in_epoch = False
+        self._whole = True
         self._tell("on_epoch_end")
         self._interrupts.check()
 
@@ -200,9 +199,9 @@ class Loop:
             self._whole = False
             self._step(batches)
             self.batch += len(batches)
+            self.step += 1
             self._note_position()
             self._whole = True
-            self.step += 1
             self._seconds = before + time.perf_counter() - started
             self._tell("on_batch_end")
             self._interrupts.check()
