@@ -13,6 +13,7 @@ from cnnext import cli, data, train
 from cnnext.commands import bench
 from cnnext.serialization import load_metadata
 from cnnext.train.trained import load_trained
+from data_files import cifar10_files, fashion_files, write
 from test_cli import only_error_line, use_few_images
 
 Image = pytest.importorskip("PIL.Image")
@@ -231,6 +232,39 @@ def test_a_network_that_does_not_take_the_images(tmp_path: Path, capsys: Any) ->
         assert cli.main(["train", "digits", "--model", model, "--out", str(out)]) == 1
         assert message in only_error_line(capsys.readouterr().err)
         assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "files", "model"),
+    [
+        ("cifar10", lambda: cifar10_files()[0], "mobilenet_v2_cifar"),
+        ("fashion-mnist", fashion_files, "lenet5"),
+    ],
+)
+def test_the_published_sets(tmp_path: Path, capsys: Any, dataset: str, files: Any, model: str) -> None:
+    out = tmp_path / "run"
+    write(tmp_path / "files", files())
+    arguments = [
+        "train",
+        dataset,
+        str(tmp_path / "files"),
+        "--model",
+        model,
+        "--epochs",
+        "1",
+        "--out",
+        str(out),
+    ]
+    assert cli.main([*arguments, "--batch-size", "8", "--no-plots", "--quiet", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.startswith("test accuracy ")
+    card = load_metadata(out / "checkpoint.safetensors")
+    assert (card["dataset"], card["classes"]) == (dataset, 10)
+    assert len(card["mean"]) == len(card["std"]) == card["input"][0] == (3 if dataset == "cifar10" else 1)
+    trained = load_trained(out)
+    assert trained.class_names == card["class_names"]
+    assert trained.class_names[1] != "1"
+    probabilities = trained.probabilities(np.zeros(trained.input, np.float32))
+    assert probabilities.sum() == pytest.approx(1, rel=1e-5)
 
 
 def write_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -203,16 +204,26 @@ class Plain:
         return iter(self.batches)
 
 
-@pytest.mark.parametrize("kind", [lambda batches: batches, Plain], ids=["stateful", "plain"])
+KINDS = {
+    "stateful": (lambda batches: batches, 0),
+    "in threads": (lambda batches: batches, 2),
+    "plain": (Plain, 0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fails", [1, 14, 20])
 def test_an_error_in_the_loader_leaves_a_checkpoint_to_go_on_from(
-    tmp_path: Path, fails: int, kind: Any
+    tmp_path: Path, fails: int, kind: str
 ) -> None:
+    wrapped, workers = KINDS[kind]
+
     def run(fails: int | None, name: str, resume: bool = False) -> tuple[list[bytes], History]:
         model = net()
         optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        batches = wrapped(loader(transform=Breaking(fails), num_workers=workers))
         history = fit(
-            model, kind(loader(transform=Breaking(fails))), 3, optimizer=optimizer, accumulate=2,
+            model, batches, 3, optimizer=optimizer, accumulate=2,
             scheduler=optim.lr_scheduler.StepLR(optimizer, 2), checkpoint=tmp_path / name, resume=resume,
         )  # fmt: skip
         return weights(model), history
@@ -221,6 +232,38 @@ def test_an_error_in_the_loader_leaves_a_checkpoint_to_go_on_from(
     with pytest.raises(OSError, match="a worker failed"):
         run(fails, "broken")
     found, resumed = run(None, "broken", resume=True)
+    assert found == expected
+    for name in history.columns():
+        assert resumed[name] == history[name]
+
+
+@pytest.mark.parametrize("where", ["step", "validation"])
+def test_an_interrupt_ends_the_run_between_two_steps(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "state.safetensors"
+    calls = {"step": 0, "validation": 0}
+
+    def run(interrupted: bool, **options: Any) -> tuple[list[bytes], History]:
+        def loss(output: cx.Tensor, target: cx.Tensor) -> cx.Tensor:
+            kind = "step" if cx.is_grad_enabled() else "validation"
+            calls[kind] += 1
+            if interrupted and kind == where and calls[kind] == 6:
+                signal.raise_signal(signal.SIGINT)
+            return nn.functional.cross_entropy(output, target)
+
+        model = net()
+        held_out = data.DataLoader(HELD_OUT, 16)  # four batches
+        history = fit(model, epochs=3, loss=loss, validation=held_out, accumulate=4, **options)
+        return weights(model), history
+
+    expected, history = run(False)
+    calls.update(step=0, validation=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(True, checkpoint=path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    state = cx.load(path)["extra"]["loop"]
+    # The sixth batch is of the second step, after eight; validation is of the second epoch, after all ten.
+    assert (state["step"], state["batch"]) == ((2, 8) if where == "step" else (6, 10))
+    found, resumed = run(False, checkpoint=path, resume=True)
     assert found == expected
     for name in history.columns():
         assert resumed[name] == history[name]
