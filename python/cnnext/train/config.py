@@ -99,7 +99,7 @@ class TrainConfig:
 _COLOURED = {"lr": 2e-3, "batch_size": 64, "rotate": 0.0, "shift": 0.0, "zoom": 0.0, "flip": True, "crop": 4}
 _PRESETS: dict[str, dict[str, Any]] = {
     "digits": {"model": "digits-cnn", "epochs": 40, "batch_size": 32, "lr": 3e-3, "rotate": 8.0},
-    "mnist": {"model": "mnist-cnn", "epochs": 12, "batch_size": 64, "lr": 2e-3, "shift": 2.0},
+    "mnist": {"model": "mnist-cnn", "epochs": 20, "batch_size": 64, "lr": 2e-3, "shift": 2.0},
     "fashion-mnist": {
         "model": "mnist-cnn", "epochs": 12, "batch_size": 64, "lr": 2e-3, "rotate": 0.0, "shift": 1.0,
         "flip": True,
