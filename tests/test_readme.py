@@ -1,4 +1,4 @@
-"""Python examples of the README, docs/LAYERS.md and docs/DATA.md run as they stand; those pages name all."""
+"""Python examples of the README and of pages in docs run as they stand; LAYERS.md and DATA.md name all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnext import data, nn, optim
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-LAYERS = ROOT / "docs" / "LAYERS.md"
+LAYERS, SCALING = ROOT / "docs" / "LAYERS.md", ROOT / "docs" / "SCALING.md"
 DATA = ROOT / "docs" / "DATA.md"
 
 
@@ -20,7 +20,8 @@ def blocks(language: str, page: Path = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-EXAMPLES = [(page, i) for page in (README, LAYERS, DATA) for i in range(len(blocks("python", page)))]
+PAGES = (README, LAYERS, SCALING, DATA)
+EXAMPLES = [(page, i) for page in PAGES for i in range(len(blocks("python", page)))]
 
 
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=[f"{page.name} {i}" for page, i in EXAMPLES])
