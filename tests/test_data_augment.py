@@ -50,6 +50,16 @@ def test_maps(bilinear, dtype, channels):
     assert (found != 0).any()
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+def test_maps_of_whole_pixels(direction):
+    """Flips and crops, which are copied row by row: to all sides of the picture and beyond."""
+    images = gen().random((1, 2, 4, 5), dtype=np.float32)
+    for top, left in np.ndindex(13, 15):
+        affine = np.array([[[1, 0, top - 6], [0, direction, left - 7 + (direction < 0) * 4]]], float)
+        found = prepared(images, affine=affine, size=(3, 6), bilinear=False, scale=0.5)
+        np.testing.assert_array_equal(found, reference(images, affine, (3, 6), False) / 2)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 @pytest.mark.parametrize("bilinear", [True, False])
 def test_maps_that_lead_anywhere(value, bilinear):

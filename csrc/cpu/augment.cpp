@@ -2,6 +2,7 @@
 #include "core/augment.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cpu/flat_tasks.h"
 
@@ -55,6 +56,26 @@ struct Source {
   }
 };
 
+// A flip or a crop: each row of the result is one of x's, from `first` on and forwards or backwards.
+template <class T>
+void copy_row(const AugmentDesc& d, const Source<T>& source, int64_t row, int64_t first, int64_t direction,
+              float* out) {
+  // Of the columns first + direction * q those inside x.
+  const int64_t begin = direction > 0 ? -first : first - (d.W - 1), end = begin + d.W;
+  const int64_t low = std::clamp<int64_t>(begin, 0, d.Q), high = std::clamp<int64_t>(end, 0, d.Q);
+  for (int64_t c = 0; c < d.C; ++c) {
+    float* to = out + c * d.P * d.Q;
+    if (row < 0 || row >= d.H) {
+      std::fill_n(to, d.Q, 0.0f);
+      continue;
+    }
+    const T* in = source.pixels + (c * d.H + row) * d.W;
+    std::fill(to, to + low, 0.0f);
+    for (int64_t q = low; q < high; ++q) to[q] = static_cast<float>(in[first + direction * q]) * d.scale;
+    std::fill(to + high, to + d.Q, 0.0f);
+  }
+}
+
 // Row p of an image's result: channel c's pixels begin at out + c * P * Q.
 template <class T>
 void read_row(const AugmentDesc& d, int64_t n, int64_t p, float* out) {
@@ -68,6 +89,14 @@ void read_row(const AugmentDesc& d, int64_t n, int64_t p, float* out) {
     return;
   }
   const double* m = d.affine + 6 * n;
+  constexpr double kFar = 1 << 30;  // what fits int64_t with room for sums
+  if (!d.bilinear && m[1] == 0.0 && m[3] == 0.0 && std::fabs(m[4]) == 1.0 && m[5] == std::floor(m[5]) &&
+      std::fabs(m[5]) < kFar && d.Q < kFar && d.W < kFar) {
+    const double row = m[0] * static_cast<double>(p) + m[2] + 0.5;
+    copy_row(d, source, static_cast<int64_t>(clipped(row, static_cast<double>(d.H)) + 1.0) - 1,
+             static_cast<int64_t>(m[5]), m[4] > 0.0 ? 1 : -1, out);
+    return;
+  }
   for (int64_t q = 0; q < d.Q; ++q) {
     const double y = m[0] * static_cast<double>(p) + m[1] * static_cast<double>(q) + m[2];
     const double x = m[3] * static_cast<double>(p) + m[4] * static_cast<double>(q) + m[5];

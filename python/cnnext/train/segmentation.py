@@ -35,7 +35,7 @@ class Canvases(data.ImageSet):
 def canvases(
     digits: data.ImageSet, count: int, seed: int, name: str, transform: data.RandomAffine | None = None
 ) -> Canvases:
-    """`count` noisy 32x32 canvases, each with one to four of the `digits`, which do not overlap.
+    """`count` noisy 32x32 canvases, each with one to four of the `digits` where they find room side by side.
 
     Args:
         digits: 8x8 images, drawn at random, enlarged to 14x14.
