@@ -342,6 +342,23 @@ def cross_entropy_backward(
     /,
 ) -> _Array: ...
 
+# ---- preparing images
+
+def augment(
+    x: _Array,
+    affine: _Array | None,
+    color: _Array | None,
+    erase: _Array | None,
+    erase_value: _Array | None,
+    height: int,
+    width: int,
+    bilinear: bool,
+    clamp: bool,
+    scale: float,
+    /,
+) -> _Array: ...
+def mix_images(x: _Array, partner: _Array, weight: _Array, /) -> _Array: ...
+
 # ---- optimisers
 
 def sgd_step(

@@ -511,6 +511,35 @@ CNNEXT_API cnnext_status cnnext_adam_step(const cnnext_context*, const cnnext_ad
                                           cnnext_tensor* exp_avgs, cnnext_tensor* exp_avg_sqs,
                                           cnnext_tensor* max_exp_avg_sqs);
 
+/* ---- preparing images: on the host alone, row-major, without gradients
+ * ----------------------------------------------- */
+
+typedef struct cnnext_augment_params {
+  size_t size;
+  int64_t height, width; /* of y; 0: x's */
+  int32_t bilinear;      /* how x is read at fractions of a pixel; 0: the nearest one */
+  int32_t clamp;         /* colours to 0 .. 1 */
+  double scale;          /* of x's pixels, before anything else: 1/255 */
+} cnnext_augment_params;
+#define CNNEXT_AUGMENT_PARAMS_INIT {sizeof(cnnext_augment_params), 0, 0, 1, 0, 1.0}
+/* x (N, C, H, W), uint8 or float32; y (N, C, height, width), float32. For each image, in this order; each may
+ * be NULL:
+ *  - affine (N, 2, 3), float64: y's pixel (p, q) is x at the row and the column affine . (p, q, 1); 0 outside
+ * x.
+ *  - color, float32, (N, C, 2) or (1, C, 2): each channel times [0] plus [1]; or (N, C, C + 1), (1, C, C + 1)
+ * for C <= 16: a matrix over the channels, and what is added. Then the clamp.
+ *  - erase (N, R, 4), int64: R rectangles top, left, height, width inside y, which become erase_value (C),
+ *    float32; NULL: 0. */
+CNNEXT_API cnnext_status cnnext_augment(const cnnext_context*, const cnnext_augment_params*,
+                                        const cnnext_tensor* x, const cnnext_tensor* affine,
+                                        const cnnext_tensor* color, const cnnext_tensor* erase,
+                                        const cnnext_tensor* erase_value, cnnext_tensor* y);
+/* y[n] = weight[n] * x[n] + (1 - weight[n]) * x[partner[n]]: x and y (N, ...), float32; partner (N), int64,
+ * in 0 .. N - 1; weight (N), float32. */
+CNNEXT_API cnnext_status cnnext_mix_images(const cnnext_context*, const cnnext_tensor* x,
+                                           const cnnext_tensor* partner, const cnnext_tensor* weight,
+                                           cnnext_tensor* y);
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif
