@@ -177,9 +177,7 @@ def test_bench(capsys: Any, monkeypatch: Any, torch: bool) -> None:
     assert ("; torch 2" in lines[0]) == torch
     assert len(lines) == 3 + 2
     for line in lines[3:]:
-        speeds = re.findall(r"(?<= )\d+\.\d(?= |$)", line)
-        assert len(speeds) == (6 if torch else 3)
-        assert all(float(speed) > 0 for speed in speeds)
+        assert len(re.findall(r"(?<= )\d+\.\d(?= |$)", line)) == (6 if torch else 3)
 
 
 def test_bench_computes_what_torch_does() -> None:
