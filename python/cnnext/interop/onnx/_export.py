@@ -14,7 +14,8 @@ from ...devices import is_on_device
 from ...dtypes import is_floating
 from ...nn import Module
 from ...tensor import as_array
-from ._rules import RULES, Builder
+from . import _rules, _rules_ops  # noqa: F401 - they fill the table
+from ._builder import Builder
 from ._trace import trace
 
 _LIMIT = (1 << 31) - (1 << 20)  # bytes that one protobuf message holds
@@ -75,10 +76,7 @@ def export(model: Module, x: Any, path: str | os.PathLike[str]) -> None:
     traced = trace(model, np.array(array))
     builder = Builder(traced.x, len(traced.outputs))
     for call in traced.calls:
-        rule = RULES.get(call.name)
-        if rule is None:
-            raise NotImplementedError(f"export: the operation {call.name} is not supported")
-        builder.add(call, rule)
+        builder.add(call)
     names = _name_outputs(builder, traced.outputs)
     size = sum(array.nbytes for array in builder.arrays.values())
     if size > _LIMIT:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 
 from ...nn import Row
-from . import _ops  # noqa: F401 - registers its builders
+from . import _layers, _ops, _windows  # noqa: F401 - they fill the table
 from ._graph import Graph, Step
-from ._layers import BUILDERS
-from ._node import Node, Source
+from ._node import BUILDERS, Node, Source
+from ._patterns import PARTS, simplify
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
@@ -48,6 +48,15 @@ def _read_external(path: str, proto: Any) -> None:
         del tensor.external_data[:]
 
 
+def _check_operators(path: str, graph: Any, others: Collection[str] = ()) -> None:
+    known = {"Constant", *BUILDERS, *others}
+    for number, node in enumerate(graph.node):
+        if node.domain not in ("", "ai.onnx") or node.op_type not in known:
+            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            at = node.name or f"{node.op_type}_{number}"
+            raise NotImplementedError(f"{path}: operator {name} (node {at!r}) is not supported")
+
+
 def _read(path: str) -> Any:
     with open(path, "rb") as file:
         data = file.read()
@@ -57,19 +66,16 @@ def _read(path: str) -> Any:
         raise ValueError(f"{path} is not a whole ONNX file: {error}") from error
     if not proto.HasField("graph") or not proto.opset_import:
         raise ValueError(f"{path} is not a whole ONNX file: it has no graph or no opset")
-    for number, node in enumerate(proto.graph.node):
-        if node.domain not in ("", "ai.onnx") or (
-            node.op_type not in BUILDERS and node.op_type != "Constant"
-        ):
-            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            at = node.name or f"{node.op_type}_{number}"
-            raise NotImplementedError(f"{path}: operator {name} (node {at!r}) is not supported")
+    _check_operators(path, proto.graph, PARTS)
     _read_external(path, proto)
     try:
         onnx.checker.check_model(proto)
-        return onnx.shape_inference.infer_shapes(proto)
+        proto = onnx.shape_inference.infer_shapes(proto)
     except Exception as error:
         raise ValueError(f"{path} is not a valid ONNX model: {error}") from error
+    simplify(proto.graph)
+    _check_operators(path, proto.graph)
+    return proto
 
 
 def _constant(source: Source, node: Node) -> np.ndarray:

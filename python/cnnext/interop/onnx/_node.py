@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -179,3 +180,26 @@ def bare(cls: type[Module], *args: Any, **options: Any) -> Any:
     layer = quiet(*args, **options)
     layer.__class__ = cls
     return layer
+
+
+def given(layer: Any, node: Node, weight: Any, bias: int = 2) -> Any:
+    """A layer with the node's parameters."""
+    layer.weight = weight
+    if node.has(bias):
+        layer.bias = node.parameter(bias, "bias")
+    return layer
+
+
+#: A builder makes a module of a node, which is called with the node's first input, or a module and the
+#: numbers of the inputs that it is called with.
+BUILDERS: dict[str, Callable[[Node], Any]] = {}
+
+
+def builds(*names: str) -> Callable:
+    """Register a builder for operators of these names."""
+
+    def register(function: Callable) -> Callable:
+        BUILDERS.update(dict.fromkeys(names, function))
+        return function
+
+    return register

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 
 from ... import functional as F
 from ...creation import cat
 from ...elementary import expand
+from ...functional._common import as_tensor
 from ...nn import Flatten, Module, Upsample
 from ._graph import Op
-from ._layers import BUILDERS, builds
-from ._node import Node
+from ._node import BUILDERS, Node, builds
 
 # ---- shapes --------------------------------------------------------------------------------------------
 
@@ -28,15 +29,56 @@ def _(node: Node) -> Module:
 
 
 @builds("Reshape")
-def _(node: Node) -> Module:
-    shape, keep = node.ints(1, "shape", 5), not node.attribute("allowzero", 0)
-    if shape is None:
-        raise node.unsupported("no shape")
+def _(node: Node) -> Any:
+    keep = not node.attribute("allowzero", 0)
 
-    def reshape(x: Any) -> Any:
+    def reshape(x: Any, shape: Any) -> Any:
         return x.reshape(*(x.shape[i] if n == 0 and keep else n for i, n in enumerate(shape)))
 
-    return Op(node.op, reshape)
+    if node.has(1) and node.inputs[1] not in node.source.arrays:  # computed of another shape
+        return Op(node.op, lambda x, shape: reshape(x, shape.tolist())), (0, 1)
+    shape = node.ints(1, "shape", 5)
+    return Op(node.op, lambda x: reshape(x, shape))
+
+
+@builds("Shape")
+def _(node: Node) -> Module:
+    first, last = node.attribute("start", 0), node.attribute("end")
+    return Op(node.op, lambda x: as_tensor(np.array(x.shape[first:last], np.int64)))
+
+
+@builds("Gather")
+def _(node: Node) -> Module:
+    axis, indices = node.attribute("axis", 0), node.constant(1, "indices")
+
+    def gather(x: Any) -> Any:
+        return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+
+    return Op(node.op, gather)
+
+
+@builds("Slice")
+def _(node: Node) -> Module:
+    starts, ends = node.ints(1, "starts", 10), node.ints(2, "ends", 10)
+    axes = node.ints(3, "axes", 10)
+    steps = node.ints(4, "steps", 10) if node.opset >= 10 else None
+    if starts is None or ends is None or (steps and min(steps) < 1):
+        raise node.unsupported(f"steps={steps}")
+
+    def cut(x: Any) -> Any:
+        index = [slice(None)] * x.ndim
+        for i, (first, last) in enumerate(zip(starts, ends, strict=True)):
+            index[axes[i] if axes else i] = slice(first, last, steps[i] if steps else 1)
+        return x[tuple(index)]
+
+    return Op(node.op, cut)
+
+
+@builds("Cast")
+def _(node: Node) -> Module:
+    node.ignore("saturate", "round_mode")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(node.attribute("to"))
+    return Op(node.op, lambda x: x.to(dtype))
 
 
 @builds("Squeeze")
