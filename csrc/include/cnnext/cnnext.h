@@ -19,7 +19,7 @@
  *  - Threads: any function may be called from any number of threads at once, on the same inputs and handles
  * too; a call's outputs, workspace and plan are its own. Process-wide settings hold for all threads.
  *  - Errors: what the outputs of a failed call hold is undefined. CNNEXT_INVALID_VALUE and
- * CNNEXT_INVALID_TYPE name the argument, its value and the rule; nothing was computed then.
+ * CNNEXT_INVALID_TYPE name the argument, its value and the rule.
  *  - Ownership: no pointer is kept beyond the call (on CUDA: beyond the work that it queued). Only
  * cnnext_alloc, cnnext_cuda_alloc and cnnext_pack_weight give what the caller has to free. Strings belong to
  * the library and live for ever where nothing else is said.
@@ -121,7 +121,7 @@ typedef struct cnnext_context {
   int32_t backend;     /* cnnext_backend; AUTO follows the tensors' device */
   int32_t num_threads; /* of parallel_for below; ignored without one */
   /* Runs task(arg, i) once for each i in [0, count), in any order and on any threads, and returns when all
-   * have ended; called one or more times by a call, by its thread. NULL: cnnext's own pool. */
+   * have ended; called any number of times by a call, on its thread. NULL: cnnext's own pool. */
   void (*parallel_for)(void* user, int64_t count, cnnext_task task, void* arg);
   void* parallel_for_user;
   /* Scratch for this call on the tensors' device, any alignment; what does not fit comes from cnnext's
@@ -278,7 +278,7 @@ CNNEXT_API cnnext_status cnnext_conv2d(const cnnext_context*, const cnnext_conv2
                                        const cnnext_tensor* bias, const cnnext_tensor* residual,
                                        cnnext_tensor* y);
 /* grad_y (N,K,P,Q), w as above; grad_x (N,C,H,W), whose shape is an input (set ndim and shape before a dry
- * run). Of params activation is not used. Any float. */
+ * run). activation is NONE, here and below. Any float. */
 CNNEXT_API cnnext_status cnnext_conv2d_backward_data(const cnnext_context*, const cnnext_conv2d_params*,
                                                      const cnnext_tensor* grad_y, const cnnext_tensor* w,
                                                      cnnext_tensor* grad_x);
@@ -372,12 +372,12 @@ CNNEXT_API cnnext_status cnnext_max_pool2d_backward(const cnnext_context*, const
                                                     const cnnext_tensor* grad_y, const cnnext_tensor* indices,
                                                     cnnext_tensor* grad_x);
 /* y (N,C,P,Q) = x (N,C,H,W) read at the argmax: the adjoint of max_pool2d_backward, and max_unpool2d's
- * backward. */
+ * backward. float. */
 CNNEXT_API cnnext_status cnnext_max_pool2d_gather(const cnnext_context*, const cnnext_pool2d_params*,
                                                   const cnnext_tensor* x, const cnnext_tensor* indices,
                                                   cnnext_tensor* y);
-/* y (N,C,H,W), whose shape is an input: zeros with x (N,C,P,Q) written at the indices. Values at equal
- * indices: the last in row-major order stays. */
+/* y (N,C,H,W), whose shape is an input: zeros with x (N,C,P,Q), float, written at the indices. Values at
+ * equal indices: the last in row-major order stays. */
 CNNEXT_API cnnext_status cnnext_max_unpool2d(const cnnext_context*, const cnnext_pool2d_params*,
                                              const cnnext_tensor* x, const cnnext_tensor* indices,
                                              cnnext_tensor* y);

@@ -12,12 +12,12 @@
 #define CNNEXT_HPP_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
 #include "cnnext/cnnext.h"
@@ -74,7 +74,7 @@ inline size_t dtype_size(int32_t dtype) {
 enum class Format { contiguous, channels_last };
 
 /// An array on the host with its shape: a view of the caller's memory, or memory of cnnext's pool, which the
-/// copies of a Tensor share. Without memory it is false and stands for an argument that is not given.
+/// copies of a Tensor share. One without a shape is false, and stands for an argument that is not given.
 class Tensor {
  public:
   Tensor() = default;
