@@ -211,6 +211,7 @@ def test_a_loaded_model_trains(tmp_path: Path) -> None:
     cxo.export(model, images(1, 3, 8, 8), tmp_path / "model.onnx")
     state = cx.random.generator().bit_generator.state
     loaded = cxo.load(tmp_path / "model.onnx")
+    assert loaded.bn1.momentum == model.bn1.momentum
     assert repr(cx.random.generator().bit_generator.state) == repr(state)  # no random number was drawn
     x, labels = images(4, 3, 8, 8), np.arange(4)
     gradients = []
@@ -397,6 +398,12 @@ def test_export_refuses(tmp_path: Path) -> None:
             cxo.export(model, x, path)
         assert not path.exists()
     assert cx.Tensor(x).flip(2).numpy().shape == x.shape  # nothing of the recording stays
+
+
+def test_without_onnx_one_line_says_how_to_get_it() -> None:
+    code = "import sys; sys.modules['onnx'] = None; import cnnext as cx; cx.interop.onnx"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert "ImportError: cnnext.interop.onnx needs onnx: pip install 'cnnext[onnx]'" in run.stderr
 
 
 def test_the_example_of_the_page(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ class Graph(Module):
             if len(args) == 1:
                 y = step.row(args[0], *step.layers)
             else:
-                y = step.row(step.layers[0](*args), *step.layers[1:])
+                y, rest = step.layers[0](*args), step.layers[1:]
+                y = step.row(y, *rest) if rest else y
             values.update(zip(step.outputs, y if isinstance(y, tuple) else (y,), strict=True))
             for name in frees:
                 del values[name]

@@ -82,7 +82,7 @@ def _(node: Node) -> Module:
     weight, bias = node.weight(1, "scale"), node.weight(2, "B")
     mean, var = node.weight(3, "mean"), node.weight(4, "var")
     cls = nn.BatchNorm2d if node.rank(0) == 4 else nn.BatchNorm1d
-    layer = bare(cls, weight.shape[0], eps, 1 - momentum)
+    layer = bare(cls, weight.shape[0], eps, round(1 - momentum, 7))  # of two float32
     layer.weight, layer.bias = weight, bias
     # The statistics are a layer's own: training changes them.
     layer.running_mean, layer.running_var = mean.own_array().copy(), var.own_array().copy()
