@@ -1,10 +1,10 @@
-"""cnnext's kernels in JAX (0.6 or later): functions with gradients, under jit, vmap, and over several devices.
+"""cnnext's kernels in JAX (0.6 or later): functions with gradients, under jit, vmap, on several devices.
 
     import cnnext.interop.jax as cxj
     y = cxj.conv2d(x, weight, bias, padding=1)    # the names of cnnext.ops, differentiable
 
-XLA calls the kernels by a handler that is compiled once, on the first use, by the system's C++ compiler; without
-one Python is called back. Arrays are NCHW, which is how JAX's lie in memory; none is copied.
+XLA calls the kernels by a handler that is compiled once, on the first use, by the system's C++ compiler;
+without one Python is called back. Arrays are NCHW, which is how JAX's lie in memory; none is copied.
 """
 
 try:
@@ -16,7 +16,7 @@ except ModuleNotFoundError as _error:
     raise ImportError("cnnext.interop.jax needs jax 0.6 or later: pip install 'cnnext[jax]'") from None
 if _jax.__version_info__ < (0, 6):
     raise ImportError(
-        f"cnnext.interop.jax needs jax 0.6 or later, and this is {_jax.__version__}: pip install 'cnnext[jax]'"
+        f"cnnext.interop.jax needs jax 0.6 or later, not {_jax.__version__}: pip install 'cnnext[jax]'"
     )
 
 from ._conv import conv2d, conv_transpose2d

@@ -103,7 +103,9 @@ def _run(how: _Call, *arrays: Array) -> tuple[Array, ...]:
                 results=_mask(how.wanted),
             )
         )
-    return tuple(jax.pure_callback(functools.partial(_on_host, how), results, *arrays, vmap_method="sequential"))
+    return tuple(
+        jax.pure_callback(functools.partial(_on_host, how), results, *arrays, vmap_method="sequential")
+    )
 
 
 def _mask(flags: Sequence[bool]) -> np.int64:
@@ -208,12 +210,14 @@ def _split(how: _Call) -> Callable[..., tuple[Array, ...]]:
 
 @functools.lru_cache(maxsize=1024)
 def _mapped(how: _Call) -> Callable[..., tuple[Array, ...]]:
-    """The call with its rule for vmap: images join N where nothing else is mapped, else one call follows another."""
+    """The call with its rule for vmap: images join N where nothing else is mapped; else it is repeated."""
     function = custom_vmap(_split(how))
 
     @function.def_vmap
     def rule(size: int, mapped: Sequence[bool], *arrays: Array) -> Any:
-        if "s" in how.results or any(m and letter != "i" for m, letter in zip(mapped, how.inputs, strict=True)):
+        if "s" in how.results or any(
+            m and letter != "i" for m, letter in zip(mapped, how.inputs, strict=True)
+        ):
             each = tuple(a for a, m in zip(arrays, mapped, strict=True) if m)
 
             def one(some: Sequence[Array]) -> tuple[Array, ...]:

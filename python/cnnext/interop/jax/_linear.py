@@ -73,5 +73,5 @@ _jitted = jax.jit(_linear, static_argnums=3)
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: str | None = None) -> Array:
-    """Differentiable `cnnext.ops.linear` (torch.nn.functional.linear), whose shapes, dtypes and errors it has."""
+    """Differentiable `cnnext.ops.linear` (torch.nn.functional.linear), with its shapes, dtypes and errors."""
     return _jitted(x, weight, bias, conv_params(1, 0, 1, 1, activation, "auto"))

@@ -34,7 +34,9 @@ def _batch_norm(x: Array, weight: Any, bias: Any, statistics: Any, how: _Norm) -
     """(y, new statistics); those are None where they stay as they are."""
     updated = how.training and all(t is not None for t in statistics)
     wanted = (True, False, False, updated, updated)
-    y, _, _, *new = call(how.named("batch_norm"), x, weight, bias, *statistics, params=how.params, wanted=wanted)
+    y, _, _, *new = call(
+        how.named("batch_norm"), x, weight, bias, *statistics, params=how.params, wanted=wanted
+    )
     return y, tuple(new) if updated else None
 
 
@@ -43,7 +45,9 @@ def _saving(x: Array, weight: Any, bias: Any, statistics: Any, how: _Norm) -> An
     """(y, new statistics, mean, 1/sqrt(var + eps))."""
     updated = how.training and all(t is not None for t in statistics)
     wanted = (True, True, True, updated, updated)
-    y, m, s, *new = call(how.named("batch_norm"), x, weight, bias, *statistics, params=how.params, wanted=wanted)
+    y, m, s, *new = call(
+        how.named("batch_norm"), x, weight, bias, *statistics, params=how.params, wanted=wanted
+    )
     return y, tuple(new) if updated else None, m, s
 
 
@@ -124,7 +128,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Array | tuple[Array, Array, Array]:
-    """Differentiable `cnnext.ops.batch_norm` (torch.nn.functional.batch_norm), without changing arrays in place.
+    """Differentiable `cnnext.ops.batch_norm` (torch's), without changing arrays in place.
 
     The result: y; in training with running statistics (y, running_mean, running_var), the latter new.
     Parameters, shapes and errors are cnnext.ops.batch_norm's; the statistics have no gradients. float16 and

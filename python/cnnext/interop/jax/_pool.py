@@ -96,7 +96,7 @@ def max_pool2d(
     *,
     indices: str = "plane",
 ) -> Array | tuple[Array, Array]:
-    """Differentiable `cnnext.ops.max_pool2d` (torch.nn.functional.max_pool2d), whose parameters and errors it has.
+    """Differentiable `cnnext.ops.max_pool2d` (torch\'s), with its parameters, shapes, dtypes and errors.
 
     "plane" indices are int64 where jax_enable_x64 is on, else int32. The gradient keeps one byte a window.
     """
@@ -165,7 +165,7 @@ def max_unpool2d(
     *,
     indices_kind: str = "plane",
 ) -> Array:
-    """Differentiable `cnnext.ops.max_unpool2d` (torch.nn.functional.max_unpool2d), whose parameters and errors it has.
+    """Differentiable `cnnext.ops.max_unpool2d` (torch\'s), with its parameters, shapes, dtypes and errors.
 
     indices: as max_pool2d gives them. An index out of range is an error when the program runs.
     """
@@ -209,7 +209,7 @@ def avg_pool2d(
     *,
     dilation: Pair = 1,
 ) -> Array:
-    """Differentiable `cnnext.ops.avg_pool2d` (torch.nn.functional.avg_pool2d), whose parameters and errors it has."""
+    """Differentiable `cnnext.ops.avg_pool2d` (torch\'s), with its parameters, shapes, dtypes and errors."""
     return _avg_pool2d_jitted(
         x,
         _C.avg_pool2d_params(
