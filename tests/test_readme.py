@@ -1,4 +1,4 @@
-"""Python examples of the README and of docs/LAYERS.md run as they stand; that page names all there is."""
+"""Python examples of the README and of pages in docs run as they stand; LAYERS.md names all there is."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cnnext import nn, optim
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-LAYERS = ROOT / "docs" / "LAYERS.md"
+LAYERS, SCALING = ROOT / "docs" / "LAYERS.md", ROOT / "docs" / "SCALING.md"
 
 
 def blocks(language: str, page: Path = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-EXAMPLES = [(page, i) for page in (README, LAYERS) for i in range(len(blocks("python", page)))]
+EXAMPLES = [(page, i) for page in (README, LAYERS, SCALING) for i in range(len(blocks("python", page)))]
 
 
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=[f"{page.name} {i}" for page, i in EXAMPLES])
