@@ -345,9 +345,8 @@ def test_no_array_is_copied() -> None:
     y = cxj.conv2d(X, W, groups=2)
     for function, arrays in ((lambda x, w: cxj.conv2d(x, w, groups=2), (X, W)), (gradients, (X, W, y))):
         compiled = jax.jit(function).lower(*arrays).compile()
-        assert compiled.as_text().count('custom_call_target="cnnext"') == len(
-            jax.tree.leaves(compiled.out_info)
-        )
+        results = jax.tree.leaves(jax.eval_shape(function, *arrays))
+        assert compiled.as_text().count('custom_call_target="cnnext"') == len(results)
         assert " copy(" not in compiled.as_text()
         memory = compiled.memory_analysis()
         assert memory.argument_size_in_bytes == sum(a.nbytes for a in arrays)
@@ -395,7 +394,7 @@ with warnings.catch_warnings(record=True) as caught:
     try:
         jax.block_until_ready(cxj.max_unpool2d(normal(1, 1, 2, 2), np.full((1, 1, 2, 2), 99, np.int32), 2))
     except Exception as error:
-        print(type(error).__name__, "indices" in str(error))
+        print(isinstance(error, jax.errors.JaxRuntimeError), "indices" in str(error))
 print(len([w for w in caught if "pure_callback" in str(w.message)]))
 """
 
@@ -426,10 +425,10 @@ def test_the_handler_is_built_once(tmp_path: Path) -> None:
 
 def test_without_a_compiler_python_is_called_back(tmp_path: Path) -> None:
     numbers, error, warned = run(NETWORK).splitlines()
-    assert (error, warned) == ("JaxRuntimeError True", "0")
+    assert (error, warned) == ("True True", "0")
     slow, error, warned = run(NETWORK, tmp_path / "none", PATH="", CXX="").splitlines()
     assert slow == numbers
-    assert (error, warned) == ("JaxRuntimeError True", "1")
+    assert (error, warned) == ("True True", "1")
     out = run(CALL, tmp_path / "none", CXX="/nonexistent/c++")
     assert out.startswith(RESULT)
     assert "/nonexistent/c++ did not run: No such file" in out

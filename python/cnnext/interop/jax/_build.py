@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -23,11 +24,17 @@ TARGET = "cnnext"
 _SOURCE = Path(__file__).with_name("handler.cpp")
 _PACKAGE = Path(_C.__file__).parent
 _INCLUDE = _PACKAGE / "include"
+_LOCK = threading.Lock()
+
+
+def is_registered() -> bool:
+    """Whether XLA calls the handler. False, after one warning, where there is no way to build it."""
+    with _LOCK:
+        return _register()
 
 
 @functools.cache
-def is_registered() -> bool:
-    """Whether XLA calls the handler. False, after one warning, where there is no way to build it."""
+def _register() -> bool:
     try:
         library = _load()
     except (OSError, _NotBuiltError) as error:

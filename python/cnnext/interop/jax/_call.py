@@ -158,7 +158,12 @@ def narrowed(indices: Array) -> Array:
 
 
 def _split(how: _Call) -> Callable[..., tuple[Array, ...]]:
-    """The call with the batch split over devices as the first images are; sums are summed over them."""
+    """The call with the batch split over devices as the first images are; sums are summed over them.
+
+    By Shardy, XLA's partitioner since jax 0.7: under the one before, arrays are gathered for a call.
+    """
+    if not getattr(jax.config, "jax_use_shardy_partitioner", True):
+        return functools.partial(_run, how)
     function = custom_partitioning(functools.partial(_run, how))
 
     def axes_of(arrays: Sequence[Any]) -> Any:
