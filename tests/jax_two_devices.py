@@ -1,4 +1,4 @@
-"""What test_interop_jax.py runs in a process with two CPU devices."""
+"""What test_interop_jax_processes.py runs in a process with two CPU devices."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor

@@ -76,13 +76,14 @@ max_pool2d_gather.defvjp(
     lambda params, saved, g: (max_pool2d_backward(g, saved[0], tuple(saved[1]), params), None),
 )
 
-_max_pool2d_jitted = jax.jit(_max_pool2d, static_argnums=1)
-_with_indices_jitted = jax.jit(lambda x, params: _both(x, params), static_argnums=1)
-
 
 def _both(x: Array, params: bytes) -> tuple[Array, Array]:
     y, indices = _with_indices(x, params)
     return y, narrowed(indices)
+
+
+_max_pool2d_jitted = jax.jit(_max_pool2d, static_argnums=1)
+_both_jitted = jax.jit(_both, static_argnums=1)
 
 
 def max_pool2d(
@@ -96,14 +97,14 @@ def max_pool2d(
     *,
     indices: str = "plane",
 ) -> Array | tuple[Array, Array]:
-    """Differentiable `cnnext.ops.max_pool2d` (torch\'s), with its parameters, shapes, dtypes and errors.
+    """Differentiable `cnnext.ops.max_pool2d` (torch's), with its parameters, shapes, dtypes and errors.
 
     "plane" indices are int64 where jax_enable_x64 is on, else int32. The gradient keeps one byte a window.
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     params = _C.max_pool2d_params(*window, indices, "indices")
     if return_indices:
-        return _with_indices_jitted(x, params)
+        return _both_jitted(x, params)
     return _max_pool2d_jitted(x, (params, _C.max_pool2d_params(*window, "window", "indices")))
 
 
@@ -165,7 +166,7 @@ def max_unpool2d(
     *,
     indices_kind: str = "plane",
 ) -> Array:
-    """Differentiable `cnnext.ops.max_unpool2d` (torch\'s), with its parameters, shapes, dtypes and errors.
+    """Differentiable `cnnext.ops.max_unpool2d` (torch's), with its parameters, shapes, dtypes and errors.
 
     indices: as max_pool2d gives them. An index out of range is an error when the program runs.
     """
@@ -209,7 +210,7 @@ def avg_pool2d(
     *,
     dilation: Pair = 1,
 ) -> Array:
-    """Differentiable `cnnext.ops.avg_pool2d` (torch\'s), with its parameters, shapes, dtypes and errors."""
+    """Differentiable `cnnext.ops.avg_pool2d` (torch's), with its parameters, shapes, dtypes and errors."""
     return _avg_pool2d_jitted(
         x,
         _C.avg_pool2d_params(
