@@ -33,8 +33,9 @@ EXAMPLES = [(page, i) for page in PAGES for i in range(len(blocks("python", page
 def test_python_example(page: Path, number: int, tmp_path: Path) -> None:
     code = blocks("python", page)[number]
     pytest.importorskip("safetensors")
-    if "import torch" in code:
-        pytest.importorskip("torch")
+    for library in ("torch", "onnx"):
+        if f"import {library}" in code or f"interop.{library}" in code:
+            pytest.importorskip(library)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,

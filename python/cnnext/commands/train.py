@@ -171,6 +171,8 @@ def run(options: argparse.Namespace) -> int:
         save_every=given.get("save_every"),
         callbacks=callbacks,
     )
+    if result.rank:
+        return 0
     if result.test_mean_iou is not None:
         print(f"test mean IoU {result.test_mean_iou:.3f}", flush=True)
     else:

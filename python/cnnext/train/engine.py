@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import Tensor, data, manual_seed, nn
+from ..distributed import Group
 from .callbacks import Callback
 from .config import TrainConfig
 from .history import TIMES, as_csv
@@ -18,6 +19,7 @@ from .interrupts import Interrupted
 from .loop import Diverged, Loop, measure
 from .metrics import accuracy, mean_iou
 from .optimizer import make_optimizer, make_scheduler
+from .parallel import Parallel, share_of_batch
 from .progress import Progress, Reporter, SilentReporter
 from .store import RunError, RunFolder, load_state
 from .tasks import augmentation, described
@@ -80,6 +82,8 @@ class Trainer(Callback):
 
     Args:
         save_every: also save ``last.safetensors`` every so many steps within an epoch.
+        group: the processes that train together: each has its share of the images of `fit` and of each batch.
+            The others' folders are not the first one's.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Trainer(Callback):
         device: str = "cpu",
         save_every: int | None = None,
         callbacks: tuple[Callback, ...] = (),
+        group: Group | None = None,
     ) -> None:
         if save_every is not None and save_every < 1:
             raise ValueError(f"save_every is {save_every}; the rule is save_every >= 1")
@@ -101,12 +106,16 @@ class Trainer(Callback):
         self.validation, self.save_every = validation, save_every
         self._saved_step: int | None = None  # that the file LAST stands at
         self.monitor = "validation_mean_iou" if fit.labels.ndim > 1 else "validation_accuracy"
+        batch, parallel = config.batch_size, None
+        if group is not None and group.size > 1:
+            batch, parallel = share_of_batch(batch, group), Parallel(self.model, group)
+            fit = parallel.share(fit)
         self.loader = data.DataLoader(
             fit,
-            config.batch_size,
+            batch,
             shuffle=True,
             seed=config.seed,
-            drop_last=len(fit) > config.batch_size and len(fit) % config.batch_size == 1,  # for batch norm
+            drop_last=len(fit) > batch and len(fit) % batch == 1,  # for batch norm
             transform=augmentation(config),
             channels_last=config.channels_last,
             device=device,
@@ -129,6 +138,7 @@ class Trainer(Callback):
             clip_norm=config.clip_norm or None,
             amp=config.amp,
             metadata=described(config, fit),
+            parallel=parallel,
         )
         self.scaler = self.loop.scaler
 

@@ -17,6 +17,7 @@ from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
 from .history import History
 from .interrupts import Interrupts
+from .parallel import Parallel
 from .store import RunError
 
 __all__ = ["Diverged", "Loop", "Metric", "measure", "mixed_precision"]
@@ -36,12 +37,25 @@ def mixed_precision(amp: str) -> autocast:
 class _Sums(dict[str, list]):
     """{name: [sum, count]} of values over the batches of a pass."""
 
-    def add(self, output: Tensor, target: Any, loss: float, metrics: Mapping[str, Metric]) -> None:
+    def add(
+        self,
+        output: Tensor,
+        target: Any,
+        loss: float,
+        metrics: Mapping[str, Metric],
+        parallel: Parallel | None = None,
+    ) -> float:
+        """One batch more, in each process; its loss over all of them."""
         parts = {"loss": (loss * len(target), len(target))}
-        for name, (total, count) in (parts | {n: m(output, target) for n, m in metrics.items()}).items():
+        parts |= {name: metric(output, target) for name, metric in metrics.items()}
+        if parallel is not None:
+            parts = dict(zip(parts, parallel.total(list(parts.values())).tolist(), strict=True))
+            loss = parts["loss"][0] / parts["loss"][1]
+        for name, (total, count) in parts.items():
             entry = self.setdefault(name, [0, 0])
             entry[0] += total
             entry[1] += count
+        return loss
 
     def means(self, prefix: str = "") -> dict[str, float]:
         return {prefix + name: total / max(count, 1) for name, (total, count) in self.items()}
@@ -67,7 +81,8 @@ def measure(
 class Loop:
     """Trains `model` on the batches of `loader`; see `fit` for the arguments, and `Callback` for attributes.
 
-    validate: called after each epoch; its values join the history under "validation_" and their names.
+    parallel: the processes that share each step, `loader` giving this one's part of it. validate: called
+    after each epoch; its values join the history under "validation_" and their names.
 
     Everything that a run's numbers follow from is in save() and load(), so that a run which goes on from a
     checkpoint, at whichever step it was written, ends with the bits of one that was never stopped.
@@ -90,6 +105,7 @@ class Loop:
         clip_value: float | None = None,
         amp: str = "off",
         metadata: Mapping[str, Any] | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
         if accumulate < 1:
             raise ValueError(f"accumulate is {accumulate}; the rule is accumulate >= 1")
@@ -102,7 +118,7 @@ class Loop:
         self.loss, self.metrics, self.validate = loss, dict(metrics), validate
         self.callbacks = list(callbacks)
         self.accumulate, self.clip_norm, self.clip_value, self.amp = accumulate, clip_norm, clip_value, amp
-        self.scheduler_step, self.metadata = scheduler_step, metadata
+        self.scheduler_step, self.metadata, self.parallel = scheduler_step, metadata, parallel
         self.scaler = optim.GradScaler(enabled=amp == "float16")
         self.history = History()
         self.epochs = self.epoch = self.batch = self.step = 0
@@ -175,6 +191,8 @@ class Loop:
         row = {"epoch": self.epoch, "lr": float(self.optimizer.param_groups[0]["lr"])}
         row |= self._sums.means("train_")
         if self.validate is not None:
+            if self.parallel is not None:
+                self.parallel.settle()
             with self._interrupts.at_once():
                 held_out = self.validate()
             if "loss" not in held_out:
@@ -223,17 +241,16 @@ class Loop:
 
     def _step(self, batches: list) -> None:
         images = sum(len(target) for _, target in batches)
+        model = self.model if self.parallel is None else self.parallel.model
         self.optimizer.zero_grad()
         for inputs, target in batches:
             with mixed_precision(self.amp):
-                output = self.model(as_tensor(inputs))
+                output = model(as_tensor(inputs))
                 loss = self.loss(output, as_tensor(target))
             # A batch's part in the mean over all of them.
             part = loss if len(batches) == 1 else loss * (len(target) / images)
             self.scaler.scale(part).backward()
-            value = loss.item()
-            self._judge(value)
-            self._sums.add(output, target, value, self.metrics)
+            self._judge(self._sums.add(output, target, loss.item(), self.metrics, self.parallel))
         self._clip()
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
 from .. import Tensor, data, manual_seed, models, nn, no_grad
 from ..devices import current, import_cupy, parse_device
+from ..distributed import DistributedError, Group, init
 from .callbacks import Callback
 from .config import TrainConfig
-from .engine import BEST, Evaluation, Trainer
+from .engine import BEST, LAST, Evaluation, Trainer
 from .loop import mixed_precision
 from .progress import INSTALL_HINT, Reporter, SilentReporter
 from .segmentation import segmentation_figure
@@ -24,7 +29,10 @@ __all__ = ["Result", "run"]
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run ended with; `best_epoch` is the epoch whose weights were tested and kept."""
+    """What a run ended with; `best_epoch` is the epoch whose weights were tested and kept.
+
+    rank: of the process, where several trained: only the first, 0, wrote files and tested.
+    """
 
     folder: RunFolder
     best_epoch: int
@@ -32,6 +40,7 @@ class Result:
     test_accuracy: float
     confusion: np.ndarray
     test_mean_iou: float | None = None
+    rank: int = 0
 
 
 def run(
@@ -49,7 +58,7 @@ def run(
     """Trains by `config` and tests the chosen model once.
 
     A tenth of the training images is held out to choose the epoch by; the test images are looked at
-    after training only.
+    after training only. Under torchrun or mpirun all processes train together (docs/SCALING.md).
 
     Args:
         config: see `TrainConfig`.
@@ -68,25 +77,61 @@ def run(
         RunError: there is no such device or no bfloat16 here, the network does not take the images, the loss
             is no finite number, or a file cannot be written.
     """
+    group = _joined_group()
     reporter = reporter or SilentReporter()
     device = _checked_device(device, config.amp)
     if importlib.util.find_spec("safetensors") is None:
         raise RunError(f"checkpoints need safetensors: {INSTALL_HINT}")
+    plots = plots and not group.rank
     if plots and importlib.util.find_spec("matplotlib") is None:
         reporter.say(f"matplotlib is not installed, so no plots: {INSTALL_HINT}")
         plots = False
     parts = load_data(config, data_dir)
-    if parts[0].note:
+    if parts[0].note and not group.rank:
         reporter.say(parts[0].note)
     manual_seed(config.seed)
     model = _fitting_model(config, parts[0])
+    if group.rank:
+        return _run_beside(model, config, parts, device, group, Path(out) / LAST if resume and out else None)
     folder = RunFolder.numbered("runs", config.dataset) if out is None else RunFolder(out)
     try:
         with current(device):
-            trainer = Trainer(model, config, *parts[:2], folder, reporter, device, save_every, callbacks)
+            options = (reporter, device, save_every, callbacks, group)
+            trainer = Trainer(model, config, *parts[:2], folder, *options)
             return _run(trainer, parts, resume, plots, reporter)
     finally:
         folder.remove_if_empty()
+
+
+def _joined_group() -> Group:
+    try:
+        return init()
+    except (DistributedError, ImportError) as error:
+        raise RunError(str(error)) from None
+
+
+def _run_beside(
+    model: nn.Module,
+    config: TrainConfig,
+    parts: tuple[data.ImageSet, ...],
+    device: str,
+    group: Group,
+    resumed: Path | None,
+) -> Result:
+    """A process that is not the first: it trains, and leaves nothing."""
+    with tempfile.TemporaryDirectory() as aside, current(device):
+        folder = RunFolder(aside)
+        if resumed is not None:
+            try:
+                shutil.copy(resumed, folder.path / LAST)
+            except OSError as error:
+                raise RunError(f"{resumed}: {error.strerror or error}") from None
+        trainer = Trainer(model, config, *parts[:2], folder, None, device, group=group)
+        if resumed is not None:
+            trainer.resume()
+        trainer.run()
+        nothing = np.zeros((0, 0), np.int64)
+        return Result(folder, trainer.best_epoch, math.nan, math.nan, nothing, rank=group.rank)
 
 
 def _checked_device(device: str, amp: str) -> str:
