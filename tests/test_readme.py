@@ -33,7 +33,7 @@ EXAMPLES = [(page, i) for page in PAGES for i in range(len(blocks("python", page
 def test_python_example(page: Path, number: int, tmp_path: Path) -> None:
     code = blocks("python", page)[number]
     pytest.importorskip("safetensors")
-    for library in ("torch", "onnx"):
+    for library in ("torch", "onnx", "jax"):
         if f"import {library}" in code or f"interop.{library}" in code:
             pytest.importorskip(library)
     done = subprocess.run(
