@@ -106,7 +106,7 @@ def main() -> int:
             os._exit(3)
         return 0
     np.savez(folder / f"{scenario}-{group.rank}.npz", **results(group, 0.0002))
-    group.barrier()
+    group.leave()
     return 0
 
 

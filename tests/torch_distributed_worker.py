@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from cnnext import distributed
 from cnnext.interop import torch as interop
 
 STEPS, BATCH = 3, 8
@@ -46,7 +47,7 @@ def train(model: Any, share: slice) -> list[np.ndarray]:
 
 def main() -> None:
     folder, wrapper = Path(sys.argv[1]), sys.argv[2]
-    dist.init_process_group("gloo")
+    group = distributed.init()
     rank, size = dist.get_rank(), dist.get_world_size()
     model = make(swap=True)
     if wrapper == "ddp":
@@ -60,8 +61,7 @@ def main() -> None:
         fully_shard(model, mesh=dist.init_device_mesh("cpu", (size,)))
     share = BATCH // size
     np.savez(folder / f"{wrapper}-{rank}.npz", *train(model, slice(rank * share, (rank + 1) * share)))
-    dist.barrier()
-    dist.destroy_process_group()
+    group.leave()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -46,18 +48,21 @@ class Group:
         """The same processes, and calls that do not meet this group's: for another thread."""
         return self
 
+    def leave(self) -> None:
+        """Waits for all, behind the last call: one that ends earlier may seem to have died to the others."""
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rank={self.rank}, size={self.size})"
 
 
 class TorchGroup(Group):
-    """Over a process group of torch.distributed; None: the default one."""
+    """Over a process group of torch.distributed; None: the default one. store: that its processes met by."""
 
-    def __init__(self, process_group: Any = None) -> None:
+    def __init__(self, process_group: Any = None, store: Any = None) -> None:
         import torch
         import torch.distributed as dist
 
-        self._torch, self._dist, self._group = torch, dist, process_group
+        self._torch, self._dist, self._group, self._store = torch, dist, process_group, store
         self.rank, self.size = dist.get_rank(process_group), dist.get_world_size(process_group)
 
     def _view(self, array: Any) -> Any:
@@ -95,6 +100,26 @@ class TorchGroup(Group):
         ranks = self._dist.get_process_group_ranks(self._group) if self._group is not None else None
         return TorchGroup(self._dist.new_group(ranks))
 
+    def leave(self) -> None:
+        """See Group; where init() made the group. gloo's own barrier is no way out: it fails in a process
+        that has not left it when another's connection closes.
+        """
+        if self._store is None:
+            return
+        self._store.add("here", 1)
+        self._await("here", self.size)
+        if self.rank:
+            self._store.add("left", 1)
+        else:  # which may be the store's host
+            self._await("left", self.size - 1)
+
+    def _await(self, key: str, count: int) -> None:
+        end = time.monotonic() + self._store.timeout.total_seconds()
+        while self._store.add(key, 0) < count:
+            if time.monotonic() > end:
+                raise DistributedError(f"rank {self.rank} of {self.size}: not all came to leave()")
+            time.sleep(0.005)
+
 
 class MpiGroup(Group):
     """Over a communicator of mpi4py; None: COMM_WORLD. MPI ends the others when a process dies."""
@@ -131,6 +156,9 @@ class MpiGroup(Group):
         """See Group."""
         return MpiGroup(self._comm.Dup())
 
+
+# Where the processes of a group met that init() made.
+_stores: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
@@ -177,9 +205,12 @@ def _torch_group(timeout: float) -> Group:
     except ImportError as error:
         raise ImportError("torchrun's processes need torch: pip install 'cnnext[torch]'") from error
     if not dist.is_initialized():
+        limit = datetime.timedelta(seconds=timeout)
         try:
-            dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout))
+            store, rank, size = next(dist.rendezvous("env://", timeout=limit))
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
         except (RuntimeError, ValueError) as error:
             line = " ".join(str(error).split())
             raise DistributedError(f"the processes did not meet: {line[:300]}") from error
-    return TorchGroup()
+        _stores[dist.group.WORLD] = dist.PrefixStore("cnnext", store)
+    return TorchGroup(store=_stores.get(dist.group.WORLD))

@@ -130,6 +130,7 @@ def _run_beside(
         if resumed is not None:
             trainer.resume()
         trainer.run()
+        group.leave()
         nothing = np.zeros((0, 0), np.int64)
         return Result(folder, trainer.best_epoch, math.nan, math.nan, nothing, rank=group.rank)
 
@@ -176,6 +177,8 @@ def _run(
         f"{'' if trainer.device == 'cpu' else f', on {trainer.device}'}"
     )
     trainer.run()
+    if trainer.loop.parallel is not None:
+        trainer.loop.parallel.group.leave()
     # From the file, so that what is tested is what was kept.
     trainer.model.load_state_dict(load_state(folder.path / BEST))
     test = trainer.evaluate(test_images)
