@@ -83,16 +83,14 @@ inline Conv2dDesc pixels_as_images(const Conv2dDesc& d) {
   return c;
 }
 
-// body(T{}, kNhwc); false where there are no kernels for the dtype.
+// body(kNhwc)
 template <class Body>
-bool dispatch_conv(const Conv2dDesc& d, const Body& body) {
-  return dispatch_float(d.dtype, [&](auto t) {
-    if (d.format == Format::kNCHW) {
-      body(t, std::false_type{});
-    } else {
-      body(t, std::true_type{});
-    }
-  });
+void dispatch_format(const Conv2dDesc& d, const Body& body) {
+  if (d.format == Format::kNCHW) {
+    body(std::false_type{});
+  } else {
+    body(std::true_type{});
+  }
 }
 
 struct Epilogue {
@@ -184,8 +182,7 @@ struct ConvForward {
     const int64_t at = result.offset + n * v.ys.c;
     if (epilogue.bias) add_values(&sums, static_cast<const T*>(epilogue.bias) + result.k + n);
     if (epilogue.residual) add_values(&sums, static_cast<const T*>(epilogue.residual) + at);
-#pragma unroll
-    for (int j = 0; j < V; ++j) sums[j] = activate(epilogue.activation, epilogue.alpha, sums[j]);
+    activate_all(epilogue.activation, epilogue.alpha, &sums);
     store(v.y + at, from_floats<T>(sums));
   }
 };

@@ -1,5 +1,5 @@
-// Convolution in all three passes: by tensor cores (conv_mma.cuh), or as matrix products by FFMA, which are
-// strict float32 products.
+// Convolution in all three passes: by tensor cores (conv_mma.cuh), or, in float32 whose products are to be
+// float32's, as matrix products by FFMA.
 #include "cuda/conv_backward.cuh"
 #include "cuda/conv_depthwise.cuh"
 #include "cuda/conv_mma.cuh"
@@ -26,9 +26,8 @@ Ran conv2d_forward(const Op& op, const Conv2dDesc& whole) {
   if (is_depthwise(d)) return depthwise_forward(op, d);
   if (!fits_gemm(d)) return Ran::kUnsupported;
   if (const char* ran = mma_forward(op, d)) return op.done(ran);
-  const bool known = dispatch_conv(
-      d, [&](auto t, auto nhwc) { run_gemm(op, ConvForward<decltype(t), decltype(nhwc)::value>(d)); });
-  if (!known) return Ran::kUnsupported;
+  if (d.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
+  dispatch_format(d, [&](auto nhwc) { run_gemm(op, ConvForward<float, decltype(nhwc)::value>(d)); });
   return op.done(d.format == Format::kNCHW ? "cuda/conv2d_gemm_64x64_nchw" : "cuda/conv2d_gemm_64x64_nhwc");
 }
 
@@ -37,12 +36,12 @@ Ran conv2d_backward_data(const Op& op, const Conv2dDesc& whole) {
   if (is_depthwise(d)) return depthwise_backward_data(op, d);
   if (!fits_gemm(d) || d.stride_h > kMostPhases / d.stride_w) return Ran::kUnsupported;
   if (const char* ran = mma_backward_data(op, d)) return op.done(ran);
-  const bool known = dispatch_conv(d, [&](auto t, auto nhwc) {
+  if (d.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
+  dispatch_format(d, [&](auto nhwc) {
     for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
-      run_gemm(op, ConvBackwardData<decltype(t), decltype(nhwc)::value>(d, down, right));
+      run_gemm(op, ConvBackwardData<float, decltype(nhwc)::value>(d, down, right));
     });
   });
-  if (!known) return Ran::kUnsupported;
   return op.done(d.format == Format::kNCHW ? "cuda/conv2d_data_gemm_64x64_nchw"
                                            : "cuda/conv2d_data_gemm_64x64_nhwc");
 }
@@ -52,15 +51,14 @@ Ran conv2d_backward_weights(const Op& op, const Conv2dDesc& whole, const PartSum
   if (is_depthwise(d)) return depthwise_backward_weights(op, d, parts);
   if (!fits_gemm(d)) return Ran::kUnsupported;
   if (const char* ran = mma_backward_weights(op, d, parts)) return op.done(ran);
-  const bool known = dispatch_conv(d, [&](auto t, auto nhwc) {
-    using T = decltype(t);
-    constexpr bool kNhwc = decltype(nhwc)::value;
+  if (d.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
+  dispatch_format(d, [&](auto nhwc) {
     const int64_t slices = slices_of(d), count = d.K * (d.C / d.groups) * d.R * d.S;
-    const ConvBackwardWeights<T, kNhwc> problem(d, slices, op.scratch<float>(slices * count));
+    const ConvBackwardWeights<float, decltype(nhwc)::value> problem(d, slices,
+                                                                    op.scratch<float>(slices * count));
     run_gemm(op, problem);
     run_add_slices(op, problem, parts);
   });
-  if (!known) return Ran::kUnsupported;
   return op.done(d.format == Format::kNCHW ? "cuda/conv2d_weights_gemm_64x64_nchw"
                                            : "cuda/conv2d_weights_gemm_64x64_nhwc");
 }

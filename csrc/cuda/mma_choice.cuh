@@ -20,7 +20,7 @@ using MmaTileOf = MmaTile<T, kMmaShapes[kShape].rows, kMmaShapes[kShape].columns
 
 struct MmaWork {
   int64_t rows, columns, batches, strips;
-  bool gathers;         // has no registers for the largest tile
+  bool gathers;         // has no registers for the larger tiles
   int64_t most_slices;  // 1: the sums stay whole
 };
 struct MmaChoice {
@@ -30,7 +30,7 @@ struct MmaChoice {
 
 // In clocks: the tiles of the SM that has most of them, one after another, and the slices' way through
 // memory.
-CNNEXT_INDEX int64_t mma_clocks(const MmaWork& work, const MmaShape& shape, int64_t slices, int64_t sms) {
+constexpr int64_t mma_clocks(const MmaWork& work, const MmaShape& shape, int64_t slices, int64_t sms) {
   constexpr int64_t kAround = 1500;       // before a tile's first strip is there, and to store its results
   constexpr int64_t kBytesPerClock = 16;  // of an SM, from and to memory
   const int64_t tiles =
@@ -41,10 +41,10 @@ CNNEXT_INDEX int64_t mma_clocks(const MmaWork& work, const MmaShape& shape, int6
   return multiplying + slices * work.rows * work.columns * work.batches * 8 / (sms * kBytesPerClock);
 }
 
-CNNEXT_INDEX MmaChoice choose_mma(const MmaWork& work, int64_t sms) {
+constexpr MmaChoice choose_mma(const MmaWork& work, int64_t sms) {
   MmaChoice best{kMmaShapeCount - 1, 1};
   int64_t least_clocks = mma_clocks(work, kMmaShapes[best.shape], 1, sms);
-  for (int shape = work.gathers ? 1 : 0; shape < kMmaShapeCount; ++shape) {
+  for (int shape = work.gathers ? best.shape : 0; shape < kMmaShapeCount; ++shape) {
     for (int64_t slices = 1; slices <= work.most_slices; ++slices) {
       const int64_t clocks = mma_clocks(work, kMmaShapes[shape], slices, sms);
       if (clocks >= least_clocks) continue;

@@ -109,22 +109,20 @@ class MmaStore {
         column0_(column0 + static_cast<int>(threadIdx.x) / 32 % 2 * Tile::kWarpColumns) {}
 
   CNNEXT_DEVICE void operator()(const float (&sums)[kSlabs][Tile::kWarpColumns / 8][4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
     const Shared<float> slab = dynamic_shared<float>(warp * 16 * kPitch * 4, 16 * kPitch);
     uint64_t mend = 0;
-#pragma unroll
+#pragma unroll 1  // a slab's code is long
     for (int s = 0; s < kSlabs; ++s) {
       warp_barrier();  // the slab before is read
 #pragma unroll
-      for (int j = 0; j < Tile::kWarpColumns / 8; ++j) {
-        const int at = lane / 4 * kPitch + j * 8 + lane % 4 * 2;
-        slab.template set_vec<2>(at, {{sums[s][j][0], sums[s][j][1]}});
-        slab.template set_vec<2>(at + 8 * kPitch, {{sums[s][j][2], sums[s][j][3]}});
+      for (int of = 0; of < kSlabs; ++of) {
+        if (of == s) fill(slab, sums[of]);
       }
       warp_barrier();
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
-        const Item item = item_of(s * kItems + i);
+        const Item item = item_of(s, i);
         if (!item.wanted) continue;
         Vec<float, kWidth> values;
         bool is_nan = false;
@@ -154,21 +152,33 @@ class MmaStore {
     int slab;  // where in it
     bool wanted;
   };
-  CNNEXT_DEVICE Item item_of(int number) const {
+  CNNEXT_DEVICE static void fill(const Shared<float>& slab, const float (&sums)[Tile::kWarpColumns / 8][4]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int j = 0; j < Tile::kWarpColumns / 8; ++j) {
+      const int at = lane / 4 * kPitch + j * 8 + lane % 4 * 2;
+      slab.template set_vec<2>(at, {{sums[j][0], sums[j][1]}});
+      slab.template set_vec<2>(at + 8 * kPitch, {{sums[j][2], sums[j][3]}});
+    }
+  }
+  CNNEXT_DEVICE Item item_of(int s, int i) const {
     constexpr int kAcross = kVectors ? Tile::kWarpColumns / kWidth : 2;
-    const int lane = static_cast<int>(threadIdx.x) % 32, i = number % kItems;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     const int row = kVectors ? (lane + i * 32) / kAcross : lane % 16;
     const int column = kVectors ? lane % kAcross * kWidth : lane / 16 + i * kAcross;
-    const int64_t m = row0_ + number / kItems * 16 + row, n = column0_ + column;
+    const int64_t m = row0_ + s * 16 + row, n = column0_ + column;
     return {m, n, row * kPitch + column, m < job_.problem.rows() && n < job_.problem.columns()};
   }
   CNNEXT_DEVICE void put(const Item& item, const Vec<float, kWidth>& values) const {
     const typename Problem::Result result = job_.problem.result(batch_, item.m);
-    if (kWidth == 1 || job_.whole_results) return job_.problem.template put<kWidth>(result, item.n, values);
+    if (kWidth == 1 || job_.whole_results) {
+      job_.problem.template put<kWidth>(result, item.n, values);
+    } else if constexpr (kWidth > 1) {
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      if (item.n + j < job_.problem.columns()) {
-        job_.problem.template put<1>(result, item.n + j, {{values[j]}});
+      for (int j = 0; j < kWidth; ++j) {
+        if (item.n + j < job_.problem.columns()) {
+          job_.problem.template put<1>(result, item.n + j, {{values[j]}});
+        }
       }
     }
   }
@@ -178,7 +188,7 @@ class MmaStore {
 #pragma unroll 1
     for (int number = 0; mend != 0; ++number, mend >>= 1) {
       if (!(mend & 1)) continue;
-      const Item item = item_of(number);
+      const Item item = item_of(number / kItems, number % kItems);
       const typename Problem::Result result = problem.result(batch_, item.m);
 #pragma unroll 1
       for (int64_t n = item.n; n < least(item.n + kWidth, problem.columns()); ++n) {

@@ -8,6 +8,7 @@ const Family kFamilies[] = {
     {"copy", cases_copy},
     {"softmax", cases_softmax},
     {"conv", cases_conv},
+    {"conv_mma", cases_conv_mma},
     {"conv_fused", cases_conv_fused},
     {"optim", cases_optim},
     {"channels", cases_channels},
