@@ -2,8 +2,12 @@
 #include <cstdio>
 
 #include "cuda/conv_mma_parts.cuh"
+#include "cuda/mma_banks.cuh"
 
 namespace cnnext::cuda {
+
+static_assert(tiles_are_free<float>() && tiles_are_free<float16>());
+
 namespace {
 
 // to (K x pitch) <- from: the place t of a row is the channel t % inner of the tap t / inner, or, with

@@ -37,15 +37,15 @@ bool dispatch_mma(const Conv2dDesc& d, const Body& body) {
   return dispatch_float(d.dtype, [&](auto t) { dispatch_format(d, [&](auto nhwc) { body(t, nhwc); }); });
 }
 
-// What is gathered takes the smallest tile, whose strips leave registers for what is on its way.
 template <class T, bool kWhole, class Problem>
 void run_choice(const Op& op, const Problem& problem, int shape, bool whole_results) {
   if constexpr (kWhole) {
     if (shape == 0) return run_mma<MmaTileOf<T, 0>, true, true>(op, problem, whole_results);
     if (shape == 1) return run_mma<MmaTileOf<T, 1>, true, true>(op, problem, whole_results);
   }
+  using Small = std::conditional_t<kWhole, MmaTileOf<T, 2>, MmaGatherTile<T>>;
   constexpr bool kWholeB = kWhole || Problem::kPaddedA;  // weights are always whole
-  run_mma<MmaTileOf<T, 2>, kWhole, kWholeB>(op, problem, whole_results);
+  run_mma<Small, kWhole, kWholeB>(op, problem, whole_results);
 }
 
 template <class T>

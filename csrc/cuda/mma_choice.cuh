@@ -18,6 +18,10 @@ template <class T, int kShape>
 using MmaTileOf = MmaTile<T, kMmaShapes[kShape].rows, kMmaShapes[kShape].columns, kMmaShapes[kShape].stages,
                           kMmaShapes[kShape].blocks>;
 
+// For what is gathered: the smallest tile, with registers for what is on its way.
+template <class T>
+using MmaGatherTile = MmaTile<T, kMmaShapes[2].rows, kMmaShapes[2].columns, kMmaShapes[2].stages, 2>;
+
 struct MmaWork {
   int64_t rows, columns, batches, strips;
   bool gathers;         // has no registers for the larger tiles

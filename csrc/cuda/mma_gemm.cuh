@@ -124,17 +124,10 @@ class MmaStore {
       for (int i = 0; i < kItems; ++i) {
         const Item item = item_of(s, i);
         if (!item.wanted) continue;
-        Vec<float, kWidth> values;
+        const Vec<float, kWidth> values = read(slab, item.slab);
         bool is_nan = false;
 #pragma unroll
-        for (int j = 0; j < kWidth; j += kPart) {
-          const auto part = slab.template get_vec<kPart>(item.slab + j);
-#pragma unroll
-          for (int v = 0; v < kPart; ++v) {
-            values[j + v] = part[v];
-            is_nan = is_nan || part[v] != part[v];
-          }
-        }
+        for (int j = 0; j < kWidth; ++j) is_nan = is_nan || values[j] != values[j];
         if (is_nan) {
           mend |= uint64_t{1} << (s * kItems + i);
         } else {
@@ -146,7 +139,6 @@ class MmaStore {
   }
 
  private:
-  static constexpr int kPart = kWidth < 4 ? kWidth : 4;  // of shared memory at once
   struct Item {
     int64_t m, n;
     int slab;  // where in it
@@ -156,16 +148,31 @@ class MmaStore {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int j = 0; j < Tile::kWarpColumns / 8; ++j) {
-      const int at = lane / 4 * kPitch + j * 8 + lane % 4 * 2;
+      const int at = Tile::sum_in_slab(lane, j);
       slab.template set_vec<2>(at, {{sums[j][0], sums[j][1]}});
       slab.template set_vec<2>(at + 8 * kPitch, {{sums[j][2], sums[j][3]}});
     }
   }
+  CNNEXT_DEVICE static Vec<float, kWidth> read(const Shared<float>& slab, int at) {
+    if constexpr (kWidth < 8) {
+      return slab.template get_vec<kWidth>(at);
+    } else {
+      const bool late = Tile::is_late(static_cast<int>(threadIdx.x));
+      const Vec<float, 4> one = slab.template get_vec<4>(at + (late ? 4 : 0));
+      const Vec<float, 4> other = slab.template get_vec<4>(at + (late ? 0 : 4));
+      Vec<float, 8> values;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        values[j] = late ? other[j] : one[j];
+        values[j + 4] = late ? one[j] : other[j];
+      }
+      return values;
+    }
+  }
   CNNEXT_DEVICE Item item_of(int s, int i) const {
-    constexpr int kAcross = kVectors ? Tile::kWarpColumns / kWidth : 2;
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int row = kVectors ? (lane + i * 32) / kAcross : lane % 16;
-    const int column = kVectors ? lane % kAcross * kWidth : lane / 16 + i * kAcross;
+    const int row = kVectors ? Tile::item_row(lane, i) : lane % 16;
+    const int column = kVectors ? Tile::item_column(lane) : lane / 16 + i * 2;
     const int64_t m = row0_ + s * 16 + row, n = column0_ + column;
     return {m, n, row * kPitch + column, m < job_.problem.rows() && n < job_.problem.columns()};
   }

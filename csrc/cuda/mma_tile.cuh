@@ -92,6 +92,16 @@ struct MmaTile {
   // A slab of 16 rows of a warp's results on its way out; its pitch keeps the fragments' rows apart.
   static constexpr int kSlabPitch = kWarpColumns + 8;
   static_assert(kMmaThreads / 32 * 16 * kSlabPitch * 4 <= kBytes);
+  // Where a lane puts its first two sums of eight columns; the others are eight rows further down.
+  CNNEXT_INDEX static int sum_in_slab(int lane, int j) {
+    return lane / 4 * kSlabPitch + j * 8 + lane % 4 * 2;
+  }
+  // The chunk of results that a lane reads in step i. Of eight values every other four lanes begin with the
+  // upper four.
+  static constexpr int kAcross = kWarpColumns / kChunk;
+  CNNEXT_INDEX static int item_row(int lane, int i) { return (lane + i * 32) / kAcross; }
+  CNNEXT_INDEX static int item_column(int lane) { return lane % kAcross * kChunk; }
+  CNNEXT_INDEX static bool is_late(int lane) { return lane / 4 % 2 != 0; }
 };
 
 // sums (a warp's) += a strip of a times a strip of b.
