@@ -20,10 +20,8 @@ class MmaLoader {
 
  public:
   using Operand = MmaOperand<T, kTileLines, kWhole && (kIsA ? Problem::kAAlongDepth : Problem::kBAlongDepth)>;
-  // The step of the walk over terms: to the next strip, or to the thread's next term.
-  static constexpr int kStep = Operand::kAlongDepth ? Operand::kDepth
-                               : kWhole             ? Operand::kStride
-                                                    : kMmaThreads / kTileLines;
+  // The step of the walk over terms: to the next strip, or to the next term that the thread gathers.
+  static constexpr int kStep = kWhole ? Operand::kDepth : kMmaThreads / kTileLines;
 
   CNNEXT_DEVICE MmaLoader(const Problem& problem, int64_t batch, int64_t line0, int64_t first) {
     const int64_t count = kIsA ? problem.rows() : problem.columns();
@@ -42,7 +40,7 @@ class MmaLoader {
                            int stage, int left) {
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      const Line& line = lines_[Operand::kAlongDepth ? i : 0];
+      const Line& line = lines_[kWhole ? i : 0];
       const typename Operand::Place p = place(i);
       bool wanted = p.term < left;
       if (kIsA == Problem::kPaddedA) wanted = wanted && is_inside(problem, line, term_.at);
@@ -54,9 +52,9 @@ class MmaLoader {
         values_[i] = T{};
         if (wanted) values_[i] = *from;
       }
-      if (!Operand::kAlongDepth) problem.walk.advance(&term_, step);
+      if (!kWhole) problem.walk.advance(&term_, step);
     }
-    if (Operand::kAlongDepth) problem.walk.advance(&term_, step);
+    if (kWhole) problem.walk.advance(&term_, step);
   }
   // What was gathered by the last fetch.
   CNNEXT_DEVICE void put(const Shared<T>& tiles, int stage) const {
@@ -71,7 +69,7 @@ class MmaLoader {
 
  private:
   static constexpr int kLoads = kWhole ? Operand::kCopies : Operand::kValues / kMmaThreads;
-  static constexpr int kLines = Operand::kAlongDepth ? kLoads : 1;
+  static constexpr int kLines = kWhole ? kLoads : 1;
   CNNEXT_DEVICE static typename Operand::Place place(int i) {
     const int me = static_cast<int>(threadIdx.x);
     if constexpr (kWhole) return Operand::copied(me, i);
@@ -102,11 +100,12 @@ class MmaStore {
   static_assert(kItems * kSlabs <= 64, "mend has so many bits");
 
  public:
-  CNNEXT_DEVICE MmaStore(const MmaJob<Problem>& job, int64_t batch, int64_t row0, int64_t column0)
+  // Of the block's tile in that row and column of tiles.
+  CNNEXT_DEVICE MmaStore(const MmaJob<Problem>& job, int batch, int row, int column)
       : job_(job),
         batch_(batch),
-        row0_(row0 + static_cast<int>(threadIdx.x) / 64 * Tile::kWarpRows),
-        column0_(column0 + static_cast<int>(threadIdx.x) / 32 % 2 * Tile::kWarpColumns) {}
+        row0_((row * int64_t{2} + static_cast<int>(threadIdx.x) / 64) * Tile::kWarpRows),
+        column0_((column * int64_t{2} + static_cast<int>(threadIdx.x) / 32 % 2) * Tile::kWarpColumns) {}
 
   CNNEXT_DEVICE void operator()(const float (&sums)[kSlabs][Tile::kWarpColumns / 8][4]) const {
     const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -220,51 +219,50 @@ __global__ void __launch_bounds__(kMmaThreads, Tile::kBlocks)
   const int64_t count = job.row_tiles * job.column_tiles * problem.batches();
   for (int64_t tile = blockIdx.x; tile < count; tile += gridDim.x) {
     // Neighbours share rows, which are the larger operand but for the gradient of weights.
-    const int64_t column0 = tile % job.column_tiles * Tile::kColumns, rest = tile / job.column_tiles;
-    const int64_t row0 = rest % job.row_tiles * Tile::kRows, batch = rest / job.row_tiles;
+    const int column = static_cast<int>(tile % job.column_tiles);
+    const int row = static_cast<int>(tile / job.column_tiles % job.row_tiles);
+    const int batch = static_cast<int>(tile / job.column_tiles / job.row_tiles);
     const Range terms = problem.terms(batch);
-    LoaderA a(problem, batch, row0, terms.begin);
-    LoaderB b(problem, batch, column0, terms.begin);
-    int64_t left = terms.end - terms.begin;  // to be fetched
-    int into = 0, from = 0;                  // stages
-    const auto fetch = [&] {
-      if (left > 0) {
-        const int in_strip = static_cast<int>(least(left, Tile::kDepth)), stage = into * Tile::kStageValues;
-        a.fetch(problem, job.step_a, tiles, stage, in_strip);
-        b.fetch(problem, job.step_b, tiles, stage + LoaderA::Operand::kValues, in_strip);
+    LoaderA a(problem, batch, int64_t{row} * Tile::kRows, terms.begin);
+    LoaderB b(problem, batch, int64_t{column} * Tile::kColumns, terms.begin);
+    const int strips = static_cast<int>(ceil_div(terms.end - terms.begin, Tile::kDepth));
+    const int in_last = static_cast<int>(terms.end - terms.begin - int64_t{strips - 1} * Tile::kDepth);
+    const auto fetch = [&](int strip, int stage) {
+      if (strip < strips) {
+        const int left = strip + 1 < strips ? Tile::kDepth : in_last;
+        a.fetch(problem, job.step_a, tiles, stage, left);
+        b.fetch(problem, job.step_b, tiles, stage + LoaderA::Operand::kValues, left);
       }
       cp_async_commit();
     };
-    const auto put = [&] {
-      if (left > 0) {
-        const int stage = into * Tile::kStageValues;
+    const auto put = [&](int strip, int stage) {
+      if (strip < strips) {
         a.put(tiles, stage);
         b.put(tiles, stage + LoaderA::Operand::kValues);
       }
-      left -= Tile::kDepth;
-      into = into + 1 == Tile::kStages ? 0 : into + 1;
     };
-    const int64_t strips = ceil_div(left, Tile::kDepth);
+    constexpr int kAhead = Tile::kStages - 1;
 #pragma unroll 1
-    for (int i = 0; i < Tile::kStages - 1; ++i) {
-      fetch();
-      put();
+    for (int strip = 0; strip < kAhead; ++strip) {
+      fetch(strip, strip * Tile::kStageValues);
+      put(strip, strip * Tile::kStageValues);
     }
     float sums[Tile::kWarpRows / 16][Tile::kWarpColumns / 8][4] = {};
+    int stage = 0, into = kAhead * Tile::kStageValues;
 #pragma unroll 1
-    for (int64_t strip = 0; strip < strips; ++strip) {
-      cp_async_wait<Tile::kStages - 2>();
+    for (int strip = 0; strip < strips; ++strip) {
+      cp_async_wait<kAhead - 1>();
       block_barrier();  // all see this strip, and are done with the one that the next fetch overwrites
-      fetch();
-      const int stage = from * Tile::kStageValues;
+      fetch(strip + kAhead, into);
       multiply_strip<Tile, typename LoaderA::Operand, typename LoaderB::Operand>(
           sums, dynamic_shared<T>(stage * kSize, LoaderA::Operand::kValues),
           dynamic_shared<T>((stage + LoaderA::Operand::kValues) * kSize, LoaderB::Operand::kValues));
-      put();
-      from = from + 1 == Tile::kStages ? 0 : from + 1;
+      put(strip + kAhead, into);
+      into = stage;
+      stage = stage == kAhead * Tile::kStageValues ? 0 : stage + Tile::kStageValues;
     }
     block_barrier();  // the results take the strips' place
-    MmaStore<Problem, Tile>(job, batch, row0, column0)(sums);
+    MmaStore<Problem, Tile>(job, batch, row, column)(sums);
     block_barrier();  // and the next tile's strips theirs
   }
 }

@@ -20,15 +20,14 @@ struct MmaOperand {
   static constexpr bool kAlongDepth = kAlongDepth_;
   static constexpr int kSize = static_cast<int>(sizeof(T)), kChunk = kWidest<T>;
   static constexpr int kDepth = kStripBytes / kSize, kValues = kLines * kDepth;
-  static constexpr int kAcross = kAlongDepth ? kDepth / kChunk : kLines / kChunk;  // chunks side by side
-  static constexpr int kCopies = kValues / kChunk / kMmaThreads;                   // a thread's chunks
-  static constexpr int kStride = kMmaThreads / kAcross;  // lines or terms between two of a thread's chunks
+  static constexpr int kCopies = kValues / kChunk / kMmaThreads;  // a thread's chunks, at one term
+  static constexpr int kAcross = kAlongDepth ? kDepth / kChunk : kMmaThreads / kDepth;  // chunks side by side
 
   // Where an element lies. The place of a chunk is changed so that eight lines (along depth: at one term) or
   // eight terms (at one line) lie in different banks; of TF32, which is read word by word, four terms.
   CNNEXT_INDEX static int at(int line, int term) {
     if (kAlongDepth) return line * kDepth + ((term / kChunk) ^ (line / 2 % 4)) * kChunk + term % kChunk;
-    const int spread = kSize == 2 ? term % 8 : term % 4 * 2;
+    const int spread = kSize == 2 ? term / 2 % 4 + term % 2 * 4 : term % 4 * 2;
     return term * kLines + ((line / kChunk) ^ spread) * kChunk + line % kChunk;
   }
 
@@ -37,8 +36,9 @@ struct MmaOperand {
   };
   // The chunk that a thread copies in step i.
   CNNEXT_INDEX static Place copied(int thread, int i) {
-    const int across = thread % kAcross * kChunk, down = thread / kAcross + i * kStride;
-    return kAlongDepth ? Place{down, across} : Place{across, down};
+    const int across = thread % kAcross, down = thread / kAcross;
+    if (kAlongDepth) return {down + i * (kMmaThreads / kAcross), across * kChunk};
+    return {(across + i * kAcross) * kChunk, down};
   }
   // Which row of four 8 x 8 matrices a lane points ldmatrix at. The matrices lie two by two: a's first two
   // below each other, b's beside each other in depth.
@@ -110,7 +110,9 @@ CNNEXT_DEVICE void multiply_strip(float (&sums)[Tile::kWarpRows / 16][Tile::kWar
                                   const Shared<T>& a, const Shared<T>& b) {
   const int warp = static_cast<int>(threadIdx.x / 32);
   const int row0 = warp / 2 * Tile::kWarpRows, column0 = warp % 2 * Tile::kWarpColumns;
-#pragma unroll
+  // Both steps of a strip at once, but where fragments are read word by word, which takes registers.
+  constexpr int kUnrolled = sizeof(T) == 2 || (OperandA::kAlongDepth && OperandB::kAlongDepth) ? 2 : 1;
+#pragma unroll kUnrolled
   for (int term = 0; term < Tile::kDepth; term += 2 * Tile::kChunk) {
     uint32_t rows[Tile::kWarpRows / 16][4], columns[Tile::kWarpColumns / 16][4];
 #pragma unroll
