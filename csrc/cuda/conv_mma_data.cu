@@ -12,7 +12,8 @@ int backward_data(const Op& op, const Conv2dDesc& given) {
   int shape = 0;  // the last phase's
   for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
     const ConvBackwardData<T, kNhwc> problem(d, down, right);
-    const MmaWork work{problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), !kWhole, 1};
+    const MmaWork work{
+        problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirstShape<T, kWhole>, 1};
     shape = choose_mma(work, sms).shape;
     run_choice<T, kWhole>(op, problem, shape, whole_results);
   });

@@ -7,7 +7,8 @@ template <class T, bool kNhwc, bool kWhole>
 int forward(const Op& op, const Conv2dDesc& given) {
   const Conv2dDesc d = with_terms_in_order<T>(op, given);
   const ConvForward<T, kNhwc> problem(d);
-  const MmaWork work{problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), !kWhole, 1};
+  const MmaWork work{
+      problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirstShape<T, kWhole>, 1};
   const int shape = choose_mma(work, multiprocessors(op)).shape;
   const bool whole_results = kNhwc && in_chunks<T>(d.y, d.K / d.groups) &&
                              is_aligned(problem.epilogue.bias) && is_aligned(problem.epilogue.residual);

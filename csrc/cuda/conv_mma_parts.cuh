@@ -39,8 +39,10 @@ bool dispatch_mma(const Conv2dDesc& d, const Body& body) {
 
 template <class T, bool kWhole, class Problem>
 void run_choice(const Op& op, const Problem& problem, int shape, bool whole_results) {
-  if constexpr (kWhole) {
+  if constexpr (kFirstShape<T, kWhole> <= 0) {
     if (shape == 0) return run_mma<MmaTileOf<T, 0>, true, true>(op, problem, whole_results);
+  }
+  if constexpr (kFirstShape<T, kWhole> <= 1) {
     if (shape == 1) return run_mma<MmaTileOf<T, 1>, true, true>(op, problem, whole_results);
   }
   using Small = std::conditional_t<kWhole, MmaTileOf<T, 2>, MmaGatherTile<T>>;

@@ -11,7 +11,7 @@ int backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts) {
   const int64_t columns = d.C / d.groups * d.R * d.S, strips = strips_of<T>(d.N * d.P * d.Q);
   const int64_t most =
       least(least(strips / kLeastStrips, kMostFloats / greatest(d.K * columns, 1)), kMostSlices);
-  const MmaWork work{d.K / d.groups, columns, d.groups, strips, !kWhole, greatest(most, 1)};
+  const MmaWork work{d.K / d.groups, columns, d.groups, strips, kFirstShape<T, kWhole>, greatest(most, 1)};
   const MmaChoice choice = choose_mma(work, multiprocessors(op));
   const ConvBackwardWeights<T, kNhwc> problem(d, choice.slices,
                                               op.scratch<float>(choice.slices * d.K * columns));

@@ -18,13 +18,18 @@ template <class T, int kShape>
 using MmaTileOf = MmaTile<T, kMmaShapes[kShape].rows, kMmaShapes[kShape].columns, kMmaShapes[kShape].stages,
                           kMmaShapes[kShape].blocks>;
 
+// TF32 has no registers for the sums of the largest tile and its fragments, which it converts; what is
+// gathered has none for more than the smallest.
+template <class T, bool kWhole>
+constexpr int kFirstShape = kWhole ? (sizeof(T) == 2 ? 0 : 1) : 2;
+
 // For what is gathered: the smallest tile, with registers for what is on its way.
 template <class T>
 using MmaGatherTile = MmaTile<T, kMmaShapes[2].rows, kMmaShapes[2].columns, kMmaShapes[2].stages, 2>;
 
 struct MmaWork {
   int64_t rows, columns, batches, strips;
-  bool gathers;         // has no registers for the larger tiles
+  int first_shape;      // the largest tile that there are registers for
   int64_t most_slices;  // 1: the sums stay whole
 };
 struct MmaChoice {
@@ -48,7 +53,7 @@ constexpr int64_t mma_clocks(const MmaWork& work, const MmaShape& shape, int64_t
 constexpr MmaChoice choose_mma(const MmaWork& work, int64_t sms) {
   MmaChoice best{kMmaShapeCount - 1, 1};
   int64_t least_clocks = mma_clocks(work, kMmaShapes[best.shape], 1, sms);
-  for (int shape = work.gathers ? best.shape : 0; shape < kMmaShapeCount; ++shape) {
+  for (int shape = work.first_shape; shape < kMmaShapeCount; ++shape) {
     for (int64_t slices = 1; slices <= work.most_slices; ++slices) {
       const int64_t clocks = mma_clocks(work, kMmaShapes[shape], slices, sms);
       if (clocks >= least_clocks) continue;

@@ -110,9 +110,7 @@ CNNEXT_DEVICE void multiply_strip(float (&sums)[Tile::kWarpRows / 16][Tile::kWar
                                   const Shared<T>& a, const Shared<T>& b) {
   const int warp = static_cast<int>(threadIdx.x / 32);
   const int row0 = warp / 2 * Tile::kWarpRows, column0 = warp % 2 * Tile::kWarpColumns;
-  // Both steps of a strip at once, but where fragments are read word by word, which takes registers.
-  constexpr int kUnrolled = sizeof(T) == 2 || (OperandA::kAlongDepth && OperandB::kAlongDepth) ? 2 : 1;
-#pragma unroll kUnrolled
+#pragma unroll
   for (int term = 0; term < Tile::kDepth; term += 2 * Tile::kChunk) {
     uint32_t rows[Tile::kWarpRows / 16][4], columns[Tile::kWarpColumns / 16][4];
 #pragma unroll

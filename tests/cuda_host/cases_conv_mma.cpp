@@ -51,6 +51,7 @@ void cases_conv_mma(Suite& suite) {
   for (const char* pass : {"", "_data", "_weights"}) {
     for (const char* kind : {"128x128_nhwc", "128x64_nhwc", "64x64_nhwc", "64x64_nchw"}) {
       for (const char* precision : {"", "_tf32"}) {
+        if (*precision && kind[4] == '1') continue;  // 128x128 has no registers for it
         suite.expect_ran("cuda/conv2d" + std::string(pass) + "_mma_" + kind + precision);
       }
     }

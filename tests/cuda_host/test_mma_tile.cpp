@@ -68,32 +68,33 @@ int64_t rows_of(const MmaWork& work) { return kMmaShapes[choose_mma(work, kSms).
 
 void tiles_follow_the_shape() {
   // Plenty of work: the tile that multiplies fastest; few columns: none that stays empty.
-  const MmaWork much{32 * 28 * 28, 512, 1, 36, false, 1}, narrow{32 * 56 * 56, 64, 1, 18, false, 1};
+  const MmaWork much{32 * 28 * 28, 512, 1, 36, 0, 1}, narrow{32 * 56 * 56, 64, 1, 18, 0, 1};
   CHECK_EQ(rows_of(much), 128);
   CHECK_EQ(columns_of(much), 128);
   CHECK_EQ(rows_of(narrow), 128);
   CHECK_EQ(columns_of(narrow), 64);
   // 49 pixels: small tiles fill more multiprocessors.
-  const MmaWork few{49, 2048, 1, 16, false, 1};
+  const MmaWork few{49, 2048, 1, 16, 0, 1};
   CHECK_EQ(rows_of(few), 64);
   // What is gathered has one tile, whatever its shape.
-  CHECK_EQ(rows_of({32 * 28 * 28, 512, 1, 36, true, 1}), 64);
+  CHECK_EQ(rows_of({32 * 28 * 28, 512, 1, 36, 2, 1}), 64);
+  CHECK_EQ(columns_of({32 * 28 * 28, 512, 1, 36, 1, 1}), 64);  // and TF32 none of 128 columns
   // The same tiles on a device twice as large.
-  CHECK_EQ(choose_mma({64 * 28 * 28, 512, 1, 36, false, 1}, 2 * kSms).shape, choose_mma(much, kSms).shape);
+  CHECK_EQ(choose_mma({64 * 28 * 28, 512, 1, 36, 0, 1}, 2 * kSms).shape, choose_mma(much, kSms).shape);
 }
 
 void slices_fill_the_device() {
   // The weights' gradient of a 3x3 convolution of 64 channels at 56 x 56: few tiles, a long sum.
-  const MmaWork small{64, 576, 1, 32 * 56 * 56 / 32, false, 512};
+  const MmaWork small{64, 576, 1, 32 * 56 * 56 / 32, 0, 512};
   const MmaChoice choice = choose_mma(small, kSms);
   const MmaShape& shape = kMmaShapes[choice.shape];
   const int64_t tiles = ceil_div(64, shape.rows) * ceil_div(576, shape.columns) * choice.slices;
   CHECK(tiles >= kSms * 3 / 4);
   // Whole sums where the tiles fill it anyway, and where the sum has no length.
-  CHECK_EQ(choose_mma({8192, 8192, 1, 49, false, 12}, kSms).slices, 1);
-  CHECK_EQ(choose_mma({64, 576, 1, 3, false, 1}, kSms).slices, 1);
+  CHECK_EQ(choose_mma({8192, 8192, 1, 49, 0, 12}, kSms).slices, 1);
+  CHECK_EQ(choose_mma({64, 576, 1, 3, 0, 1}, kSms).slices, 1);
   for (int64_t most = 1; most < 40; ++most) {
-    const MmaWork work{64, 576, 1, 3136, false, most};
+    const MmaWork work{64, 576, 1, 3136, 0, most};
     const MmaChoice limited = choose_mma(work, kSms);
     CHECK(limited.slices >= 1 && limited.slices <= most);
     for (const MmaShape& other : kMmaShapes) {
