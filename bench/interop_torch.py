@@ -2,6 +2,7 @@
 
     python -m bench.interop_torch --overhead
     python -m bench.interop_torch --train resnet18,vgg11 --batch 8 --size 64 [--compile] [--channels-last]
+    python -m bench.interop_torch --pools resnet18 --threads 2
 
 Contestants alternate, block by block, so that other work on the machine meets all of them; the least time of
 the blocks is reported, and for training the median as well. --thread-time counts the calling thread's
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -123,12 +125,39 @@ def train(args: argparse.Namespace) -> None:
             print(f"  {kind:18} least {least:8.1f} ms, median {median:8.1f} ms, torch's over it {ratio:.2f}")
 
 
+def pools(args: argparse.Namespace) -> None:
+    """A swapped model's step, by the threads of the two libraries' pools."""
+    import cnnext as cx
+    import cnnext.interop.torch as cxt
+    import torch
+
+    for name in args.pools.split(","):
+        torch.manual_seed(0)
+        model = network(name)
+        cxt.replace(model)
+        x = torch.randn(args.batch, 3, args.size, args.size)
+        step = stepper(model, x, torch.arange(args.batch) % 10)
+
+        def with_threads(ours: int, theirs: int, step: Call = step) -> None:
+            cx.set_num_threads(ours)
+            torch.set_num_threads(theirs)
+            step()
+
+        pairs = [(a, b) for a in (1, args.threads) for b in (1, args.threads)]
+        calls = {f"cnnext {a}, torch {b}": functools.partial(with_threads, a, b) for a, b in pairs}
+        print(f"{name}, swapped, batch {args.batch}, {args.size}x{args.size}, threads of each pool")
+        for kind, values in alternate(calls, args.blocks, 3, time.perf_counter).items():
+            least, median = 1e3 * min(values), 1e3 * statistics.median(values)
+            print(f"  {kind:20} least {least:8.1f} ms, median {median:8.1f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.interop_torch", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("--overhead", action="store_true", help="microseconds of a call")
     parser.add_argument("--train", help="networks of cnnext.models, with commas")
+    parser.add_argument("--pools", help="networks: a swapped model's step by the threads of both libraries")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=64, help="height and width of the images")
     parser.add_argument("--threads", type=int, default=1)
@@ -137,12 +166,14 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--thread-time", action="store_true", help="the calling thread's processor time")
     args = parser.parse_args()
-    if not (args.overhead or args.train):
-        parser.error("nothing to measure; name --overhead or --train")
+    if not (args.overhead or args.train or args.pools):
+        parser.error("nothing to measure; name --overhead, --train or --pools")
     if args.overhead:
         overhead(args)
     if args.train:
         train(args)
+    if args.pools:
+        pools(args)
 
 
 if __name__ == "__main__":

@@ -457,6 +457,21 @@ class Branch(nn.Module):
         return self.row(x, self.conv, self.norm, residual=residual, then=self.relu)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_residual_goes_into_the_last_run_of_a_row(training: bool) -> None:
+    cx.manual_seed(3)
+    model = cx.nn.Sequential(cx.models.mobilenet.InvertedResidual(4, 4, 1, 6)).train(training)
+    x = images(2, 4, 9, 7)
+    twin = copy.deepcopy(model)
+    with cx.no_grad(), cx.profile() as p:
+        got = model(x)
+        want = x
+        for layer in twin[0].conv.children():
+            want = layer(want)
+    np.testing.assert_allclose(got.numpy(), (x + want).numpy(), rtol=1e-5, atol=1e-5)
+    assert ("add" in [event.name for event in p.events]) == training
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("shape", [None, (2, 3, 9, 7), (1, 3, 1, 1), (1,)])

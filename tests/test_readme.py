@@ -1,4 +1,4 @@
-"""Python examples of the README and of docs/LAYERS.md run as they stand; that page names all there is."""
+"""Python examples of the README and of docs/ run as they stand; docs/LAYERS.md names all layers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ LAYERS = ROOT / "docs" / "LAYERS.md"
 
 
 def blocks(language: str, page: Path = README) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    """The page's blocks of code, without those behind a line <!-- not run: REASON -->."""
+    block = rf"(^<!-- not run: [^\n]+ -->\n)?^```{language}\n(.*?)^```"
+    found = re.findall(block, page.read_text(), re.MULTILINE | re.DOTALL)
+    return [code for excused, code in found if not excused]
 
 
-EXAMPLES = [(page, i) for page in (README, LAYERS) for i in range(len(blocks("python", page)))]
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [(page, i) for page in PAGES for i in range(len(blocks("python", page)))]
 
 
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=[f"{page.name} {i}" for page, i in EXAMPLES])
 def test_python_example(page: Path, number: int, tmp_path: Path) -> None:
+    code = blocks("python", page)[number]
     pytest.importorskip("safetensors")
+    if "import torch" in code:
+        pytest.importorskip("torch")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", blocks("python", page)[number]],
+        [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -71,7 +71,7 @@ uint8, int8, int32, int64 = _np.uint8, _np.int8, _np.int32, _np.int64
 channels_last, contiguous_format = "channels_last", "contiguous_format"
 
 # Imported on first use, so that `import cnnext` for its ops alone stays quick.
-_MODULES = ("data", "functional", "interop", "models", "nn", "optim", "train", "viz")
+_MODULES = ("data", "distributed", "functional", "interop", "models", "nn", "optim", "train", "viz")
 _FROM = {
     "fuse": "nn.fuse",
     "save": "serialization",

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from . import leaf_hooks
 from .devices import asarray_like
 from .grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
 from .tape import FREED, Node, Variable, defvjp, edge_of, primitive, wrap
@@ -49,6 +50,25 @@ def _is_fresh(grad: Variable, grads: list, values: dict[str, Any]) -> bool:
     return True
 
 
+def _edges_to(leaves: Any, outputs: Sequence[Variable]) -> dict[Any, int]:
+    """How many edges of the graph behind `outputs` end in each of these leaves."""
+    count: dict[Any, int] = {}
+    seen, stack = set(), [v._node for v in outputs if v._node is not None]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        for edge in node.edges:
+            if edge is None:
+                continue
+            if type(edge[0]) is Node:
+                stack.append(edge[0])
+            elif edge[0] in leaves:
+                count[edge[0]] = count.get(edge[0], 0) + 1
+    return count
+
+
 def _run(
     outputs: Sequence[Variable],
     grads: Sequence[Variable],
@@ -56,8 +76,14 @@ def _run(
     retain_graph: bool,
     create_graph: bool,
     stop: bool = False,
+    waiting: dict[Any, int] | None = None,
+    complete: Callable[[Any, Any, bool], None] | None = None,
 ) -> dict[tuple, tuple[Any, bool]]:
-    """Gradients by edge, for `inputs` or else for every leaf; the flag: the array is ours to change."""
+    """Gradients by edge, for `inputs` or else for every leaf; the flag: the array is ours to change.
+
+    waiting: leaves with the number of edges to each: complete(leaf, gradient, flag) takes their gradients as
+    soon as nothing can be added.
+    """
     targets = None if inputs is None else {edge_of(v) for v in inputs}
     useful = None if targets is None else _lead_to(targets, [edge_of(v) for v in outputs], stop)
     sums: dict[tuple, tuple[Any, bool]] = {}
@@ -100,6 +126,13 @@ def _run(
             for edge, grad in zip(node.edges, results, strict=False):
                 if grad is not None:
                     send(edge, grad, type(edge[0]) is not Node and _is_fresh(grad, results, values))
+            if waiting:
+                for edge in node.edges:
+                    if edge is None or edge[0] not in waiting:
+                        continue
+                    waiting[edge[0]] -= 1
+                    if not waiting[edge[0]] and edge in sums:
+                        complete(edge[0], *sums.pop(edge))
     return sums if targets is None else {edge: sums[edge] for edge in targets if edge in sums}
 
 
@@ -139,16 +172,31 @@ def backward(
     """
     roots = _root_gradients([tensor], [gradient], "backward()")
     retain = create_graph if retain_graph is None else retain_graph
-    sums = _run([tensor], roots, None, retain, create_graph)
-    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
-        for (leaf, _), (grad, fresh) in sums.items():
-            if leaf.grad is None:
-                leaf.grad = grad if fresh else grad.clone()
-            elif create_graph:
-                leaf.grad = leaf.grad + grad
-            else:
-                np.add(leaf.grad.data, grad.data, out=leaf.grad.data)
-                leaf.grad._version.count += 1
+    hooks = leaf_hooks.watched()
+
+    def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
+        if leaf.grad is None:
+            leaf.grad = grad if fresh else grad.clone()
+        elif create_graph:
+            leaf.grad = leaf.grad + grad
+        else:
+            np.add(leaf.grad.data, grad.data, out=leaf.grad.data)
+            leaf.grad._version.count += 1
+        if leaf in hooks:
+            for hook in list(hooks[leaf].after.values()):
+                hook(leaf)
+
+    through = False
+    try:
+        waiting = _edges_to(hooks, [tensor]) if hooks else None
+        sums = _run([tensor], roots, None, retain, create_graph, waiting=waiting, complete=accumulate)
+        with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+            for (leaf, _), (grad, fresh) in sums.items():
+                accumulate(leaf, grad, fresh)
+        through = True
+    finally:
+        if hooks:
+            leaf_hooks.finish(through)
 
 
 def grad(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from . import elementary as el
+from . import leaf_hooks
 from .autograd import backward
 from .devices import (
     as_cupy,
@@ -21,6 +22,7 @@ from .devices import (
 )
 from .dtypes import DEFAULT_DTYPE, is_floating, parse_dtype
 from .grad_mode import mode as _mode
+from .handles import RemovableHandle
 from .tape import Variable, set_variable_type, wrap
 from .tensor_math import TensorMath, array_index
 
@@ -128,6 +130,12 @@ class Tensor(TensorMath):
         return f"tensor({', '.join([text, *notes])})"
 
     # -- gradients --
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """hook(self) within each backward(), as soon as self.grad is complete; for leaves (torch's name)."""
+        if self._node is not None or not self._requires_grad:
+            raise RuntimeError("register_post_accumulate_grad_hook: only for leaves that require grad")
+        return leaf_hooks.add(self, hook)
 
     def backward(
         self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False

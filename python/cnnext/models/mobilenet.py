@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import Tensor, nn
 from ._init import init_convolutions, init_dense
+from ._rows import Row
 
 __all__ = ["InvertedResidual", "MobileNetV2", "mobilenet_v2", "mobilenet_v2_cifar"]
 
@@ -43,9 +44,10 @@ class InvertedResidual(nn.Module):
         self.conv.append(nn.Conv2d(hidden, outputs, 1, bias=False))
         self.conv.append(nn.BatchNorm2d(outputs))
         self.residual = stride == 1 and inputs == outputs
+        self._row = Row()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.residual else self.conv(x)
+        return self._row(x, *self.conv, residual=x) if self.residual else self.conv(x)
 
 
 class MobileNetV2(nn.Module):

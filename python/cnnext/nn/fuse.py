@@ -25,19 +25,32 @@ _ACTIVATIONS: dict[type, Callable[[Any], str | None]] = {
     Sigmoid: lambda layer: "sigmoid",
     Tanh: lambda layer: "tanh",
 }
+
+
+def _nothing(layer: Any) -> None:
+    return None
+
+
+def _simple(value: Any) -> Any:
+    """What can be compared and does not change by itself."""
+    if isinstance(value, list):
+        value = tuple(value)
+    return value if isinstance(value, (int, float, str, tuple)) else value is None
+
+
 #: What decides about a run besides the layer's type and mode.
-_SETTINGS: dict[type, tuple[str, ...]] = {
-    LeakyReLU: ("negative_slope",),
-    GELU: ("approximate",),
-    MaxPool2d: ("dilation", "ceil_mode", "return_indices"),
-    Conv2d: ("out_channels",),
-    BatchNorm2d: ("num_features", "running_mean", "running_var"),
-    Linear: (),
-    ReLU: (),
-    ReLU6: (),
-    SiLU: (),
-    Sigmoid: (),
-    Tanh: (),
+_SETTINGS: dict[type, Callable[[Any], Any]] = {
+    LeakyReLU: lambda layer: _simple(layer.negative_slope),
+    GELU: lambda layer: _simple(layer.approximate),
+    MaxPool2d: lambda layer: tuple(map(_simple, (layer.dilation, layer.ceil_mode, layer.return_indices))),
+    Conv2d: lambda layer: _simple(layer.out_channels),
+    BatchNorm2d: lambda layer: (_simple(layer.num_features), _has_statistics(layer)),
+    Linear: _nothing,
+    ReLU: _nothing,
+    ReLU6: _nothing,
+    SiLU: _nothing,
+    Sigmoid: _nothing,
+    Tanh: _nothing,
 }
 
 
@@ -46,22 +59,15 @@ def _is_plain(layer: Module, joined: bool = False) -> bool:
 
     joined: a forward of its own is what fuse() gave it.
     """
-    own = vars(layer)
-    if type(layer) not in _SETTINGS or ("forward" in own and not joined):
-        return False
-    for name in own:  # noqa: SIM110 - at every call: quicker than all()
-        if "hook" in name and own[name]:
-            return False
-    return True
+    return type(layer) in _SETTINGS and (joined or "forward" not in vars(layer)) and not layer._hooks
 
 
 def _signature(layer: Module, joined: bool) -> tuple:
-    """As long as it stays the same, so do the runs."""
-    settings = _SETTINGS.get(type(layer), ())
-    values = [getattr(layer, name) for name in settings]
-    values = [tuple(value) if isinstance(value, list) else value for value in values]
-    known = [value if isinstance(value, (int, float, str, tuple)) else value is None for value in values]
-    return (layer, type(layer), layer.training, _is_plain(layer, joined), *known)
+    """As long as it stays the same, so do the runs. Taken at every call."""
+    kind = type(layer)
+    if kind not in _SETTINGS:
+        return (layer,)
+    return layer, kind, layer.training, _is_plain(layer, joined), _SETTINGS[kind](layer)
 
 
 def _activation(layer: Module | None) -> str | None:
@@ -78,7 +84,8 @@ def _follows(conv: Conv2d, norm: Module | None) -> bool:
 
 
 def _has_statistics(norm: BatchNorm2d) -> bool:
-    return norm.running_mean is not None and norm.running_var is not None
+    buffers = norm._buffers
+    return buffers.get("running_mean") is not None and buffers.get("running_var") is not None
 
 
 def _pools(layer: Module | None) -> bool:

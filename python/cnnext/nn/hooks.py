@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,35 +11,14 @@ import numpy as np
 from ..elementary import reshape
 from ..functional._common import as_tensor
 from ..grad_mode import mode
+from ..handles import RemovableHandle
 from ..tape import Variable, defvjp, primitive, wrap
-
-_ids = itertools.count()
 
 
 class _Hook(NamedTuple):
     function: Callable[..., Any]
     with_kwargs: bool = False
     always_call: bool = False
-
-
-class RemovableHandle:
-    """Takes a hook away again (torch.utils.hooks.RemovableHandle): remove(), or the end of a with block."""
-
-    def __init__(self, owner: Hooks, kind: str) -> None:
-        self.id = next(_ids)
-        self._owner, self._kind = weakref.ref(owner), kind
-
-    def remove(self) -> None:
-        """Take the hook away; nothing where it is gone already."""
-        owner = self._owner()
-        if owner is not None:
-            getattr(owner, self._kind).pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
 
 class Hooks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .fuse import Plan
-from .runs import ConvRun
+from .runs import ConvRun, Run
 
 
 class Row:
@@ -21,16 +21,17 @@ class Row:
 
     def __call__(self, x: Any, *layers: Any, residual: Any = None, then: Any = None) -> Any:
         row = layers if then is None else (*layers, then)
-        steps = self._all.steps(row)
+        *steps, last = self._all.steps(row)
+        for step in steps:
+            x = step(x)
         if residual is None:
-            for step in steps:
-                x = step(x)
-            return x
-        if len(steps) == 1 and isinstance(steps[0], ConvRun):
-            y = steps[0].with_residual(x, residual)
+            return last(x)
+        if isinstance(last, ConvRun):
+            y = last.with_residual(x, residual)
             if y is not None:
                 return y
-        for step in self._front.steps(layers):
+        rest = last.layers if isinstance(last, Run) else [last]
+        for step in self._front.steps([layer for layer in rest if layer is not then]):
             x = step(x)
         x = x + residual
         return x if then is None else then(x)
