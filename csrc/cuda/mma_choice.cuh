@@ -51,11 +51,19 @@ constexpr int64_t mma_clocks(const MmaWork& work, const MmaShape& shape, int64_t
 }
 
 constexpr MmaChoice choose_mma(const MmaWork& work, int64_t sms) {
+  constexpr int64_t kMostTilesEach = 8;
   MmaChoice best{kMmaShapeCount - 1, 1};
   int64_t least_clocks = mma_clocks(work, kMmaShapes[best.shape], 1, sms);
   for (int shape = work.first_shape; shape < kMmaShapeCount; ++shape) {
-    for (int64_t slices = 1; slices <= work.most_slices; ++slices) {
-      const int64_t clocks = mma_clocks(work, kMmaShapes[shape], slices, sms);
+    const MmaShape& tile = kMmaShapes[shape];
+    const int64_t strips = greatest(work.strips, 1);
+    const int64_t tiles =
+        ceil_div(work.rows, tile.rows) * ceil_div(work.columns, tile.columns) * work.batches;
+    // As many slices as give every SM so many tiles, but none that shorten no sum.
+    for (int64_t each = 1; each <= (work.most_slices == 1 ? 1 : kMostTilesEach); ++each) {
+      const int64_t fit = greatest(1, least(each * sms / greatest(tiles, 1), work.most_slices));
+      const int64_t slices = ceil_div(strips, ceil_div(strips, fit));
+      const int64_t clocks = mma_clocks(work, tile, slices, sms);
       if (clocks >= least_clocks) continue;
       least_clocks = clocks;
       best = {shape, slices};
