@@ -46,7 +46,7 @@ FAMILIES = {
     "mma, gathered": Family(
         r"mma_gemm<.*MmaTile<.*, 64, 64, 4, 2>.*", blocks=2, threads=128, spilled=0, stack=64
     ),
-    "pack_terms": Family(r"pack_terms<.*>", blocks=6),
+    "pack_terms": Family(r"pack_terms<.*>", blocks=4),
     "depthwise": Family(r"depthwise_(forward|data)_kernel<.*>", blocks=2),
     "max_pool_forward": Family(r"max_pool_forward<.*>", blocks=2),
     # Indices of 64 bits, for what 32 do not count, do not all stay in registers.
