@@ -9,7 +9,7 @@ namespace {
 // strip and of more strips than stages, results that no chunk divides, groups, strides that leave phases
 // empty, dilations; channels in chunks of 16 bytes, and what has to be gathered.
 constexpr ConvShape kShapes[] = {
-    {2, 8, 15, 14, 120, 3, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1},
+    {2, 8, 14, 14, 120, 3, 2, 1, 1, 1, 1, 1, 1, 1, 0, 1},
     {1, 16, 20, 21, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
     {1, 40, 20, 21, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1},
     {2, 120, 15, 14, 8, 1, 2, 1, 1, 1, 1, 1, 0, 0, 1, 0},
