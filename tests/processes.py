@@ -20,30 +20,32 @@ def free_port() -> int:
     raise OSError("no port is free")
 
 
-def launch(launcher: str, size: int, arguments: list[str]) -> list[tuple[int, str]]:
-    """`python ARGUMENTS` by "torch" or "mpi": each process's status and output (mpirun: its own)."""
+def commands_of(launcher: str, size: int, arguments: list[str]) -> list[tuple[list[str], dict[str, str]]]:
+    """What to start for `python ARGUMENTS` by "torch" or "mpi" (mpirun itself), in which environment."""
     command = [sys.executable, *arguments]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
     if launcher == "mpi":
         root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
         mca = ["--mca", "btl", "self,vader,tcp", "--mca", "btl_tcp_if_include", "lo"]
-        commands = [["mpirun", *root, "--oversubscribe", *mca, "-n", str(size), *command]]
-        environments = [dict(os.environ)]
-    else:
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
-        commands = [command] * size
-        environments = [
-            {**os.environ, **meeting, "RANK": str(r), "LOCAL_RANK": str(r), "LOCAL_WORLD_SIZE": str(size)}
-            for r in range(size)
-        ]
-    for environment in environments:
-        environment["GLOO_SOCKET_IFNAME"] = "lo"
+        return [(["mpirun", *root, "--oversubscribe", *mca, "-n", str(size), *command], environment)]
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
+    environment["LOCAL_WORLD_SIZE"] = str(size)
+    return [(command, {**environment, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(size)]
+
+
+def launch(launcher: str, size: int, arguments: list[str]) -> list[tuple[int, str]]:
+    """Each process's status and output (mpirun: its own)."""
     processes = [
-        subprocess.Popen(c, env=e, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for c, e in zip(commands, environments, strict=True)
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for command, environment in commands_of(launcher, size, arguments)
     ]
     try:
         outputs = [process.communicate(timeout=240)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
+            process.stdout.close()
+            process.wait()
     return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]

@@ -49,9 +49,9 @@ def write_mnist(folder, count=60):
 
 
 def use_few_images(monkeypatch):
-    """80 training and 80 test images for runs in this process."""
+    """80 images in all to train with and 80 test images for runs in this process."""
     few = [data.digits(split).subset(np.arange(80), f"few/{split}") for split in ("train", "test")]
-    monkeypatch.setattr("cnnext.train.runner.load_data", lambda *_: tuple(few))
+    monkeypatch.setattr("cnnext.train.runner.load_data", lambda *_: (*data.holdout(few[0]), few[1]))
 
 
 # ---- wrong usage -------------------------------------------------------------------------------------
@@ -64,6 +64,10 @@ def use_few_images(monkeypatch):
         ("serve", "invalid choice: 'serve'"),
         ("train", "required"),
         ("train cifar", "invalid choice: 'cifar'"),
+        ("train digits elsewhere", "digits ships with cnnext; leave out elsewhere"),
+        ("train folder", "folder needs the folder of its files: cnnext train folder DIR"),
+        ("train mnist a --data-dir b", "the folder is given twice"),
+        ("train digits --save-every 0", "save_every is 0; the rule is save_every >= 1"),
         ("train digits --speed 9", "unrecognized arguments: --speed"),
         ("train digits --epoch 9", "unrecognized arguments: --epoch"),
         ("train digits --epochs", "expected one argument"),

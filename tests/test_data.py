@@ -3,20 +3,14 @@
 import gzip
 import hashlib
 import os
-import struct
 import tracemalloc
 
 import numpy as np
 import pytest
 from cnnext import data
+from data_files import idx
 
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-
-
-def idx(array: np.ndarray, *, dims: tuple[int, ...] | None = None, kind: int = 8) -> bytes:
-    """An IDX file of `array`; `dims` and `kind` can lie about it."""
-    dims = array.shape if dims is None else dims
-    return bytes((0, 0, kind, len(dims))) + struct.pack(f">{len(dims)}I", *dims) + array.tobytes()
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 28, 28)).astype(np.uint8)

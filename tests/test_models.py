@@ -159,5 +159,12 @@ def test_stochastic_depth() -> None:
 
 
 def test_names() -> None:
-    assert set(NETS) | {"lenet5", "digits-cnn", "mnist-cnn"} == set(models.names())
+    assert set(NETS) | {"lenet5", "digits-cnn", "mnist-cnn", "segnet_small"} == set(models.names())
     assert models.create("vgg_cifar", classes=7).classifier[1].out_features == 7
+
+
+def test_segnet_small_has_a_class_for_every_pixel() -> None:
+    model = models.create("segnet_small", classes=5)
+    assert model(cx.randn(2, 1, 32, 30)).shape == (2, 5, 32, 30)
+    assert not any(isinstance(module, cx.nn.Linear) for module in model.modules())
+    assert sum(isinstance(module, cx.nn.MaxUnpool2d) for module in model.modules()) == 1

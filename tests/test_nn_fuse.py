@@ -457,6 +457,14 @@ class Branch(nn.Module):
         return self.row(x, self.conv, self.norm, residual=residual, then=self.relu)
 
 
+def test_a_row_of_no_layers_hands_on() -> None:
+    x = images(1, 2, 3, 3)
+    assert cx.nn.Row()(x) is x
+    np.testing.assert_array_equal(
+        cx.nn.Row()(x, residual=x, then=cx.nn.ReLU()).numpy(), (x + x).relu().numpy()
+    )
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_a_residual_goes_into_the_last_run_of_a_row(training: bool) -> None:
     cx.manual_seed(3)

@@ -27,11 +27,29 @@ def test_rows():
     ]
     assert s.total_params == s.trainable_params == 112 + 8 + 245
     assert s.total_macs == 2592 + 480
+    # A dense layer from 3x9x7 to 4x4x3. The convolution keeps its input; flattening copies nothing.
+    assert [r.dense_weights for r in s.rows] == [0, 189 * 48, 0, 0, 0, 0, 0]
+    assert [r.activation_bytes for r in s.rows] == [0, 384, 384, 0, 384, 0, 40]
+    assert s.rows[1].kept_bytes == 2 * 189 * 4
+    assert 0 < s.rows[4].kept_bytes <= 384
+    assert s.total_kept_bytes == sum(r.kept_bytes for r in s.rows)
+    assert "conv2d" in s.rows[1].kernel
+    assert "relu" in s.rows[4].kernel
+    assert s.rows[0].kernel == s.rows[5].kernel == ""
     lines = str(s).splitlines()
-    assert lines[0].split() == ["layer", "output", "shape", "params", "MACs"]
-    assert lines[3].split() == ["0:", "Conv2d", "(2,", "4,", "4,", "3)", "112", "2,592"]
+    assert lines[0].split()[:7] == ["layer", "output", "shape", "params", "dense", "would", "MACs"]
+    assert lines[3].split()[:9] == ["0:", "Conv2d", "(2,", "4,", "4,", "3)", "112", "9,072", "2,592"]
+    assert lines[3].split()[-1] == s.rows[1].kernel
     assert lines[6].startswith("    0: ReLU")
-    assert lines[-1] == "input (2, 3, 9, 7); 365 parameters, 365 of them trainable; 3,072 MACs"
+    assert lines[-1].startswith("input (2, 3, 9, 7); 365 parameters, 365 of them trainable; 3,072 MACs; act")
+
+
+def test_frozen_layers_keep_nothing():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    model.requires_grad_(False)
+    s = cx.summary(model, (2, 3, 9, 7))
+    assert s.total_kept_bytes == 0
+    assert s.total_activation_bytes == 2 * 2 * 4 * 7 * 5 * 4
 
 
 def test_the_model_is_left_as_it_was():

@@ -3,6 +3,7 @@
 import csv
 import errno
 import io
+import json
 import math
 import os
 
@@ -10,7 +11,7 @@ import cnnext as cx
 import numpy as np
 import pytest
 from cnnext import data, models, train, viz
-from cnnext.train import engine, progress
+from cnnext.train import engine, history, progress
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("safetensors")
@@ -19,6 +20,9 @@ FIT, VALIDATION = (
     part.subset(np.arange(size), "part")
     for part, size in zip(data.holdout(data.digits()), (160, 64), strict=True)
 )
+
+
+HISTORY = ["epoch", "lr", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
 
 
 def config(**changes):
@@ -53,7 +57,7 @@ class Hook(progress.SilentReporter):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "cifar"}, "dataset is 'cifar'; the rule is one of digits, mnist"),
+        ({"dataset": "cifar"}, "dataset is 'cifar'; the rule is one of digits, mnist, fashion-mnist"),
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"lr": math.nan}, "lr is nan; the rule is a finite number > 0"),
@@ -125,8 +129,10 @@ def test_history_file_holds_the_history(tmp_path):
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     for row, kept in zip(rows, run.history, strict=True):
-        assert set(row) == set(engine.HISTORY)
-        assert all(float(row[name]) == kept[name] for name in engine.HISTORY)
+        assert list(row) == HISTORY
+        assert all(float(row[name]) == kept[name] for name in HISTORY)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{n: kept[n] for n in HISTORY} for kept in run.history]
     with (tmp_path / "timing.csv").open() as file:
         assert all(float(row["images_per_second"]) > 0 for row in csv.DictReader(file))
 
@@ -167,7 +173,7 @@ def test_resume_refuses_another_configuration(tmp_path):
 def test_runs_of_before_there_was_mixed_precision_go_on(tmp_path):
     trainer(tmp_path, epochs=1).run()
     state = cx.load(tmp_path / engine.LAST)
-    del state["config"]["amp"], state["scaler"]
+    del state["extra"]["config"]["amp"]
     cx.save(state, tmp_path / engine.LAST)
     assert train.saved_config(tmp_path).amp == "off"
     run = trainer(tmp_path, epochs=1)
@@ -194,10 +200,13 @@ def test_best_epoch_is_the_latest_of_the_most_accurate(tmp_path):
     bias = dict(run.model.named_parameters())["classifier.1.bias"]
     kept = []
     for epoch, accuracy, loss in ((1, 0.5, 1.0), (2, 0.9, 0.7), (3, 0.9, 0.7), (4, 0.9, 0.8), (5, 0.8, 0.1)):
-        row = dict.fromkeys((*engine.HISTORY, *engine.TIMING), 0.0)
-        run.history.append(row | {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": loss})
+        row = dict.fromkeys((*HISTORY, *history.TIMES), 0.0)
+        run.loop.history.append(
+            row | {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": loss}
+        )
+        run.loop.epoch = epoch
         bias.detach().numpy()[...] = epoch
-        run._save()
+        run.on_epoch_end(run.loop)
         kept.append(int(cx.load(tmp_path / engine.BEST)["classifier.1.bias"].numpy()[0]))
     assert kept == [1, 2, 3, 4, 4]
     assert run.best_epoch == 4
@@ -241,7 +250,7 @@ def test_nan_loss_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     run = trainer(tmp_path)
     before = []
     ruin = poison(run)
-    run.reporter = Hook(1, lambda: (before.extend(contents(tmp_path)), ruin()))
+    run.progress.reporter = Hook(1, lambda: (before.extend(contents(tmp_path)), ruin()))
     with pytest.raises(
         train.RunError, match=r"the loss became nan in epoch 2; .*keeps epoch 1; a smaller --lr"
     ):
@@ -284,7 +293,7 @@ def test_disk_full_keeps_the_older_checkpoint(tmp_path, monkeypatch, call):
 
         monkeypatch.setattr(os, call, fail)
 
-    run.reporter = Hook(1, fill_the_disk)
+    run.progress.reporter = Hook(1, fill_the_disk)
     with pytest.raises(train.RunError, match=r"cannot write .*: No space left on device") as caught:
         run.run()
     monkeypatch.undo()
@@ -420,7 +429,7 @@ def test_missing_extras_are_named_in_one_line(tmp_path, monkeypatch):
     find = progress.importlib.util.find_spec
     hidden = {"matplotlib"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in hidden else find(name))
-    monkeypatch.setattr("cnnext.train.runner.load_data", lambda *_: (FIT, VALIDATION))
+    monkeypatch.setattr("cnnext.train.runner.load_data", lambda *_: (FIT, VALIDATION, VALIDATION))
     result = train.run(config(epochs=1), out=tmp_path, reporter=reporter)
     assert "matplotlib is not installed, so no plots: pip install 'cnnext[train]'" in said
     assert result.confusion.sum() == len(VALIDATION)

@@ -131,6 +131,15 @@ py::object conv_transpose2d_backward_weights(Args args) {
   return grad_weight.take(origin);
 }
 
+// stride, padding, dilation, groups, output_padding, activation, algorithm
+py::object conv2d_params(Args args) {
+  cnnext_conv2d_params params = conv_params(args[0], args[1], args[2], args[3]);
+  parse_pair(args[4], "output_padding", params.output_padding);
+  params.activation = parse_activation(args[5], "activation");
+  params.algorithm = parse_algorithm(args[6]);
+  return struct_bytes(params);
+}
+
 // weight, stride, padding, dilation, groups, input_shape, channels_last
 py::object pack_weight(Args args) {
   cnnext_conv2d_params params = conv_params(args[1], args[2], args[3], args[4]);
@@ -213,6 +222,10 @@ PyMethodDef methods[] = {
         "conv_transpose2d_backward_weights",
         "conv_transpose2d_backward_weights(grad_y, x, weight_shape, stride, padding, output_padding, groups, "
         "dilation, /)\n--\n\nThe gradient of weight."),
+    method<7, conv2d_params>(
+        "conv2d_params",
+        "conv2d_params(stride, padding, dilation, groups, output_padding, activation, algorithm, "
+        "/)\n--\n\nThe bytes of a cnnext_conv2d_params."),
     method<7, pack_weight>(
         "pack_weight",
         "pack_weight(weight, stride, padding, dilation, groups, input_shape, channels_last, "

@@ -58,7 +58,17 @@ py::object conv2d_relu_max_pool2d_backward(Args args) {
   return py::make_tuple(take(0), take(1), take(2));
 }
 
+// As FusedParams.
+py::object conv2d_relu_max_pool2d_params(Args args) {
+  const FusedParams params(args);
+  return py::make_tuple(struct_bytes(params.conv), struct_bytes(params.pool));
+}
+
 PyMethodDef methods[] = {
+    method<7, conv2d_relu_max_pool2d_params>(
+        "conv2d_relu_max_pool2d_params",
+        "conv2d_relu_max_pool2d_params(stride, padding, dilation, groups, pool_size, pool_stride, "
+        "pool_padding, /)\n--\n\nThe bytes of a cnnext_conv2d_params and of a cnnext_pool2d_params."),
     method<11, conv2d_relu_max_pool2d>(
         "conv2d_relu_max_pool2d",
         "conv2d_relu_max_pool2d(x, weight, bias, stride, padding, dilation, groups, pool_size, pool_stride, "

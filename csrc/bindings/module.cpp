@@ -13,6 +13,7 @@ PYBIND11_MODULE(_C, m) {
   bindings::add_elementwise(m);
   bindings::add_norm(m);
   bindings::add_optim(m);
+  bindings::add_augment(m);
   bindings::add_info(m);
   bindings::add_plan(m);
   bindings::add_stream(m);

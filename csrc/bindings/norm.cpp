@@ -123,7 +123,19 @@ py::object cross_entropy_backward(Args args) {
   return grad_x.take(origin);
 }
 
+// training, momentum, eps
+py::object batch_norm_params(Args args) {
+  cnnext_batch_norm_params params = CNNEXT_BATCH_NORM_PARAMS_INIT;
+  params.training = parse_bool(args[0], "training");
+  params.momentum = parse_double(args[1], "momentum");
+  params.eps = parse_double(args[2], "eps");
+  return py::bytes(reinterpret_cast<const char*>(&params), sizeof(params));  // without gaps
+}
+
 PyMethodDef methods[] = {
+    method<3, batch_norm_params>(
+        "batch_norm_params",
+        "batch_norm_params(training, momentum, eps, /)\n--\n\nThe bytes of a cnnext_batch_norm_params."),
     method<11, batch_norm>("batch_norm",
                            "batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps, "
                            "save_stats, out, activation, /)\n--\n\ny, or (y, mean, 1/std) if save_stats."),

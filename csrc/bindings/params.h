@@ -2,6 +2,10 @@
 // here; values are judged by the library, which knows the rules.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <string>
+
 #include "python.h"
 
 namespace bindings {
@@ -51,5 +55,25 @@ struct FusedParams {
 };
 // kernel_size, stride, padding, dilation, ceil_mode
 cnnext_pool2d_params max_pool_params(Args kernel_to_ceil, PyObject* indices, const char* indices_name);
+
+// A struct of parameters as bytes, for callers that hand it to the C ABI themselves (cnnext.interop.jax).
+// `last` is the member before the only gap between members, which is zeroed so that equal parameters are
+// equal bytes.
+template <typename Struct, typename Last, typename Next>
+py::bytes struct_bytes(const Struct& params, const Last& last, const Next& next) {
+  std::string bytes(reinterpret_cast<const char*>(&params), sizeof(params));
+  const auto place = [&](const void* member) {
+    return static_cast<const char*>(member) - reinterpret_cast<const char*>(&params);
+  };
+  const auto begin = place(&last) + static_cast<std::ptrdiff_t>(sizeof(Last));
+  std::fill(bytes.begin() + begin, bytes.begin() + place(&next), 0);
+  return py::bytes(bytes);
+}
+inline py::bytes struct_bytes(const cnnext_conv2d_params& params) {
+  return struct_bytes(params, params.algorithm, params.activation_alpha);
+}
+inline py::bytes struct_bytes(const cnnext_pool2d_params& params) {
+  return struct_bytes(params, params.four_sided, params.divisor_override);
+}
 
 }  // namespace bindings

@@ -51,6 +51,15 @@ cnnext_pool2d_params avg_pool_params(Args kernel_to_divisor, PyObject* dilation)
   return params;
 }
 
+// kernel_size, stride, padding, dilation, ceil_mode, indices, what messages call those
+py::object max_pool2d_params(Args args) {
+  const py::str name = py::str(py::handle(args[6]));
+  return struct_bytes(max_pool_params(args, args[5], PyUnicode_AsUTF8(name.ptr())));
+}
+
+// kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+py::object avg_pool2d_params(Args args) { return struct_bytes(avg_pool_params(args, args[6])); }
+
 // x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices, out
 py::object max_pool2d(Args args) {
   cnnext_pool2d_params params = max_pool_params(args + 1, args[7], "indices");
@@ -199,6 +208,14 @@ PyMethodDef methods[] = {
         "convert_indices",
         "convert_indices(indices, input_shape, kernel_size, stride, padding, dilation, "
         "ceil_mode, source, target, /)\n--\n\nThe same argmax in another form."),
+    method<7, max_pool2d_params>(
+        "max_pool2d_params",
+        "max_pool2d_params(kernel_size, stride, padding, dilation, ceil_mode, indices, indices_name, "
+        "/)\n--\n\nThe bytes of a max-pool's cnnext_pool2d_params."),
+    method<7, avg_pool2d_params>(
+        "avg_pool2d_params",
+        "avg_pool2d_params(kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, "
+        "dilation, /)\n--\n\nThe bytes of an average pool's cnnext_pool2d_params."),
     method<9, avg_pool2d>("avg_pool2d",
                           "avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad, "
                           "divisor_override, dilation, out, /)\n--\n\nThe mean of every window."),

@@ -63,6 +63,7 @@ void add_conv_norm(py::module_& m);
 void add_elementwise(py::module_& m);
 void add_norm(py::module_& m);
 void add_optim(py::module_& m);
+void add_augment(py::module_& m);
 void add_info(py::module_& m);
 void add_plan(py::module_& m);
 void add_params(py::module_& m);

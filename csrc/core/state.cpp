@@ -64,6 +64,19 @@ using namespace cnnext;
 extern "C" {
 
 const char* cnnext_version(void) { return CNNEXT_VERSION_STRING; }
+
+// Structs may grow with a patch version and carry their size; what an enumerator or an argument means may
+// change with a minor one as long as the major one is 0.
+cnnext_status cnnext_check_version(int32_t major, int32_t minor, int32_t patch) {
+  return guard([&] {
+    const bool same = major == CNNEXT_VERSION_MAJOR && minor == CNNEXT_VERSION_MINOR;
+    if (same && patch <= CNNEXT_VERSION_PATCH) return;
+    throw Error(CNNEXT_RUNTIME_ERROR,
+                concat("the program was compiled with cnnext ", major, ".", minor, ".", patch,
+                       ", but the library that was loaded is " CNNEXT_VERSION_STRING, "; it must be ", major,
+                       ".", minor, ".", patch, " or a later ", major, ".", minor, ".x"));
+  });
+}
 const char* cnnext_build_info(void) { return CNNEXT_BUILD_INFO; }
 
 cnnext_status cnnext_set_num_threads(int32_t n) {

@@ -47,6 +47,49 @@ class DeviceArray:
 def parse_pair(value: _Pair, name: str, /) -> tuple[int, int]: ...
 def parse_padding(padding: _Padding, /) -> tuple[tuple[int, int], tuple[int, int]]: ...
 
+# The bytes of the C ABI's structs, for callers that hand them to it themselves.
+def conv2d_params(
+    stride: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    groups: int,
+    output_padding: _Pair,
+    activation: str | None,
+    algorithm: str,
+    /,
+) -> bytes: ...
+def max_pool2d_params(
+    kernel_size: _Pair,
+    stride: _Pair | None,
+    padding: _Padding,
+    dilation: _Pair,
+    ceil_mode: bool,
+    indices: str,
+    indices_name: str,
+    /,
+) -> bytes: ...
+def avg_pool2d_params(
+    kernel_size: _Pair,
+    stride: _Pair | None,
+    padding: _Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    dilation: _Pair,
+    /,
+) -> bytes: ...
+def conv2d_relu_max_pool2d_params(
+    stride: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    groups: int,
+    pool_size: _Pair,
+    pool_stride: _Pair | None,
+    pool_padding: _Padding,
+    /,
+) -> tuple[bytes, bytes]: ...
+def batch_norm_params(training: bool, momentum: float, eps: float, /) -> bytes: ...
+
 # ---- convolution
 
 def conv2d(
@@ -341,6 +384,23 @@ def cross_entropy_backward(
     label_smoothing: float,
     /,
 ) -> _Array: ...
+
+# ---- preparing images
+
+def augment(
+    x: _Array,
+    affine: _Array | None,
+    color: _Array | None,
+    erase: _Array | None,
+    erase_value: _Array | None,
+    height: int,
+    width: int,
+    bilinear: bool,
+    clamp: bool,
+    scale: float,
+    /,
+) -> _Array: ...
+def mix_images(x: _Array, partner: _Array, weight: _Array, /) -> _Array: ...
 
 # ---- optimisers
 

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .profiler import profile
     from .serialization import load, save
     from .summarize import summary
+    from .train.fitting import fit
 
 __version__: str = _version()
 
@@ -73,6 +74,7 @@ channels_last, contiguous_format = "channels_last", "contiguous_format"
 # Imported on first use, so that `import cnnext` for its ops alone stays quick.
 _MODULES = ("data", "distributed", "functional", "interop", "models", "nn", "optim", "train", "viz")
 _FROM = {
+    "fit": "train.fitting",
     "fuse": "nn.fuse",
     "save": "serialization",
     "load": "serialization",
@@ -93,6 +95,7 @@ __all__ = [
     "empty_cache",
     "enable_grad",
     "explain",
+    "fit",
     "float16",
     "float32",
     "float64",

@@ -39,6 +39,7 @@ class Event:
     thread: int = 0
     flops: int = 0  #: twice the multiply-adds of convolutions and dense layers; 0 for the rest
     bytes: int = 0  #: of the arrays in and out
+    written: int = 0  #: of these the results; 0 for views
     kept: int = 0  #: bytes that wait for the backward pass and that no operation before kept
     kernel: str = ""
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -118,7 +119,8 @@ class profile:
             outputs = result if isinstance(result, tuple) else (result,)
             if not primitive.view:
                 event.bytes = costs.nbytes([a.data if isinstance(a, Variable) else a for a in args])
-                event.bytes += costs.nbytes([out.data for out in outputs])
+                event.written = costs.nbytes([out.data for out in outputs])
+                event.bytes += event.written
             event.kept = self._kept(outputs[0]._node)
             return result
 
@@ -137,7 +139,8 @@ class profile:
                 event = self._begin(name, args)
                 result = function(*args, **options)
                 self._end(event, start)
-                event.bytes = size + costs.nbytes(result)
+                event.written = costs.nbytes(result)
+                event.bytes = size + event.written
             else:
                 result = function(*args, **options)
             event.flops += 2 * costs.macs(name, args, result)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .tape import Variable, wrap
 from .tensor import as_array
 
 _KEY = "cnnext.structure"  # of the metadata that holds the structure
+_METADATA = "metadata"  # within it, the caller's: with two keys safetensors writes either first
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -28,8 +29,10 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def save(obj: Mapping, path: str | os.PathLike[str]) -> None:
+def save(obj: Mapping, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
     """Write nested dicts and lists of Tensors, arrays, numbers and strings to a safetensors file.
+
+    metadata: what JSON can hold, kept in the file's header beside the arrays; load_metadata() reads it.
 
     The file is written aside, flushed to disk and then renamed, so that a failure never loses an older one at
     `path`. Arrays are stored under their dotted path, a flat state dict thus under its own names; those on
@@ -40,6 +43,8 @@ def save(obj: Mapping, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"save takes a dict, got {type(obj).__name__}")
     arrays: dict[str, np.ndarray] = {}
     structure = _encode(obj, "", arrays)
+    if metadata is not None:
+        structure[_METADATA] = dict(metadata)
     library = _safetensors()
     path = Path(path)
     if not path.parent.is_dir():
@@ -78,16 +83,38 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     FileNotFoundError where there is no file, ValueError where it is no whole safetensors file.
     """
+    with _opened(path) as file:
+        structure = _structure(file)
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if structure is None:
+            return {name: wrap(array) for name, array in arrays.items()}
+        structure.pop(_METADATA, None)
+        return _decode(structure, arrays)
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata that a file was saved with, {} where there is none; errors as load's. Reads no array."""
+    with _opened(path) as file:
+        metadata = (_structure(file) or {}).get(_METADATA, {})
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata is no dict")
+        return metadata
+
+
+def _structure(file: Any) -> dict[str, Any] | None:
+    metadata = file.metadata() or {}
+    return dict(json.loads(metadata[_KEY])) if _KEY in metadata else None
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     library = _safetensors()
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such file: {os.fspath(path)}")
     try:
         with library.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        structure = json.loads(metadata[_KEY]) if _KEY in metadata else None
-        return {n: wrap(a) for n, a in arrays.items()} if structure is None else _decode(structure, arrays)
-    except (library.SafetensorError, ValueError, KeyError, TypeError) as error:
+            yield file
+    except (library.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .grad_mode import no_grad
-from .nn import Module
+from .grad_mode import enable_grad, is_grad_enabled, no_grad
+from .nn import Conv2d, Module
 from .nn.fuse import fuse
 from .nn.joins import is_joined
 from .profiler import profile
@@ -30,6 +31,10 @@ class Row:
     output_shape: tuple[int, ...] | None = None  #: of the first call; None where it was not called
     calls: int = 0
     macs: int = 0
+    dense_weights: int = 0  #: that a dense layer of a convolution's sizes would need: C*H*W by K*P*Q
+    kernel: str = ""  #: that its forward ran
+    activation_bytes: int = 0  #: of its results, in the forward pass without gradients
+    kept_bytes: int = 0  #: that a pass with gradients keeps for the backward pass, without parameters
 
 
 @dataclass
@@ -42,12 +47,31 @@ class Summary:
     trainable_params: int = 0
 
     @property
+    def total_activation_bytes(self) -> int:
+        """Of all operations' results in one forward pass; views take none."""
+        return sum(row.activation_bytes for row in self.rows)
+
+    @property
+    def total_kept_bytes(self) -> int:
+        """What a forward pass in training leaves for the backward pass."""
+        return sum(row.kept_bytes for row in self.rows)
+
+    @property
     def total_macs(self) -> int:
         """Multiply-adds of one forward pass."""
         return sum(row.macs for row in self.rows)
 
     def __str__(self) -> str:
-        headings = ["layer", "output shape", "params", "MACs"]
+        headings = [
+            "layer",
+            "output shape",
+            "params",
+            "dense would",
+            "MACs",
+            "act. KB",
+            "backward KB",
+            "kernel",
+        ]
         fused = any(row.fused for row in self.rows)
         table = [[*headings, "fused"] if fused else headings]
         for row in self.rows:
@@ -58,21 +82,30 @@ class Summary:
                 "  " * depth + (f"{name}: {row.type}" if name else row.type),
                 shape + (f" x{row.calls}" if row.calls > 1 else ""),
                 f"{row.params:,}" if row.params else "",
+                f"{row.dense_weights:,}" if row.dense_weights else "",
                 f"{row.macs:,}" if row.macs else "",
+                f"{row.activation_bytes / 1e3:,.1f}" if row.activation_bytes else "",
+                f"{row.kept_bytes / 1e3:,.1f}" if row.kept_bytes else "",
+                row.kernel,
             ]
             table.append([*cells, row.fused] if fused else cells)
         total = (
             f"input {self.input_shape}; {self.total_params:,} parameters, {self.trainable_params:,} of them "
-            f"trainable; {self.total_macs:,} MACs"
+            f"trainable; {self.total_macs:,} MACs; activations {self.total_activation_bytes / 1e6:,.2f} MB, "
+            f"for the backward pass {self.total_kept_bytes / 1e6:,.2f} MB"
         )
-        return "\n".join([*aligned(table, {"params", "MACs"}), total])
+        return "\n".join([*aligned(table, set(headings[2:7])), total])
 
 
 def summary(model: Module, input_shape: Sequence[int]) -> Summary:
-    """Each layer's output shape, parameters and multiply-adds, for an input of that shape, batch included.
+    """Each layer's output shape, parameters, multiply-adds, bytes and kernel, for an input of that shape.
 
-    Runs the model once, on zeros, in evaluation mode and without gradients, each layer by itself; it is as it
-    was afterwards. RuntimeError where a profile is active.
+    input_shape: the batch included. "dense would": the weights of a dense layer of a convolution's in and
+    out sizes, for one image. "act. KB": of the results of its operations. "backward KB": what a pass with
+    gradients keeps for the backward pass, parameters left out.
+
+    Runs the model twice, on zeros, in evaluation mode, without gradients and with, each layer by itself; it
+    is as it was afterwards. RuntimeError where a profile is active.
     print(cx.summary(model, (1, 3, 224, 224))) shows the table.
     """
     if not isinstance(model, Module):
@@ -99,11 +132,11 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
     modes = [module.training for _, module in modules]
     with ExitStack() as stack:
         profiled = stack.enter_context(profile())
-        open_calls = [0]  # for each call that runs, the flops of those within it
+        claimed: set[int] = set()  # numbers of the events that a row has
         for (_, module), row in zip(modules, result.rows, strict=True):
             own = {"forward": module.__dict__["forward"]} if "forward" in module.__dict__ else {}
             forward = partial(type(module).forward, module) if is_joined(module) else module.forward
-            watched = _watched(forward, row, profiled, open_calls)
+            watched = _watched(forward, module, row, profiled, claimed)
             stack.callback(module.__dict__.update, own)
             stack.callback(module.__dict__.pop, "forward")
             module.__dict__["forward"] = watched
@@ -112,23 +145,31 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
         model.eval()
         with no_grad():
             model(Tensor(np.zeros(shape, dtype)))
+        with enable_grad():
+            model(Tensor(np.zeros(shape, dtype)))
     fuse(model)  # the layers' own forwards were in its way
     return result
 
 
-def _watched(forward: Any, row: Row, profiled: profile, open_calls: list[int]) -> Any:
+def _watched(forward: Any, module: Module, row: Row, profiled: profile, claimed: set[int]) -> Any:
     def watched(*args: Any, **kwargs: Any) -> Any:
         first = len(profiled.events)
-        open_calls.append(0)
         y = forward(*args, **kwargs)
-        within = open_calls.pop()
-        flops = sum(event.flops for event in profiled.events[first:])
-        open_calls[-1] += flops
-        row.macs += (flops - within) // 2
+        # What ran in here and in no module below.
+        own = [profiled.events[i] for i in range(first, len(profiled.events)) if i not in claimed]
+        claimed.update(range(first, len(profiled.events)))
+        if is_grad_enabled():
+            row.kept_bytes += sum(event.kept for event in own)
+            return y
+        row.macs += sum(event.flops for event in own) // 2
+        row.activation_bytes += sum(event.written for event in own)
+        row.kernel = next((event.kernel for event in own if event.kernel), row.kernel)
         row.calls += 1
         if row.output_shape is None:
             out = y[0] if isinstance(y, (tuple, list)) else y
             row.output_shape = tuple(getattr(out, "shape", ()))
+            if isinstance(module, Conv2d):
+                row.dense_weights = math.prod(args[0].shape[-3:]) * math.prod(row.output_shape[-3:])
         return y
 
     return watched

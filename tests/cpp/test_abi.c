@@ -277,6 +277,32 @@ static void refusals(void) {
   CHECK(cnnext_set_num_threads(1025) == CNNEXT_INVALID_VALUE);
 }
 
+/* Prepared images: a flip and a colour, row-major, into memory of the caller's. */
+static void images(void) {
+  enum { HEIGHT = 2, WIDTH = 3 };
+  const int64_t map_shape[3] = {1, 2, 3}, color_shape[3] = {1, 1, 2};
+  unsigned char pixels[HEIGHT * WIDTH] = {0, 51, 102, 153, 204, 255};
+  double flip[6] = {1, 0, 0, 0, -1, WIDTH - 1};
+  float invert[2] = {-1.0f, 1.0f}, result[HEIGHT * WIDTH];
+  const float expected[HEIGHT * WIDTH] = {0.6f, 0.8f, 1.0f, 0.0f, 0.2f, 0.4f};
+  cnnext_augment_params p = CNNEXT_AUGMENT_PARAMS_INIT;
+  cnnext_tensor tx = tensor4(pixels, 1, 1, HEIGHT, WIDTH), ty = tensor4(NULL, 0, 0, 0, 0);
+  cnnext_tensor map = tensor(flip, 3, map_shape), color = tensor(invert, 3, color_shape);
+  int i;
+  tx.dtype = CNNEXT_UINT8;
+  map.dtype = CNNEXT_FLOAT64;
+  p.scale = 1.0 / 255;
+  CHECK(cnnext_augment(NULL, &p, &tx, &map, &color, NULL, NULL, &ty) == CNNEXT_OK);
+  CHECK(ty.ndim == 4 && ty.shape[2] == HEIGHT && ty.shape[3] == WIDTH && ty.dtype == CNNEXT_FLOAT32);
+  ty.data = result;
+  CHECK(cnnext_augment(NULL, &p, &tx, &map, &color, NULL, NULL, &ty) == CNNEXT_OK);
+  for (i = 0; i < HEIGHT * WIDTH; ++i) CHECK(fabsf(result[i] - expected[i]) < 1e-6f);
+  CHECK(cnnext_augment(NULL, NULL, &tx, &map, &color, NULL, NULL, &ty) == CNNEXT_INVALID_VALUE);
+  CHECK(cnnext_augment(NULL, &p, &tx, &color, NULL, NULL, NULL, &ty) == CNNEXT_INVALID_TYPE);
+  ty.strides[3] = 2;
+  CHECK(cnnext_augment(NULL, &p, &tx, &map, NULL, NULL, NULL, &ty) == CNNEXT_INVALID_VALUE);
+}
+
 static void questions(void) {
   int32_t i;
   char list[64];
@@ -305,6 +331,7 @@ int main(void) {
   packed_weights();
   plans();
   refusals();
+  images();
   printf("%s\n", failures ? "FAILED" : "ok");
   return failures != 0;
 }

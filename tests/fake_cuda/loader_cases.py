@@ -227,6 +227,29 @@ def test_epochs_go_on() -> None:
             np.testing.assert_array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_restored_position_is_behind_what_was_handed_out(workers: int) -> None:
+    """Whatever is made ahead or under way then."""
+    how = {"batch_size": 4, "shuffle": True, "device": "cuda:0", "num_workers": workers}
+    going = DataLoader(images(39), **how)
+    batches = iter(going)
+    for _ in range(3):
+        next(batches)
+    wait_for(lambda: lazy_cupy.pinned)
+    state = going.state_dict()
+    assert state["batch"] == 3
+    restored, results = DataLoader(images(39), **how), []
+    restored.load_state_dict(state)
+    rest = list(batches)
+    for batch in restored:
+        step(batch, results)
+    lazy_cupy.run_all(random.Random(0))
+    assert len(results) == len(rest) == 7
+    for found, expected in zip(results, rest, strict=True):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b.view(np.ndarray))
+
+
 @pytest.mark.parametrize("device", ["cuda:7", "mps"])
 def test_what_is_no_device(device: str) -> None:
     with pytest.raises((ValueError, NotImplementedError), match=f"device '{device}'"):

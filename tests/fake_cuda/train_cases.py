@@ -63,7 +63,9 @@ def test_training(tmp_path: Path, changes: dict, computing: list[str]) -> None: 
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr("cnnext.train.runner.load_data", lambda *_: (few("train", 80), few("test", 40)))
+    monkeypatch.setattr(
+        "cnnext.train.runner.load_data", lambda *_: (few("train", 70), few("test", 40), few("test", 40))
+    )
     arguments = ["train", "digits", "--epochs", "1", "--no-plots", "--out", str(tmp_path), "--amp", "float16"]
     assert cli.main([*arguments, "--device", "cuda"]) == 0
     out = capsys.readouterr().out

@@ -1,8 +1,8 @@
 /* cnnext: convolution, pooling and the operations around them, on the CPU (and on CUDA where that library is
  * installed).
  *
- * The C ABI, and the only header that a program outside this library includes. Rules that hold for every
- * function:
+ * The C ABI, and all that a program outside this library includes (cnnext.hpp is C++17 over it). Rules that
+ * hold for every function:
  *  - Nothing throws, nothing aborts. A status other than CNNEXT_OK leaves a message in cnnext_last_error()
  * (per thread).
  *  - A tensor is a view: the caller owns the memory. The logical shape of images is always N, C, H, W;
@@ -16,6 +16,16 @@
  * cnnext_context's stream of that CUDA device, without waiting for it. That device is current during the call
  * alone. The scratch of such a call is device memory, and so is its workspace.
  *  - Structs start with their own size, so that they can grow: use the _INIT macros.
+ *  - Threads: any function may be called from any number of threads at once, on the same inputs and handles
+ * too; a call's outputs, workspace and plan are its own. Process-wide settings hold for all threads.
+ *  - Errors: what the outputs of a failed call hold is undefined. CNNEXT_INVALID_VALUE and
+ * CNNEXT_INVALID_TYPE name the argument, its value and the rule.
+ *  - Ownership: no pointer is kept beyond the call (on CUDA: beyond the work that it queued). Only
+ * cnnext_alloc, cnnext_cuda_alloc and cnnext_pack_weight give what the caller has to free. Strings belong to
+ * the library and live for ever where nothing else is said.
+ *  - dtypes: all floating tensors of a call have x's dtype, where nothing else is said. "float" below is
+ * float32 or float64; "any float" float16 and bfloat16 too, with sums in float32. On CUDA float is any float.
+ *  - Results have the memory format of the (first) image, and do not depend on the number of threads.
  */
 #ifndef CNNEXT_H_
 #define CNNEXT_H_
@@ -69,6 +79,7 @@ typedef enum cnnext_device_type { CNNEXT_CPU = 1, CNNEXT_CUDA = 2 } cnnext_devic
 
 #define CNNEXT_MAX_NDIM 8
 
+/* A view. Inputs are only read; data may be NULL where a size is 0. */
 typedef struct cnnext_tensor {
   void* data;
   int32_t dtype;       /* cnnext_dtype */
@@ -86,6 +97,7 @@ typedef enum cnnext_backend {
   CNNEXT_BACKEND_CUDA = 3
 } cnnext_backend;
 
+/* What parallel_for is given; it never throws, and every index is a piece of work of its own. */
 typedef void (*cnnext_task)(void* arg, int64_t index);
 
 /* What a call would do. kernel is as cnnext_last_kernel() would give it, and lives for ever. */
@@ -108,8 +120,8 @@ typedef struct cnnext_context {
   size_t size;         /* sizeof(cnnext_context) */
   int32_t backend;     /* cnnext_backend; AUTO follows the tensors' device */
   int32_t num_threads; /* of parallel_for below; ignored without one */
-  /* Runs task(arg, i) once for each i in [0, count), in any order and on any threads; NULL: cnnext's own
-   * pool. */
+  /* Runs task(arg, i) once for each i in [0, count), in any order and on any threads, and returns when all
+   * have ended; called any number of times by a call, on its thread. NULL: cnnext's own pool. */
   void (*parallel_for)(void* user, int64_t count, cnnext_task task, void* arg);
   void* parallel_for_user;
   /* Scratch for this call on the tensors' device, any alignment; what does not fit comes from cnnext's
@@ -127,7 +139,13 @@ typedef struct cnnext_context {
 /* ---- process-wide state
  * ---------------------------------------------------------------------------------------------- */
 
-CNNEXT_API const char* cnnext_version(void);
+/* Call it once at the start: CNNEXT_OK where a program that was compiled with this header runs with the
+ * library that it has loaded, else CNNEXT_RUNTIME_ERROR with both versions in the message. While the major
+ * version is 0, the minor one must be the same; the library's patch version must not be older. */
+#define CNNEXT_CHECK_VERSION() \
+  cnnext_check_version(CNNEXT_VERSION_MAJOR, CNNEXT_VERSION_MINOR, CNNEXT_VERSION_PATCH)
+CNNEXT_API cnnext_status cnnext_check_version(int32_t major, int32_t minor, int32_t patch);
+CNNEXT_API const char* cnnext_version(void);    /* of the library: "0.1.0" */
 CNNEXT_API const char* cnnext_build_info(void); /* compiler, flags, CUDA option: one line */
 CNNEXT_API const char* cnnext_isa(void); /* the CPU instruction set in use: "scalar", "avx2", "avx512" */
 /* CNNEXT_OK, or what is wrong with CNNEXT_CPU_ISA (unknown name, not supported by this processor),
@@ -136,10 +154,11 @@ CNNEXT_API const char* cnnext_isa(void); /* the CPU instruction set in use: "sca
 CNNEXT_API cnnext_status cnnext_init(void);
 /* Comma-separated names of the instruction sets that this build and this processor support, best last. */
 CNNEXT_API const char* cnnext_isa_available(void);
+/* Of cnnext's own pool: 1 to 1024; the default is what affinity and the cgroup's quota allow. */
 CNNEXT_API cnnext_status cnnext_set_num_threads(int32_t n);
 CNNEXT_API int32_t cnnext_get_num_threads(void);
-CNNEXT_API void cnnext_set_flush_denormal(
-    int32_t on); /* default off; every task sets and restores its own modes */
+/* Whether denormals count as 0; off by default. Every task sets and restores the mode of its thread. */
+CNNEXT_API void cnnext_set_flush_denormal(int32_t on);
 CNNEXT_API int32_t cnnext_get_flush_denormal(void);
 /* What CUDA's float32 convolutions and dense layers may round their factors to before they multiply them
  * (sums stay float32): nothing, TF32 (10 bits of mantissa, 13 fewer than float32's), or bfloat16 (7). A
@@ -167,8 +186,9 @@ CNNEXT_API int32_t cnnext_get_autotune(void);
 CNNEXT_API int32_t cnnext_cuda_available(void);
 CNNEXT_API const char* cnnext_cuda_reason(void); /* why CUDA is off; "" when it is on */
 
-/* 64-byte-aligned blocks from the pooled allocator; huge pages are advised for large ones. NULL when memory
- * is out. */
+/* 64-byte-aligned blocks from the pooled allocator, not cleared; huge pages are advised for large ones. NULL
+ * when memory is out. Freed on any thread, by cnnext_free alone; NULL is left alone. cnnext_empty_cache gives
+ * back to the system what is free. */
 CNNEXT_API void* cnnext_alloc(size_t bytes);
 CNNEXT_API void cnnext_free(void* block);
 CNNEXT_API void cnnext_empty_cache(void);
@@ -177,10 +197,11 @@ typedef struct cnnext_memory_stats {
   /* in use: what was asked for; a block of the cache that serves it may be twice as large */
   uint64_t in_use_bytes, peak_in_use_bytes, cached_bytes, cache_limit_bytes, allocations, cache_hits;
 } cnnext_memory_stats;
+/* Set size before; the rest is written. */
 CNNEXT_API cnnext_status cnnext_get_memory_stats(cnnext_memory_stats* stats);
 
 /* This thread's last call: which implementation ran ("cpu/avx512/conv2d_k_6x64", "ref/max_pool2d"), and its
- * scratch. */
+ * scratch. The text is valid until this thread's next call. */
 CNNEXT_API const char* cnnext_last_kernel(void);
 CNNEXT_API uint64_t cnnext_last_scratch_bytes(void);
 /* Whether `backend` has an implementation of its own of op (the name of an op-table field, as cnnext_op_name
@@ -193,7 +214,7 @@ CNNEXT_API const char* cnnext_op_name(int32_t index); /* NULL past the end */
  */
 
 CNNEXT_API int32_t cnnext_cuda_device_count(void); /* 0 where CUDA is off */
-/* "NVIDIA H100 PCIe, sm_90, 79 GiB" */
+/* "NVIDIA H100 PCIe, sm_90, 79 GiB", cut to bytes (1 or more) with its closing 0. */
 CNNEXT_API cnnext_status cnnext_cuda_device_name(int32_t device, char* text, size_t bytes);
 /* *device: whose memory pointer is; -1 for memory of no device. */
 CNNEXT_API cnnext_status cnnext_cuda_pointer_device(const void* pointer, int32_t* device);
@@ -250,26 +271,32 @@ typedef struct cnnext_conv2d_params {
    CNNEXT_PAD_EXPLICIT,          CNNEXT_ACT_NONE, CNNEXT_ALGO_AUTO, 0.01}
 
 /* y = activation(conv(x, w) + bias + residual). x (N,C,H,W) or (C,H,W); w (K,C/groups,R,S); bias (K),
- * residual as y: may be NULL. */
+ * residual as y: may be NULL. y (N,K,P,Q), P = (H + top + bottom - dilation*(R-1) - 1) / stride + 1, or
+ * without N. Any float. */
 CNNEXT_API cnnext_status cnnext_conv2d(const cnnext_context*, const cnnext_conv2d_params*,
                                        const cnnext_tensor* x, const cnnext_tensor* w,
                                        const cnnext_tensor* bias, const cnnext_tensor* residual,
                                        cnnext_tensor* y);
-/* grad_x's shape is an input (set ndim and shape before a dry run). */
+/* grad_y (N,K,P,Q), w as above; grad_x (N,C,H,W), whose shape is an input (set ndim and shape before a dry
+ * run). activation is NONE, here and below. Any float. */
 CNNEXT_API cnnext_status cnnext_conv2d_backward_data(const cnnext_context*, const cnnext_conv2d_params*,
                                                      const cnnext_tensor* grad_y, const cnnext_tensor* w,
                                                      cnnext_tensor* grad_x);
-/* grad_w's shape is an input. */
+/* grad_y and x as above; grad_w (K,C/groups,R,S), whose shape is an input. The bias's gradient is
+ * cnnext_bias_grad(grad_y). */
 CNNEXT_API cnnext_status cnnext_conv2d_backward_weights(const cnnext_context*, const cnnext_conv2d_params*,
                                                         const cnnext_tensor* grad_y, const cnnext_tensor* x,
                                                         cnnext_tensor* grad_w);
-/* x (N,C,H,W); w (C,K/groups,R,S); y (N,K,P,Q), P = (H-1)*stride - top - bottom + dilation*(R-1) +
- * output_padding + 1. */
+/* x (N,C,H,W) or (C,H,W); w (C,K/groups,R,S); bias (K) may be NULL; y (N,K,P,Q), P = (H-1)*stride - top -
+ * bottom + dilation*(R-1) + output_padding + 1. */
 CNNEXT_API cnnext_status cnnext_conv_transpose2d(const cnnext_context*, const cnnext_conv2d_params*,
                                                  const cnnext_tensor* x, const cnnext_tensor* w,
                                                  const cnnext_tensor* bias, cnnext_tensor* y);
 
-/* Weights packed once for repeated forwards. The handle holds a copy: later changes of w do not reach it. */
+/* Weights packed once for repeated forwards on the CPU. The handle holds a copy: later changes of w do not
+ * reach it. Any threads may use it at once; freed by cnnext_packed_weight_free when none does (NULL is left
+ * alone). channels_last and input_shape say what inputs to pack for; others are taken too. On failure *packed
+ * is NULL. */
 typedef struct cnnext_packed_weight cnnext_packed_weight;
 CNNEXT_API cnnext_status cnnext_pack_weight(const cnnext_context*, const cnnext_conv2d_params*,
                                             const cnnext_tensor* w, int32_t channels_last,
@@ -277,17 +304,19 @@ CNNEXT_API cnnext_status cnnext_pack_weight(const cnnext_context*, const cnnext_
                                             cnnext_packed_weight** packed);
 CNNEXT_API void cnnext_packed_weight_free(cnnext_packed_weight*);
 CNNEXT_API uint64_t cnnext_packed_weight_bytes(const cnnext_packed_weight*);
-/* params' stride, padding, dilation and groups must be those of the packing; NULL: the packing's params. */
+/* As cnnext_conv2d. params' stride, padding, dilation and groups must be those of the packing; NULL: the
+ * packing's params. */
 CNNEXT_API cnnext_status cnnext_conv2d_packed(const cnnext_context*, const cnnext_conv2d_params*,
                                               const cnnext_tensor* x, const cnnext_packed_weight* w,
                                               const cnnext_tensor* bias, const cnnext_tensor* residual,
                                               cnnext_tensor* y);
 
-/* y = activation(x w^T + bias); x (..., in), w (out, in), y (..., out). */
+/* y = activation(x w^T + bias); x (..., in), w (out, in), bias (out) may be NULL, y (..., out). Any float. */
 CNNEXT_API cnnext_status cnnext_linear(const cnnext_context*,
                                        const cnnext_conv2d_params* /* activation only; may be NULL */,
                                        const cnnext_tensor* x, const cnnext_tensor* w,
                                        const cnnext_tensor* bias, cnnext_tensor* y);
+/* grad_x (..., in) of grad_y (..., out); grad_w (out, in), summed over the leading axes. */
 CNNEXT_API cnnext_status cnnext_linear_backward_data(const cnnext_context*, const cnnext_tensor* grad_y,
                                                      const cnnext_tensor* w, cnnext_tensor* grad_x);
 CNNEXT_API cnnext_status cnnext_linear_backward_weights(const cnnext_context*, const cnnext_tensor* grad_y,
@@ -331,22 +360,29 @@ typedef struct cnnext_pool2d_params {
    0,                             \
    0}
 
+/* x (N,C,H,W) or (C,H,W), any float, uint8 or int8; y (N,C,P,Q); indices (N,C,P,Q) in the dtype of
+ * index_kind. Of equal values the first in row-major order counts, NaN above all; padding counts as -inf and
+ * is never chosen. padding is at most half the effective kernel (four_sided: less than all of it). */
 CNNEXT_API cnnext_status cnnext_max_pool2d(const cnnext_context*, const cnnext_pool2d_params*,
                                            const cnnext_tensor* x, cnnext_tensor* y,
                                            cnnext_tensor* indices /* may be NULL */);
-/* grad_x's shape is an input. */
+/* grad_x (N,C,H,W), whose shape is an input: zeros with grad_y (N,C,P,Q) added at the indices, which are
+ * checked: CNNEXT_INVALID_VALUE for one that names no element. So below. */
 CNNEXT_API cnnext_status cnnext_max_pool2d_backward(const cnnext_context*, const cnnext_pool2d_params*,
                                                     const cnnext_tensor* grad_y, const cnnext_tensor* indices,
                                                     cnnext_tensor* grad_x);
-/* y = x read at the argmax: the adjoint of max_pool2d_backward, and max_unpool2d's backward. */
+/* y (N,C,P,Q) = x (N,C,H,W) read at the argmax: the adjoint of max_pool2d_backward, and max_unpool2d's
+ * backward. float. */
 CNNEXT_API cnnext_status cnnext_max_pool2d_gather(const cnnext_context*, const cnnext_pool2d_params*,
                                                   const cnnext_tensor* x, const cnnext_tensor* indices,
                                                   cnnext_tensor* y);
-/* y's shape is an input. Values at equal indices: the last in row-major order stays. */
+/* y (N,C,H,W), whose shape is an input: zeros with x (N,C,P,Q), float, written at the indices. Values at
+ * equal indices: the last in row-major order stays. */
 CNNEXT_API cnnext_status cnnext_max_unpool2d(const cnnext_context*, const cnnext_pool2d_params*,
                                              const cnnext_tensor* x, const cnnext_tensor* indices,
                                              cnnext_tensor* y);
-/* params->index_kind is the source's kind. input_shape: N, C, H, W of the pool's input. */
+/* out (N,C,P,Q) of target_kind's dtype. params->index_kind is the source's kind. input_shape: N, C, H, W of
+ * the pool's input. */
 CNNEXT_API cnnext_status cnnext_convert_indices(const cnnext_context*, const cnnext_pool2d_params*,
                                                 const int64_t* input_shape, int32_t target_kind,
                                                 const cnnext_tensor* indices, cnnext_tensor* out);
@@ -367,6 +403,8 @@ CNNEXT_API cnnext_status cnnext_conv2d_relu_max_pool2d_backward(
     const cnnext_context*, const cnnext_conv2d_params*, const cnnext_pool2d_params*,
     const cnnext_tensor* grad_y, const cnnext_tensor* codes, const cnnext_tensor* x, const cnnext_tensor* w,
     cnnext_tensor* grad_x, cnnext_tensor* grad_w, cnnext_tensor* grad_bias);
+/* y (N,C,P,Q) of x (N,C,H,W) or (C,H,W), float; of params, index_kind is not used. grad_x's shape is an
+ * input, and so for the adaptive pool, whose windows divide H and W evenly. */
 CNNEXT_API cnnext_status cnnext_avg_pool2d(const cnnext_context*, const cnnext_pool2d_params*,
                                            const cnnext_tensor* x, cnnext_tensor* y);
 CNNEXT_API cnnext_status cnnext_avg_pool2d_backward(const cnnext_context*, const cnnext_pool2d_params*,
@@ -381,25 +419,29 @@ CNNEXT_API cnnext_status cnnext_adaptive_avg_pool2d_backward(const cnnext_contex
 /* ---- element-wise and per channel
  * ------------------------------------------------------------------------------------ */
 
+/* y = kind(x) of any shape, any float; y may be x. kind: a cnnext_activation but NONE; alpha: LEAKY_RELU's.
+ */
 CNNEXT_API cnnext_status cnnext_activation_forward(const cnnext_context*, int32_t kind, double alpha,
                                                    const cnnext_tensor* x, cnnext_tensor* y);
-/* x is the input of the forward. */
+/* grad_x = grad_y times the derivative at x, the input of the forward. */
 CNNEXT_API cnnext_status cnnext_activation_backward(const cnnext_context*, int32_t kind, double alpha,
                                                     const cnnext_tensor* grad_y, const cnnext_tensor* x,
                                                     cnnext_tensor* grad_x);
+/* y = a + b of equal shapes, any float; y may be a or b. */
 CNNEXT_API cnnext_status cnnext_add(const cnnext_context*, const cnnext_tensor* a, const cnnext_tensor* b,
                                     cnnext_tensor* y);
+/* y = x + bias, x (N,C,...), bias (C), float; y may be x. */
 CNNEXT_API cnnext_status cnnext_bias_add(const cnnext_context*, const cnnext_tensor* x,
                                          const cnnext_tensor* bias, cnnext_tensor* y);
-/* Sum over every axis but axis 1. */
+/* grad_bias (C): the sum of grad_y (N,C,...) over every axis but axis 1. Any float. */
 CNNEXT_API cnnext_status cnnext_bias_grad(const cnnext_context*, const cnnext_tensor* grad_y,
                                           cnnext_tensor* grad_bias);
 /* Kept with probability 1-p and scaled by 1/(1-p): Philox4x32-10 keyed by seed at offset + position in memory
- * order. */
+ * order. The gradient is the same call on grad_y. x of any shape, float; y may be x. */
 CNNEXT_API cnnext_status cnnext_dropout(const cnnext_context*, double p, uint64_t seed, uint64_t offset,
                                         const cnnext_tensor* x, cnnext_tensor* y);
-/* y = x with y's strides (any, without overlap). In a dry run channels_last picks y's format for 4-D and 3-D
- * tensors. */
+/* y = x of any dtype, with y's strides (any, without overlap of its own). In a dry run channels_last picks
+ * y's format for 4-D and 3-D tensors. */
 CNNEXT_API cnnext_status cnnext_copy(const cnnext_context*, int32_t channels_last, const cnnext_tensor* x,
                                      cnnext_tensor* y);
 
@@ -454,6 +496,7 @@ CNNEXT_API cnnext_status cnnext_conv2d_batch_norm(const cnnext_context*, const c
                                                   cnnext_tensor* conv_y, cnnext_tensor* save_mean,
                                                   cnnext_tensor* save_invstd);
 
+/* y = exp(x) over its sum along dim (-ndim .. ndim-1), or with log its logarithm; any shape, float. */
 CNNEXT_API cnnext_status cnnext_softmax(const cnnext_context*, int32_t dim, int32_t log,
                                         const cnnext_tensor* x, cnnext_tensor* y);
 /* y is the forward's result. */
@@ -476,7 +519,8 @@ typedef struct cnnext_cross_entropy_params {
   {sizeof(cnnext_cross_entropy_params), -100, 0.0, CNNEXT_REDUCTION_MEAN}
 
 /* x (N,C), (N,C,d1,...) or (C). target: integers (N,d1,...) or probabilities of x's shape and dtype. weight
- * (C): may be NULL. */
+ * (C): may be NULL. loss: 0-d, or with CNNEXT_REDUCTION_NONE (N,d1,...). float. grad_loss has loss's shape.
+ */
 CNNEXT_API cnnext_status cnnext_cross_entropy(const cnnext_context*, const cnnext_cross_entropy_params*,
                                               const cnnext_tensor* x, const cnnext_tensor* target,
                                               const cnnext_tensor* weight, cnnext_tensor* loss);
@@ -494,7 +538,8 @@ typedef struct cnnext_sgd_params {
   double lr, momentum, dampening, weight_decay;
   int32_t nesterov, maximize, first_step; /* first_step: the buffers are set, not blended */
 } cnnext_sgd_params;
-/* buffers: may be NULL when momentum is 0. */
+/* torch's update (torch.optim.SGD). params, grads and buffers: `count` tensors each, float, of equal shapes;
+ * params and buffers are updated and share memory with nothing. buffers: may be NULL when momentum is 0. */
 CNNEXT_API cnnext_status cnnext_sgd_step(const cnnext_context*, const cnnext_sgd_params*, int64_t count,
                                          cnnext_tensor* params, const cnnext_tensor* grads,
                                          cnnext_tensor* buffers);
@@ -505,11 +550,40 @@ typedef struct cnnext_adam_params {
   int64_t step;                /* counts from 1 */
   int32_t decoupled, maximize; /* decoupled: AdamW's weight decay */
 } cnnext_adam_params;
-/* max_exp_avg_sqs: NULL without amsgrad. */
+/* torch's update (torch.optim.Adam, AdamW); the lists as above. max_exp_avg_sqs: NULL without amsgrad. */
 CNNEXT_API cnnext_status cnnext_adam_step(const cnnext_context*, const cnnext_adam_params*, int64_t count,
                                           cnnext_tensor* params, const cnnext_tensor* grads,
                                           cnnext_tensor* exp_avgs, cnnext_tensor* exp_avg_sqs,
                                           cnnext_tensor* max_exp_avg_sqs);
+
+/* ---- preparing images: on the host alone, row-major, without gradients
+ * ----------------------------------------------- */
+
+typedef struct cnnext_augment_params {
+  size_t size;
+  int64_t height, width; /* of y; 0: x's */
+  int32_t bilinear;      /* how x is read at fractions of a pixel; 0: the nearest one */
+  int32_t clamp;         /* colours to 0 .. 1 */
+  double scale;          /* of x's pixels, before anything else: 1/255 */
+} cnnext_augment_params;
+#define CNNEXT_AUGMENT_PARAMS_INIT {sizeof(cnnext_augment_params), 0, 0, 1, 0, 1.0}
+/* x (N, C, H, W), uint8 or float32; y (N, C, height, width), float32. For each image, in this order; each may
+ * be NULL:
+ *  - affine (N, 2, 3), float64: y's pixel (p, q) is x at the row and the column affine . (p, q, 1); 0 outside
+ * x.
+ *  - color, float32, (N, C, 2) or (1, C, 2): each channel times [0] plus [1]; or (N, C, C + 1), (1, C, C + 1)
+ * for C <= 16: a matrix over the channels, and what is added. Then the clamp.
+ *  - erase (N, R, 4), int64: R rectangles top, left, height, width inside y, which become erase_value (C),
+ *    float32; NULL: 0. */
+CNNEXT_API cnnext_status cnnext_augment(const cnnext_context*, const cnnext_augment_params*,
+                                        const cnnext_tensor* x, const cnnext_tensor* affine,
+                                        const cnnext_tensor* color, const cnnext_tensor* erase,
+                                        const cnnext_tensor* erase_value, cnnext_tensor* y);
+/* y[n] = weight[n] * x[n] + (1 - weight[n]) * x[partner[n]]: x and y (N, ...), float32; partner (N), int64,
+ * in 0 .. N - 1; weight (N), float32. */
+CNNEXT_API cnnext_status cnnext_mix_images(const cnnext_context*, const cnnext_tensor* x,
+                                           const cnnext_tensor* partner, const cnnext_tensor* weight,
+                                           cnnext_tensor* y);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -1,17 +1,35 @@
-"""Random changes to a whole batch at once: ``transform(images, generator) -> images``.
+"""Random changes of where a batch's pixels lie: ``transform(images, generator) -> images``.
 
-Images are float32 (N, C, H, W) with values in 0..1, and the result is a new array: the input is
-never written to. Every image of the batch draws its own parameters. What moves in from outside
-the picture is 0.
+Images are float32 (N, C, H, W) with values in 0..1 (uint8 is taken as 0..255), and the result is a new
+float32 array: the input is never written to. Every image of the batch draws its own parameters from the
+generator, and nothing else is random, so the bits follow from its seed; the pixels are computed by native
+code on all threads (`prepare`), whose number does not matter. What moves in from outside the picture is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-__all__ = ["ColorJitter", "Compose", "RandomAffine", "RandomCrop", "RandomHorizontalFlip", "RandomTranslate"]
+from .prepare import prepared
+
+__all__ = [
+    "Compose",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomRotation",
+    "RandomTranslate",
+    "check_share",
+]
+
+
+def check_share(name: str, value: float, high: float = 1.0) -> None:
+    """ValueError for what is no number from 0 to `high`."""
+    if not 0 <= value <= high:
+        raise ValueError(f"{name} is {value}; the rule is 0 <= {name} <= {high:g}")
 
 
 class Compose:
@@ -47,13 +65,10 @@ class RandomCrop:
             raise ValueError(
                 f"size is {self.size}; the rule is a window inside {height}x{width} padded by {self.padding}"
             )
-        pad = (self.padding, self.padding)
-        padded = np.pad(images, ((0, 0), (0, 0), pad, pad))
-        top, left = (rng.integers(0, bound + 1, n) for bound in high)
-        rows = top[:, None, None] + np.arange(self.size[0])[:, None]
-        columns = left[:, None, None] + np.arange(self.size[1])
-        # The slice between index arrays moves the channels to the end.
-        return padded[np.arange(n)[:, None, None], :, rows, columns].transpose(0, 3, 1, 2)
+        affine = _unmoved(n)
+        for axis, bound in enumerate(high):
+            affine[:, axis, 2] = rng.integers(0, bound + 1, n) - self.padding
+        return prepared(images, affine=affine, size=self.size, bilinear=False)
 
     def __repr__(self) -> str:
         return f"RandomCrop(size={self.size}, padding={self.padding})"
@@ -79,7 +94,8 @@ class RandomAffine:
 
     Args:
         degrees: rotation drawn from -degrees..degrees.
-        translate: shift drawn from -translate..translate pixels, fractions included, on each axis.
+        translate: shift drawn from -translate..translate pixels, fractions included, on each axis
+            (torchvision: shares of the size).
         scale: (smallest, largest) factor.
     """
 
@@ -95,80 +111,61 @@ class RandomAffine:
         self.scale = scale
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n, _, height, width = images.shape
+        n = len(images)
         angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees, n))
         factor = rng.uniform(*self.scale, n)
         shift = rng.uniform(-self.translate, self.translate, (2, n))
-        # Output pixels looked up in the input: the inverse map, about the centre.
-        cosine, sine = (f(angle) / factor for f in (np.cos, np.sin))
-        centre = ((height - 1) / 2, (width - 1) / 2)
-        y = (np.arange(height) - centre[0])[None, :, None] - shift[0][:, None, None]
-        x = (np.arange(width) - centre[1])[None, None, :] - shift[1][:, None, None]
-        cosine, sine = cosine[:, None, None], sine[:, None, None]
-        return _bilinear(images, cosine * y - sine * x + centre[0], sine * y + cosine * x + centre[1])
+        return prepared(images, affine=_about_centre(images.shape, angle, factor, shift))
 
     def __repr__(self) -> str:
         return f"RandomAffine(degrees={self.degrees}, translate={self.translate}, scale={self.scale})"
 
 
-def _bilinear(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """images (N, C, H, W) read at fractional rows y and columns x, both (N, H, W); 0 outside."""
-    n, channels, height, width = images.shape
-    # One row and column of zeros before, two after: a clipped coordinate reads zeros only.
-    padded = np.pad(images, ((0, 0), (0, 0), (1, 2), (1, 2))).reshape(n, channels, (height + 3) * (width + 3))
-    y = np.clip(y, -1, height) + 1
-    x = np.clip(x, -1, width) + 1
-    row, column = y.astype(np.intp), x.astype(np.intp)
-    down, right = (y - row).astype(np.float32), (x - column).astype(np.float32)
-    corner = (row * (width + 3) + column).reshape(n, 1, height * width)
+class RandomRotation:
+    """Rotation about the centre by an angle drawn from -degrees..degrees, or from (low, high)."""
 
-    def read(offset: int) -> np.ndarray:
-        return np.take_along_axis(padded, corner + offset, axis=2).reshape(images.shape)
+    def __init__(self, degrees: float | tuple[float, float]) -> None:
+        low, high = (-degrees, degrees) if isinstance(degrees, (int, float)) else degrees
+        if not low <= high:
+            raise ValueError(
+                f"degrees is {degrees}; the rule is a number >= 0, or (low, high) with low <= high"
+            )
+        self.degrees = (low, high)
 
-    down, right = down[:, None], right[:, None]
-    upper = read(0) * (1 - right) + read(1) * right
-    lower = read(width + 3) * (1 - right) + read(width + 4) * right
-    return upper * (1 - down) + lower * down
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        n = len(images)
+        angle = np.deg2rad(rng.uniform(*self.degrees, n))
+        return prepared(images, affine=_about_centre(images.shape, angle, np.ones(n), np.zeros((2, n))))
+
+    def __repr__(self) -> str:
+        return f"RandomRotation({self.degrees})"
 
 
 class RandomHorizontalFlip:
     """Mirrors each image left to right with probability p. Not for digits: a mirrored 2 is no digit."""
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"p is {p}; the rule is 0 <= p <= 1")
+        check_share("p", p)
         self.p = p
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        chosen = rng.random(len(images)) < self.p
-        return np.where(chosen[:, None, None, None], images[..., ::-1], images)
+        affine = _unmoved(len(images))
+        affine[rng.random(len(images)) < self.p, 1, 1:] = -1, images.shape[3] - 1
+        return prepared(images, affine=affine, bilinear=False)
 
     def __repr__(self) -> str:
         return f"RandomHorizontalFlip({self.p})"
 
 
-class ColorJitter:
-    """Scales each image's brightness, then its contrast about its own mean; the result stays in 0..1.
+def _unmoved(n: int) -> np.ndarray:
+    """n maps (2, 3) that leave every pixel where it is."""
+    return np.tile(np.eye(2, 3), (n, 1, 1))
 
-    Args:
-        brightness: factor drawn from 1 - brightness..1 + brightness.
-        contrast: factor drawn from 1 - contrast..1 + contrast.
-    """
 
-    def __init__(self, brightness: float = 0.0, contrast: float = 0.0) -> None:
-        for name, value in (("brightness", brightness), ("contrast", contrast)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; the rule is 0 <= {name} <= 1")
-        self.brightness = brightness
-        self.contrast = contrast
-
-    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        shape = (len(images), 1, 1, 1)
-        bright = rng.uniform(1 - self.brightness, 1 + self.brightness, shape).astype(np.float32)
-        contrast = rng.uniform(1 - self.contrast, 1 + self.contrast, shape).astype(np.float32)
-        images = images * bright
-        mean = images.mean(axis=(1, 2, 3), keepdims=True)
-        return np.clip((images - mean) * contrast + mean, 0, 1)
-
-    def __repr__(self) -> str:
-        return f"ColorJitter(brightness={self.brightness}, contrast={self.contrast})"
+def _about_centre(shape: Any, angle: np.ndarray, factor: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """The maps from the result's pixels to the input's: the inverse of turn, zoom, then shift (2, N)."""
+    cosine, sine = (f(angle) / factor for f in (np.cos, np.sin))
+    matrix = np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), 2, 0)
+    centre = (np.array(shape[2:]) - 1) / 2
+    offset = centre - (matrix @ (centre + shift.T)[..., None])[..., 0]
+    return np.concatenate([matrix, offset[..., None]], axis=2)

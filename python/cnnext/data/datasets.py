@@ -1,4 +1,4 @@
-"""The image sets: `digits`, which ships with the package, and `mnist`, read from its original files."""
+"""What an image set is, how one is split, and `digits`, which ships with the package."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from typing import Literal
 
 import numpy as np
 
-from .idx import DataError, read_idx
+from .idx import DataError
+from .prepare import normalisation, prepared
 
-__all__ = ["DIGITS_SPLIT", "ImageSet", "digits", "holdout", "mnist", "stratified_every"]
+__all__ = [
+    "DIGITS_SPLIT",
+    "ImageSet",
+    "Split",
+    "check_split",
+    "data_folder",
+    "digits",
+    "holdout",
+    "stratified_every",
+]
 
 DIGITS_SPLIT = "digits-v1"
 _DIGITS_FILE = Path(__file__).parent / "assets" / "digits.npz"
 _DIGITS_TEST_EVERY = 5
-_MNIST_STEMS = {"train": "train", "test": "t10k"}
 
 Split = Literal["train", "test"]
 
@@ -32,8 +41,10 @@ class ImageSet:
         name: what the set is called, its split included.
         classes: number of classes.
         max_value: the pixel value that becomes 1.0.
-        mean, std: of the scaled training pixels; a batch is ``(images / max_value - mean) / std``.
+        mean, std: of the scaled training pixels, a number or one for each channel; a batch is
+            ``(images / max_value - mean) / std``, see `normalised`.
         note: something that a user of this set should be told, or None.
+        class_names: one for each class, or None where they are not known.
     """
 
     images: np.ndarray
@@ -41,9 +52,10 @@ class ImageSet:
     name: str = "images"
     classes: int = 10
     max_value: float = 255.0
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
     note: str | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4:
@@ -58,13 +70,46 @@ class ImageSet:
             raise ValueError(
                 f"labels span {self.labels.min()}..{self.labels.max()}; the rule is 0..{self.classes - 1}"
             )
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if np.size(value) not in (1, self.images.shape[1]):
+                raise ValueError(
+                    f"{name} is {value}; the rule is one number, or {self.images.shape[1]}, one a channel"
+                )
+        if not np.all(np.asarray(self.std) > 0):
+            raise ValueError(f"std is {self.std}; the rule is std > 0")
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise ValueError(f"class_names has {len(self.class_names)} names; the rule is {self.classes}")
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def normalised(self, images: np.ndarray, *, scaled: bool = False) -> np.ndarray:
+        """A network's input for raw images (N, C, H, W) like these (`scaled`: already in 0..1), float32."""
+        color = normalisation(self.mean, self.std, images.shape[1])
+        return prepared(images, color=color, scale=1.0 if scaled else 1.0 / self.max_value)
+
     def subset(self, indices: np.ndarray, name: str) -> ImageSet:
         """The images at `indices` (integers or a boolean mask), under another name."""
         return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices], name=name)
+
+
+def check_split(split: str) -> None:
+    """ValueError for other than "train" and "test"."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split is {split!r}; the rule is 'train' or 'test'")
+
+
+def data_folder(directory: str | os.PathLike[str], create: bool = False) -> Path:
+    """`directory`, made if `create`; DataError where it is none."""
+    folder = Path(directory)
+    try:
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            raise DataError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror or error}") from None
+    return folder
 
 
 def stratified_every(labels: np.ndarray, every: int, offset: int = 0) -> np.ndarray:
@@ -116,70 +161,3 @@ def digits(split: Split | Literal["all"] = "train") -> ImageSet:
         return everything
     test = stratified_every(labels, _DIGITS_TEST_EVERY)
     return everything.subset(test if split == "test" else ~test, f"{DIGITS_SPLIT}/{split}")
-
-
-def mnist(directory: str | os.PathLike[str], split: Split = "train") -> ImageSet:
-    """MNIST, or a set in its form (28x28, ten classes), from its original IDX files in `directory`.
-
-    Files are found under their usual names, ``train-images-idx3-ubyte`` and
-    ``t10k-images-idx3-ubyte`` with their labels, also with a dot (``train-images.idx3-ubyte``) and
-    also with ``.gz``. Where neither training file is there, the first four fifths of the t10k
-    images (8,000 of 10,000) are the training images and the rest the test images; `note` says so.
-
-    Args:
-        directory: the folder that holds the files.
-        split: "train" or "test".
-
-    Returns:
-        An `ImageSet` of uint8 images (N, 1, 28, 28).
-
-    Raises:
-        DataError: a file is missing, damaged, or does not fit its partner.
-    """
-    if split not in _MNIST_STEMS:
-        raise ValueError(f"split is {split!r}; the rule is 'train' or 'test'")
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    if any(_find_idx(folder, f"train-{kind}") for kind in ("images-idx3", "labels-idx1")):
-        return _read_mnist_pair(folder, _MNIST_STEMS[split], f"mnist/{split}")
-    whole = _read_mnist_pair(folder, _MNIST_STEMS["test"], "mnist-t10k")
-    first = len(whole) * 4 // 5
-    whole = dataclasses.replace(
-        whole,
-        note=f"no training files in {folder}: training on the first {first:,} images of t10k, "
-        f"testing on the last {len(whole) - first:,}",
-    )
-    part = slice(None, first) if split == "train" else slice(first, None)
-    return whole.subset(np.arange(len(whole))[part], f"mnist-t10k/{split}")
-
-
-def _find_idx(folder: Path, stem: str) -> Path | None:
-    """`stem` is such as "t10k-images-idx3"; the hyphen before idx may be a dot."""
-    dotted = stem.replace("-idx", ".idx")
-    for name in (f"{stem}-ubyte", f"{stem}-ubyte.gz", f"{dotted}-ubyte", f"{dotted}-ubyte.gz"):
-        if (folder / name).exists():
-            return folder / name
-    return None
-
-
-def _read_mnist_pair(folder: Path, stem: str, name: str) -> ImageSet:
-    paths = {}
-    for kind in ("images-idx3", "labels-idx1"):
-        path = _find_idx(folder, f"{stem}-{kind}")
-        if path is None:
-            raise DataError(f"{folder}: no {stem}-{kind}-ubyte or {stem}-{kind}-ubyte.gz")
-        paths[kind] = path
-    # Labels first: they are small, and their count bounds what the images may ask for.
-    labels = read_idx(paths["labels-idx1"], shape=(None,), max_bytes=10_000_000)
-    images = read_idx(paths["images-idx3"], shape=(None, 28, 28), max_bytes=max(1, len(labels)) * 28 * 28 * 2)
-    if len(images) != len(labels):
-        raise DataError(
-            f"{paths['images-idx3']}: {len(images)} images, "
-            f"but {paths['labels-idx1'].name} has {len(labels)} labels"
-        )
-    if len(labels) < 10:
-        raise DataError(f"{paths['labels-idx1']}: {len(labels)} labels are too few to train on")
-    if labels.max() > 9:
-        raise DataError(f"{paths['labels-idx1']}: label {labels.max()} is outside 0..9")
-    return ImageSet(images[:, None], labels.astype(np.int64), name, mean=0.1307, std=0.3081)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,7 +18,9 @@ _BUFFERS = 3  # one is being filled, one is full, one is being copied from
 _UNDER_WAY = 2  # copies: of the batch that is handed out, and of the next
 
 
-def prefetched(batches: Iterator[tuple[np.ndarray, ...]], device: str) -> Iterator[tuple[Any, ...]]:
+def prefetched(
+    batches: Iterator[tuple[np.ndarray, ...]], device: str
+) -> Generator[tuple[Any, ...], None, None]:
     """The batches as CuPy arrays on `device`, in their order.
 
     A thread makes the batches and puts them into pinned memory, at most three ahead. The copy of the next one

@@ -14,7 +14,7 @@ from .. import nn
 from .convnext import ConvNeXt, convnext_tiny
 from .mobilenet import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
 from .resnet import ResNet, resnet18, resnet18_cifar, resnet50
-from .segnet import SegNet, segnet
+from .segnet import SegNet, segnet, segnet_small
 from .small import DigitsCNN, LeNet5, MnistCNN
 from .vgg import VGG, vgg11, vgg11_bn, vgg16, vgg16_bn, vgg_cifar
 
@@ -34,6 +34,7 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2_cifar": mobilenet_v2_cifar,
     "convnext_tiny": convnext_tiny,
     "segnet": segnet,
+    "segnet_small": segnet_small,
 }
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "resnet18_cifar",
     "resnet50",
     "segnet",
+    "segnet_small",
     "vgg11",
     "vgg11_bn",
     "vgg16",

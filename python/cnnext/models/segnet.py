@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import Tensor, nn
 from ._init import init_convolutions
 
-__all__ = ["SegNet", "segnet"]
+__all__ = ["SegNet", "segnet", "segnet_small"]
 
 
 def _row(channels: list[int], last: bool = False) -> nn.Sequential:
@@ -56,3 +56,8 @@ class SegNet(nn.Module):
 def segnet(classes: int = 12) -> SegNet:
     """The paper's: VGG-16's 13 convolutions and their mirror image; 29,449,932 parameters."""
     return SegNet((64, 128, 256, 512, 512), (2, 2, 3, 3, 3), classes)
+
+
+def segnet_small(classes: int = 11, inputs: int = 1) -> SegNet:
+    """Three stages, for 32x32 images of one channel: what `cnnext train segment-digits` trains."""
+    return SegNet((16, 32, 64), (1, 2, 2), classes, inputs)

@@ -8,6 +8,10 @@ from .fuse import Plan
 from .runs import ConvRun, Run
 
 
+def _nothing(x: Any) -> Any:
+    return x
+
+
 class Row:
     """Layers called one after the other, computed as Sequential computes them: runs as one operation.
 
@@ -21,7 +25,7 @@ class Row:
 
     def __call__(self, x: Any, *layers: Any, residual: Any = None, then: Any = None) -> Any:
         row = layers if then is None else (*layers, then)
-        *steps, last = self._all.steps(row)
+        *steps, last = self._all.steps(row) or [_nothing]
         for step in steps:
             x = step(x)
         if residual is None:

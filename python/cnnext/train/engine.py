@@ -1,46 +1,47 @@
-"""The training loop: one class that fits a model, watches it on held-out images and keeps the best."""
+"""A run by configuration: the loop, a folder for its files, and the best epoch on held-out images."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
+import signal
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import Tensor, autocast, data, manual_seed, nn, no_grad, optim
+from .. import Tensor, data, manual_seed, nn
+from ..distributed import Group
+from .callbacks import Callback
 from .config import TrainConfig
+from .history import TIMES, as_csv
+from .interrupts import Interrupted
+from .loop import Diverged, Loop, measure
+from .metrics import accuracy, mean_iou
 from .optimizer import make_optimizer, make_scheduler
-from .progress import Reporter, SilentReporter
+from .parallel import Parallel, share_of_batch
+from .progress import Progress, Reporter, SilentReporter
 from .store import RunError, RunFolder, load_state
+from .tasks import augmentation, described
 
-__all__ = ["BEST", "LAST", "Evaluation", "Trainer", "evaluate"]
+__all__ = ["BEST", "LAST", "Evaluation", "Trainer", "evaluate", "saved_config"]
 
 BEST = "checkpoint.safetensors"
 LAST = "last.safetensors"
-HISTORY = (
-    "epoch",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-)
-# Kept apart from the history, which is the same for every run of the same configuration.
-TIMING = ("epoch", "seconds", "images_per_second")
 _EVALUATION_BATCH = 256
-# What configurations that were saved before there was a choice stand for.
-_ABSENT = {"amp": "off"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy, share of right answers, and the predicted class of every image (N,) int64."""
+    """Mean cross-entropy, share of right labels, and the predicted ones, int64 of the labels' shape.
+
+    mean_iou: for labels of pixels (N, H, W); None for those of images (N,).
+    """
 
     loss: float
     accuracy: float
     predictions: np.ndarray
+    mean_iou: float | None = None
 
 
 def evaluate(
@@ -52,37 +53,37 @@ def evaluate(
     amp: str = "off",
 ) -> Evaluation:
     """Runs `model`, which is on `device`, over `images` without gradients; leaves it in evaluation mode."""
-    model.eval()
-    loss, predictions = 0.0, []
+    predictions = []
+
+    def watched(output: Tensor, labels: Any) -> tuple[int, int]:
+        predictions.append(output.argmax(1).cpu().numpy())
+        return accuracy(output, labels)
+
     loader = data.DataLoader(images, _EVALUATION_BATCH, channels_last=channels_last, device=device)
-    with no_grad(), mixed_precision(amp):
-        for batch, labels in loader:
-            logits = model(Tensor(batch))
-            loss += nn.functional.cross_entropy(logits, Tensor(labels), reduction="sum").item()
-            predictions.append(logits.argmax(1).cpu().numpy())
-    predicted = np.concatenate(predictions) if predictions else np.zeros(0, np.int64)
-    count = max(1, len(images))
-    return Evaluation(loss / count, int((predicted == images.labels).sum()) / count, predicted)
+    found = measure(model, loader, nn.functional.cross_entropy, {"accuracy": watched}, amp)
+    predicted = np.concatenate(predictions) if predictions else np.zeros(images.labels.shape, np.int64)
+    iou = mean_iou(predicted, images.labels, images.classes) if images.labels.ndim > 1 else None
+    return Evaluation(found.get("loss", 0.0), found.get("accuracy", 0.0), predicted, iou)
 
 
-def mixed_precision(amp: str) -> autocast:
-    """The context of a configuration's `amp`."""
-    return autocast(enabled=False) if amp == "off" else autocast(amp)
-
-
-class Trainer:
+class Trainer(Callback):
     """Fits `model` to `fit` by `config`, chooses its best epoch on `validation`, saves into `folder`.
 
     The model is moved to `device`, "cpu", "cuda" or "cuda:N"; checkpoints hold no device.
 
-    After every epoch `folder` holds the best model so far (``checkpoint.safetensors``), what is
-    needed to go on (``last.safetensors``), ``history.csv``, ``timing.csv`` and ``config.json``. The
-    best epoch has the highest validation accuracy, among equals it is the latest, whose learning rate
-    has come down furthest. Runs of one configuration write the same checkpoint and history, byte for
-    byte; times are in ``timing.csv`` and ``last.safetensors`` only.
+    After every epoch `folder` holds the best model so far (``checkpoint.safetensors``: its weights, and in
+    the metadata what `cnnext predict` needs), what is needed to go on (``last.safetensors``), ``history.csv``
+    and ``history.jsonl``, ``timing.csv`` and ``config.json``. The best epoch has the highest validation
+    accuracy (of pixels: mean IoU), among equals it is the latest, whose learning rate has come down furthest.
+    Runs of one configuration write the same checkpoint and history, byte for byte; times are in
+    ``timing.csv`` and ``last.safetensors`` only.
 
-    Everything random in epoch k follows from (config.seed, k), so a run that was interrupted and
-    resumed ends with the same bits as one that was not.
+    A run that was interrupted and resumed, at any step, ends with the same bits as one that was not.
+
+    Args:
+        save_every: also save ``last.safetensors`` every so many steps within an epoch.
+        group: the processes that train together: each has its share of the images of `fit` and of each batch.
+            The others' folders are not the first one's.
     """
 
     def __init__(
@@ -94,48 +95,81 @@ class Trainer:
         folder: RunFolder,
         reporter: Reporter | None = None,
         device: str = "cpu",
+        save_every: int | None = None,
+        callbacks: tuple[Callback, ...] = (),
+        group: Group | None = None,
     ) -> None:
+        if save_every is not None and save_every < 1:
+            raise ValueError(f"save_every is {save_every}; the rule is save_every >= 1")
         self.model = model.to(device)
-        self.device = device
-        self.config = config
-        self.validation = validation
-        self.folder = folder
-        self.reporter = reporter or SilentReporter()
-        self.history: list[dict[str, Any]] = []
-        self.best_epoch = 0
-        zoom = (1 - config.zoom, 1 + config.zoom)
+        self.device, self.config, self.folder = device, config, folder
+        self.validation, self.save_every = validation, save_every
+        self._saved_step: int | None = None  # that the file LAST stands at
+        self.monitor = "validation_mean_iou" if fit.labels.ndim > 1 else "validation_accuracy"
+        batch, parallel = config.batch_size, None
+        if group is not None and group.size > 1:
+            batch, parallel = share_of_batch(batch, group), Parallel(self.model, group)
+            fit = parallel.share(fit)
         self.loader = data.DataLoader(
             fit,
-            config.batch_size,
+            batch,
             shuffle=True,
             seed=config.seed,
-            transform=data.RandomAffine(config.rotate, config.shift, zoom),
+            drop_last=len(fit) > batch and len(fit) % batch == 1,  # for batch norm
+            transform=augmentation(config),
             channels_last=config.channels_last,
             device=device,
         )
-        self.scaler = optim.GradScaler(enabled=config.amp == "float16")
         self.optimizer = make_optimizer(model, config)
-        self.scheduler = make_scheduler(self.optimizer, config, config.epochs * len(self.loader))
+        steps = -(-len(self.loader) // config.accumulate)
+        self.scheduler = make_scheduler(self.optimizer, config, config.epochs * steps)
+        self.progress = Progress(reporter or SilentReporter())
+        self.loop = Loop(
+            model,
+            self.loader,
+            optimizer=self.optimizer,
+            loss=partial(nn.functional.cross_entropy, label_smoothing=config.label_smoothing),
+            metrics={"accuracy": accuracy},
+            scheduler=self.scheduler,
+            scheduler_step="step",
+            validate=self._validate,
+            callbacks=[self, *callbacks, self.progress],
+            accumulate=config.accumulate,
+            clip_norm=config.clip_norm or None,
+            amp=config.amp,
+            metadata=described(config, fit),
+            parallel=parallel,
+        )
+        self.scaler = self.loop.scaler
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict an epoch that is complete."""
+        return self.loop.history.rows
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept, 0 before the first."""
+        return self.loop.history.best(self.monitor)
 
     def run(self) -> None:
         """Trains up to the configured epoch.
 
         Raises:
-            RunError: the loss is no finite number, or a file cannot be written. What was saved
-                after earlier epochs stays.
+            RunError: the loss is no finite number, a file cannot be written, a batch cannot be made. What was
+                saved before stays.
+            Interrupted: Ctrl-C or SIGTERM; the state behind the last step was saved.
         """
-        done = len(self.history)
-        self.reporter.start(self.config.epochs, len(self.loader.dataset), done)
         try:
-            for epoch in range(done + 1, self.config.epochs + 1):
-                row = self._epoch(epoch)
-                self.history.append(row)
-                self._save()
-                self.reporter.epoch(row)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._left()) from None
-        finally:
-            self.reporter.stop()
+            self.loop.run(self.config.epochs)
+        except Diverged as error:
+            raise Diverged(f"{error}; {self._left()}; a smaller --lr may help") from None
+        except KeyboardInterrupt as error:
+            raise Interrupted(self._left(), getattr(error, "signal", signal.SIGINT)) from None
+        except (RunError, MemoryError):
+            raise
+        except Exception as error:
+            raise RunError(f"{type(error).__name__}: {error}; {self._left()}") from error
 
     def resume(self) -> None:
         """Takes up the state of ``last.safetensors``.
@@ -144,16 +178,13 @@ class Trainer:
             RunError: there is none, or it belongs to another configuration.
         """
         path = self.folder.path / LAST
-        state = load_state(path)
-        if {**_ABSENT, **state.get("config", {})} != self.config.to_dict():
+        if saved_config(self.folder.path) != self.config:
             raise RunError(f"{path}: saved by a run with another configuration")
-        self.history = state["history"]
-        self.best_epoch = state["best_epoch"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
+        try:
+            self.loop.load(path)
+            self._saved_step = self.loop.step
+        except ValueError as error:
+            raise RunError(str(error)) from None
 
     def evaluate(self, images: data.ImageSet) -> Evaluation:
         """`evaluate` as the run computes."""
@@ -162,81 +193,71 @@ class Trainer:
             self.model, images, channels_last=config.channels_last, device=self.device, amp=config.amp
         )
 
-    def _epoch(self, epoch: int) -> dict[str, Any]:
-        self.model.train()
-        self.loader.set_epoch(epoch - 1)
-        manual_seed(_epoch_seed(self.config.seed, epoch))
-        seen = right = 0
-        loss_sum = 0.0
-        started = time.perf_counter()
-        for images, labels in self.loader:
-            loss, correct = self._step(images, labels)
-            if not math.isfinite(loss):
-                raise RunError(self._diverged(loss, epoch))
-            seen += len(labels)
-            right += correct
-            loss_sum += loss * len(labels)
-            rate = seen / (time.perf_counter() - started)
-            self.reporter.batch(epoch, seen, loss_sum / seen, right / seen, rate)
-        seconds = time.perf_counter() - started
-        held_out = self.evaluate(self.validation)
-        # The last step of an epoch can ruin the weights after its own loss was fine.
-        if not math.isfinite(held_out.loss):
-            raise RunError(self._diverged(held_out.loss, epoch))
-        return {
-            "epoch": epoch,
-            "lr": float(self.optimizer.param_groups[0]["lr"]),
-            "train_loss": loss_sum / seen,
-            "train_accuracy": right / seen,
-            "validation_loss": held_out.loss,
-            "validation_accuracy": held_out.accuracy,
-            "seconds": seconds,
-            "images_per_second": seen / seconds,
-        }
-
-    def _step(self, images: Any, labels: Any) -> tuple[float, int]:
-        with mixed_precision(self.config.amp):
-            logits = self.model(Tensor(images))
-            loss = nn.functional.cross_entropy(
-                logits, Tensor(labels), label_smoothing=self.config.label_smoothing
-            )
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        return loss.item(), int((logits.detach().argmax(1).data == labels).sum())
-
-    def _diverged(self, loss: float, epoch: int) -> str:
-        return f"the loss became {loss} in epoch {epoch}; {self._left()}; a smaller --lr may help"
+    def _validate(self) -> dict[str, float]:
+        found = self.evaluate(self.validation)
+        values = {"loss": found.loss, "accuracy": found.accuracy}
+        return values if found.mean_iou is None else values | {"mean_iou": found.mean_iou}
 
     def _left(self) -> str:
         """What a run that ends early has saved."""
-        if not self.best_epoch:
-            return "no checkpoint was written"
-        return f"{self.folder.path / BEST} keeps epoch {self.best_epoch}"
+        left = []
+        if self._saved_step is not None:
+            left.append(f"{self.folder.path / LAST} goes on from step {self._saved_step}")
+        if self.best_epoch:
+            left.append(f"{self.folder.path / BEST} keeps epoch {self.best_epoch}")
+        return "; ".join(left) or "no checkpoint was written"
 
-    def _save(self) -> None:
-        """The best model first: if the run dies in between, a resumed run repeats the epoch and writes it."""
-        row = self.history[-1]
-        best = max(self.history, key=lambda r: (r["validation_accuracy"], r["epoch"]))
-        model = self.model.state_dict()
-        if best is row:
-            self.folder.save(BEST, model)
-        self.best_epoch = best["epoch"]
-        state = {
-            "config": self.config.to_dict(),
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "model": model,
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-        self.folder.save(LAST, state)
-        self.folder.write_table("history.csv", HISTORY, self.history)
-        self.folder.write_table("timing.csv", TIMING, self.history)
+    # -- what the loop calls --
+
+    def on_train_begin(self, run: Loop) -> None:
+        if run.history:  # a run that died between two files
+            self._write_history()
+
+    def on_epoch_begin(self, run: Loop) -> None:
+        self.loader.set_epoch(run.epoch - 1)
+        manual_seed(_epoch_seed(self.config.seed, run.epoch))
+
+    def on_batch_end(self, run: Loop) -> None:
+        if self.save_every and run.step % self.save_every == 0:
+            self._save_state()
+
+    def on_epoch_end(self, run: Loop) -> None:
+        """The best model first: if the run dies in between, a resumed run writes it again."""
+        if self.best_epoch == run.epoch:
+            self.folder.save(BEST, self.model.state_dict(), run.metadata)
+        self._save_state()
+        self._write_history()
+
+    def on_interruption(self, run: Loop) -> None:
+        self._save_state()
+
+    def _save_state(self) -> None:
+        with self.folder.saving(LAST) as path:
+            self.loop.save(path, config=self.config.to_dict())
+        self._saved_step = self.loop.step
+
+    def _write_history(self) -> None:
+        history = self.loop.history
+        for name, text in (
+            ("history.csv", as_csv(history.columns(), history.rows)),
+            ("history.jsonl", history.json_lines()),
+            ("timing.csv", as_csv(("epoch", *TIMES), history.rows)),
+        ):
+            self.folder.write(name, text.encode())
         self.folder.write_json("config.json", self.config.to_dict())
+
+
+def saved_config(folder: Any) -> TrainConfig:
+    """The configuration of the run in `folder`, to resume it with.
+
+    Raises:
+        RunError: there is no run that can be resumed.
+    """
+    saved = Path(folder) / LAST
+    try:
+        return TrainConfig(**load_state(saved)["extra"]["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{saved}: not the state of a run ({error})") from None
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

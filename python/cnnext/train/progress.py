@@ -7,20 +7,36 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["INSTALL_HINT", "PlainReporter", "Reporter", "RichReporter", "SilentReporter", "choose_reporter"]
+from .callbacks import Callback
+
+if TYPE_CHECKING:
+    from .loop import Loop
+
+__all__ = [
+    "INSTALL_HINT",
+    "PlainReporter",
+    "Progress",
+    "Reporter",
+    "RichReporter",
+    "SilentReporter",
+    "choose_reporter",
+]
 
 
 INSTALL_HINT = "pip install 'cnnext[train]'"
 
 
 class Reporter(Protocol):
-    """Told by the trainer what happens. `stop` is called in every case, after an error too."""
+    """Told what happens. `stop` is called in every case, after an error too.
+
+    images: in an epoch, 0 where the loader does not say.
+    """
 
     def start(self, epochs: int, images: int, first_epoch: int) -> None: ...
     def batch(
-        self, epoch: int, seen: int, loss: float, accuracy: float, images_per_second: float
+        self, epoch: int, seen: int, measured: Mapping[str, float], images_per_second: float
     ) -> None: ...
     def epoch(self, row: Mapping[str, Any]) -> None: ...
     def say(self, message: str) -> None: ...
@@ -33,7 +49,7 @@ class SilentReporter:
     def start(self, epochs: int, images: int, first_epoch: int) -> None:
         pass
 
-    def batch(self, epoch: int, seen: int, loss: float, accuracy: float, images_per_second: float) -> None:
+    def batch(self, epoch: int, seen: int, measured: Mapping[str, float], images_per_second: float) -> None:
         pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -62,10 +78,18 @@ class PlainReporter(SilentReporter):
     def epoch(self, row: Mapping[str, Any]) -> None:
         done = row["epoch"] - self._first
         left = (time.monotonic() - self._started) / done * (self._epochs - row["epoch"])
+        values = [f"loss {row['train_loss']:.4f}"]
+        for name, label in (
+            ("train_accuracy", "accuracy"),
+            ("validation_accuracy", "validation"),
+            ("validation_mean_iou", "mean IoU"),
+        ):
+            if name in row:
+                values.append(f"{label} {100 * row[name]:.2f} %")
+        if "validation_loss" in row and "validation_accuracy" not in row:
+            values.append(f"validation loss {row['validation_loss']:.4f}")
         self.say(
-            f"epoch {row['epoch']}/{self._epochs}  loss {row['train_loss']:.4f}  "
-            f"accuracy {100 * row['train_accuracy']:.2f} %  "
-            f"validation {100 * row['validation_accuracy']:.2f} %  "
+            f"epoch {row['epoch']}/{self._epochs}  {'  '.join(values)}  "
             f"{row['images_per_second']:,.0f} images/s  {_clock(left)} left"
         )
 
@@ -89,8 +113,7 @@ class RichReporter(SilentReporter):
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("accuracy {task.fields[accuracy]} %"),
+            TextColumn("{task.fields[measured]}"),
             TextColumn("{task.fields[rate]:,.0f} images/s"),
             TimeRemainingColumn(compact=True),
             console=self._console,
@@ -98,23 +121,24 @@ class RichReporter(SilentReporter):
         )
         self._task = self._progress.add_task(
             "train",
-            total=epochs * images,
+            total=epochs * images or None,
             completed=first_epoch * images,
             epoch=first_epoch + 1,
             epochs=epochs,
-            loss="-",
-            accuracy="-",
+            measured="loss -",
             rate=0.0,
         )
         self._progress.start()
 
-    def batch(self, epoch: int, seen: int, loss: float, accuracy: float, images_per_second: float) -> None:
+    def batch(self, epoch: int, seen: int, measured: Mapping[str, float], images_per_second: float) -> None:
         self._progress.update(
             self._task,
             completed=(epoch - 1) * self._images + seen,
             epoch=epoch,
-            loss=f"{loss:.4f}",
-            accuracy=f"{100 * accuracy:.2f}",
+            measured="  ".join(
+                f"{name} {100 * value:.2f} %" if name == "accuracy" else f"{name} {value:.4f}"
+                for name, value in measured.items()
+            ),
             rate=images_per_second,
         )
 
@@ -128,6 +152,26 @@ class RichReporter(SilentReporter):
     def stop(self) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+class Progress(Callback):
+    """Tells a reporter what the loop does."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+
+    def on_train_begin(self, run: Loop) -> None:
+        images = len(getattr(run.loader, "dataset", ()))
+        self.reporter.start(run.epochs, images, run.history.epochs)
+
+    def on_batch_end(self, run: Loop) -> None:
+        self.reporter.batch(run.epoch, run.seen, run.measured, run.images_per_second)
+
+    def on_epoch_end(self, run: Loop) -> None:
+        self.reporter.epoch(run.history.rows[-1])
+
+    def on_train_end(self, run: Loop) -> None:
+        self.reporter.stop()
 
 
 def choose_reporter(quiet: bool = False) -> Reporter:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,23 +88,20 @@ class RunFolder:
     def write_json(self, name: str, value: Mapping[str, Any]) -> Path:
         return self.write(name, (json.dumps(value, indent=2) + "\n").encode())
 
-    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-        """A CSV file with a header; floats in full precision."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return self.write(name, text.getvalue().encode())
-
-    def save(self, name: str, state: Mapping[str, Any]) -> Path:
+    def save(self, name: str, state: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
         """`cnnext.save`, with a RunError for what the disk refuses."""
+        with self.saving(name) as path:
+            save(state, path, metadata)
+
+    @contextlib.contextmanager
+    def saving(self, name: str) -> Iterator[Path]:
+        """The path of a file of that name; an OSError within becomes a RunError."""
         target = self.path / name
         try:
-            save(state, target)
+            yield target
         except OSError as error:
             said = _reason(error).removeprefix(f"cannot write {target}: ")
             raise RunError(f"cannot write {target}: {said}") from None
-        return target
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
