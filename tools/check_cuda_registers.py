@@ -35,6 +35,18 @@ class Family(NamedTuple):
 # value, and fewer where it keeps 16 bytes of channels; ptxas itself spills a few bytes to reach one more.
 FAMILIES = {
     "gemm": Family(r"gemm<.*>", blocks=2, spilled=0, stack=0),
+    # A thread holds 32 to 128 sums. Where a long activation takes a vector of results apart, it lies in
+    # memory.
+    "mma, large tiles": Family(
+        r"mma_gemm<.*MmaTile<.*, 128, \d+, .*", blocks=2, threads=128, spilled=0, stack=64
+    ),
+    "mma, 64 x 64": Family(
+        r"mma_gemm<.*MmaTile<.*, 64, 64, 4, 3>.*", blocks=3, threads=128, spilled=0, stack=64
+    ),
+    "mma, gathered": Family(
+        r"mma_gemm<.*MmaTile<.*, 64, 64, 4, 2>.*", blocks=2, threads=128, spilled=0, stack=64
+    ),
+    "pack_terms": Family(r"pack_terms<.*>", blocks=4),
     "depthwise": Family(r"depthwise_(forward|data)_kernel<.*>", blocks=2),
     "max_pool_forward": Family(r"max_pool_forward<.*>", blocks=2),
     # Indices of 64 bits, for what 32 do not count, do not all stay in registers.

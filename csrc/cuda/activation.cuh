@@ -35,6 +35,21 @@ CNNEXT_DEVICE float activate(int32_t kind, float alpha, float x) {
   }
 }
 
+// All of a vector: code for ReLU, and one value after another for what is longer.
+template <int V>
+CNNEXT_DEVICE void activate_all(int32_t kind, float alpha, Vec<float, V>* values) {
+  if (kind == CNNEXT_ACT_NONE) return;
+  if (V == 1 || kind == CNNEXT_ACT_RELU) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) (*values)[i] = activate(V == 1 ? kind : CNNEXT_ACT_RELU, alpha, (*values)[i]);
+    return;
+  }
+  Vec<float, V> copy = *values;  // in memory, since it is indexed; the others stay in registers
+#pragma unroll 1
+  for (int i = 0; i < V; ++i) copy[i] = activate(kind, alpha, copy[i]);
+  *values = copy;
+}
+
 // The relu family selects the gradient instead of multiplying it, so that an infinite gradient at a dead
 // element gives 0.
 CNNEXT_DEVICE float activation_gradient(int32_t kind, float alpha, float grad, float x) {

@@ -83,16 +83,35 @@ inline Conv2dDesc pixels_as_images(const Conv2dDesc& d) {
   return c;
 }
 
+// body(kNhwc)
+template <class Body>
+void dispatch_format(const Conv2dDesc& d, const Body& body) {
+  if (d.format == Format::kNCHW) {
+    body(std::false_type{});
+  } else {
+    body(std::true_type{});
+  }
+}
+
 struct Epilogue {
   const void *bias, *residual;
   int32_t activation;
   float alpha;
 };
 
+template <class T, int V>
+CNNEXT_DEVICE void add_values(Vec<float, V>* sums, const T* from) {
+  const Vec<float, V> values = to_floats(load<V>(from));
+#pragma unroll
+  for (int j = 0; j < V; ++j) (*sums)[j] += values[j];
+}
+
 // y (pixels x K of a group) <- x, w.
 template <class T, bool kNhwc>
 struct ConvForward {
-  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = true, kPaddedA = true;
+  using Value = T;
+  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = true, kPaddedA = true,
+                        kResultsAlongColumns = kNhwc;
   struct Result {
     int64_t offset, k;  // of the group's first channel
   };
@@ -148,18 +167,23 @@ struct ConvForward {
   CNNEXT_DEVICE Line column(int64_t group, int64_t n) const {
     return {(group * v.group_k + n) * v.ws.n, 0, 0};
   }
-  CNNEXT_DEVICE float a(int64_t offset) const { return to_float(v.x[offset]); }
-  CNNEXT_DEVICE float b(int64_t offset) const { return to_float(v.w[offset]); }
+  CNNEXT_DEVICE const T* a() const { return v.x; }
+  CNNEXT_DEVICE const T* b() const { return v.w; }
   CNNEXT_DEVICE Result result(int64_t group, int64_t m) const {
+    const int64_t k = group * v.group_k;
+    if (kNhwc) return {m * groups * v.group_k + k, k};
     int64_t p, q;
-    const int64_t image = pixel(m, &p, &q), k = group * v.group_k;
+    const int64_t image = pixel(m, &p, &q);
     return {image * v.ys.n + k * v.ys.c + p * v.ys.h + q * v.ys.w, k};
   }
-  CNNEXT_DEVICE void put(const Result& result, int64_t n, float sum) const {
+  template <int V>
+  CNNEXT_DEVICE void put(const Result& result, int64_t n, const Vec<float, V>& values) const {
+    Vec<float, V> sums = values;
     const int64_t at = result.offset + n * v.ys.c;
-    if (epilogue.bias) sum += to_float(static_cast<const T*>(epilogue.bias)[result.k + n]);
-    if (epilogue.residual) sum += to_float(static_cast<const T*>(epilogue.residual)[at]);
-    v.y[at] = from_float<T>(activate(epilogue.activation, epilogue.alpha, sum));
+    if (epilogue.bias) add_values(&sums, static_cast<const T*>(epilogue.bias) + result.k + n);
+    if (epilogue.residual) add_values(&sums, static_cast<const T*>(epilogue.residual) + at);
+    activate_all(epilogue.activation, epilogue.alpha, &sums);
+    store(v.y + at, from_floats<T>(sums));
   }
 };
 

@@ -8,7 +8,9 @@ namespace cnnext::cuda {
 // One phase of x (pixels x C of a group) <- y, w: as a forward with stride 1 over the phase's own taps.
 template <class T, bool kNhwc>
 struct ConvBackwardData {
-  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = false, kPaddedA = true;
+  using Value = T;
+  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = false, kPaddedA = true,
+                        kResultsAlongColumns = kNhwc;
   struct Result {
     int64_t offset, c;  // of the group's first channel
   };
@@ -66,25 +68,40 @@ struct ConvBackwardData {
   CNNEXT_DEVICE Line column(int64_t group, int64_t c) const {
     return {group * v.group_k * v.ws.n + c * v.ws.c + down.tap * v.ws.h + right.tap * v.ws.w, 0, 0};
   }
-  CNNEXT_DEVICE float a(int64_t offset) const { return to_float(v.y[offset]); }
-  CNNEXT_DEVICE float b(int64_t offset) const { return to_float(v.w[offset]); }
+  CNNEXT_DEVICE const T* a() const { return v.y; }
+  CNNEXT_DEVICE const T* b() const { return v.w; }
   CNNEXT_DEVICE Result result(int64_t group, int64_t m) const {
     int64_t i, j;
     const int64_t n = pixel(m, &i, &j), c = group * v.group_c;
     const int64_t h = down.first + i * stride_h, w = right.first + j * stride_w;
     return {n * v.xs.n + c * v.xs.c + h * v.xs.h + w * v.xs.w, c};
   }
-  CNNEXT_DEVICE void put(const Result& result, int64_t c, float sum) const {
-    if (bias) sum += to_float(static_cast<const T*>(bias)[result.c + c]);
-    v.x[result.offset + c * v.xs.c] = from_float<T>(sum);
+  template <int V>
+  CNNEXT_DEVICE void put(const Result& result, int64_t c, const Vec<float, V>& values) const {
+    Vec<float, V> sums = values;
+    if (bias) add_values(&sums, static_cast<const T*>(bias) + result.c + c);
+    store(v.x + result.offset + c * v.xs.c, from_floats<T>(sums));
   }
 };
+
+// body(down, right) for each.
+template <class Body>
+void for_each_phase(const Conv2dDesc& d, const Body& body) {
+  for (int64_t a = 0; a < d.stride_h; ++a) {
+    const ConvPhase down = conv_phase(a, d.H, d.R, d.stride_h, d.dilation_h, d.pad_top);
+    for (int64_t b = 0; b < d.stride_w; ++b) {
+      body(down, conv_phase(b, d.W, d.S, d.stride_w, d.dilation_w, d.pad_left));
+    }
+  }
+}
 
 // w (K of a group x its channels and taps) <- y, x: a sum over pixels, cut into slices. Their sums go to
 // scratch, slice by slice, and are added in order.
 template <class T, bool kNhwc>
 struct ConvBackwardWeights {
-  static constexpr bool kAAlongDepth = !kNhwc, kBAlongDepth = !kNhwc, kPaddedA = false;
+  using Value = T;
+  static constexpr bool kAAlongDepth = !kNhwc, kBAlongDepth = !kNhwc, kPaddedA = false,
+                        kResultsAlongColumns = true;
   struct Result {
     int64_t offset;
   };
@@ -137,15 +154,44 @@ struct ConvBackwardWeights {
     return {(batch / slices * v.group_c + c) * v.xs.c + h * v.xs.h + w * v.xs.w, static_cast<uint32_t>(h),
             static_cast<uint32_t>(w)};
   }
-  CNNEXT_DEVICE float a(int64_t offset) const { return to_float(v.y[offset]); }
-  CNNEXT_DEVICE float b(int64_t offset) const { return to_float(v.x[offset]); }
+  CNNEXT_DEVICE const T* a() const { return v.y; }
+  CNNEXT_DEVICE const T* b() const { return v.x; }
   CNNEXT_DEVICE Result result(int64_t batch, int64_t m) const {
     const int64_t group = batch / slices, slice = batch % slices;
     return {((slice * groups + group) * rows() + m) * columns()};
   }
-  CNNEXT_DEVICE void put(const Result& result, int64_t n, float sum) const {
-    partial[result.offset + n] = sum;
+  template <int V>
+  CNNEXT_DEVICE void put(const Result& result, int64_t n, const Vec<float, V>& sums) const {
+    constexpr int kPart = V < 4 ? V : 4;
+#pragma unroll
+    for (int j = 0; j < V; j += kPart) {
+      Vec<float, kPart> part;
+#pragma unroll
+      for (int i = 0; i < kPart; ++i) part[i] = sums[j + i];
+      store(partial + result.offset + n + j, part);
+    }
   }
 };
+
+template <class T, bool kNhwc>
+__global__ void __launch_bounds__(kBlock) add_slices(ConvBackwardWeights<T, kNhwc> problem, PartSum parts) {
+  const int64_t columns = problem.columns(), per_slice = problem.groups * problem.rows() * columns;
+  for (int64_t i = first_item(); i < per_slice; i += item_step()) {
+    float sum = 0;
+    for (int64_t slice = 0; slice < problem.slices; ++slice) sum += problem.partial[slice * per_slice + i];
+    if (!parts.finish(i, &sum)) continue;
+    int64_t c, r, s;
+    const int64_t k = i / columns;
+    problem.order.split(i % columns, &c, &r, &s);
+    const Strides& ws = problem.v.ws;
+    problem.v.w[k * ws.n + c * ws.c + r * ws.h + s * ws.w] = from_float<T>(sum);
+  }
+}
+
+template <class T, bool kNhwc>
+void run_add_slices(const Op& op, const ConvBackwardWeights<T, kNhwc>& problem, const PartSum& parts) {
+  const int64_t count = problem.groups * problem.rows() * problem.columns();
+  launch_flat(op, add_slices<T, kNhwc>, blocks_for(count, kBlock), problem, parts);
+}
 
 }  // namespace cnnext::cuda

@@ -5,10 +5,10 @@
 // A Problem has rows(), columns(), batches() (independent products), terms(batch) (the range of k that is
 // summed); walk, which says where terms lie; and
 //   Line row(batch, m), column(batch, n): what the index alone decides, worked out once a tile;
-//   float a(offset), b(offset): elements; H, W: a position below them is inside (all other elements are 0);
-//   kPaddedA: whether it is a that may lie outside, or b;
-//   Result result(batch, m), put(Result, n, sum);
-//   kAAlongDepth, kBAlongDepth: whether neighbours in memory are neighbouring terms.
+//   a(), b(): what lines and terms are offsets into; H, W: a position below them is inside (all other
+//   elements are 0); kPaddedA: whether it is a that may lie outside, or b; Result result(batch, m),
+//   put<V>(Result, n, sums of V columns); kAAlongDepth, kBAlongDepth: whether neighbours in memory are
+//   neighbouring terms.
 // Terms of one sum are added in order, so the bits follow from the shape.
 #pragma once
 
@@ -54,7 +54,7 @@ CNNEXT_DEVICE_CALL float sum_inside(const Problem& problem, int64_t batch, int64
   for (int64_t k = terms.begin; k < terms.end; ++k) {
     const Offsets at = problem.walk.start(k).at;
     if (!is_inside(problem, Problem::kPaddedA ? row : column, at)) continue;
-    sum += problem.a(row.offset + at.a) * problem.b(column.offset + at.b);
+    sum += to_float(problem.a()[row.offset + at.a]) * to_float(problem.b()[column.offset + at.b]);
   }
   return sum;
 }
@@ -86,7 +86,8 @@ class GemmLoader {
       if (kIsA == Problem::kPaddedA) wanted = wanted && is_inside(problem, line, term_.at);
       values_[i] = 0;
       if (wanted) {
-        values_[i] = kIsA ? problem.a(line.offset + term_.at.a) : problem.b(line.offset + term_.at.b);
+        values_[i] =
+            to_float(kIsA ? problem.a()[line.offset + term_.at.a] : problem.b()[line.offset + term_.at.b]);
       }
       if (!kAlongDepth) problem.walk.advance(&term_, problem.near);
     }
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(kBlock, kGemmBlocks)
         const int64_t n = column0 + my_column + j;
         if (n >= problem.columns()) continue;
         const float sum = sums[i][j];
-        problem.put(result, n, sum == sum ? sum : sum_inside(problem, batch, m, n));
+        problem.template put<1>(result, n, {{sum == sum ? sum : sum_inside(problem, batch, m, n)}});
       }
     }
   }

@@ -1,3 +1,5 @@
+#include "cases_conv.h"
+
 #include <cmath>
 
 #include "cases.h"
@@ -6,12 +8,9 @@ using namespace cnnext;
 
 namespace {
 
-struct Shape {
-  int64_t N, C, H, W, K, R, S, groups, stride_h, stride_w, dilation_h, dilation_w, top, bottom, left, right;
-};
 // Tiles of 64 and their neighbours, groups, strides that leave phases empty, dilations with and without a
 // common divisor with the stride; depthwise, with several results a channel too.
-constexpr Shape kShapes[] = {
+constexpr ConvShape kShapes[] = {
     {1, 3, 9, 8, 5, 3, 2, 1, 1, 1, 1, 1, 1, 0, 0, 1},     {2, 4, 7, 10, 6, 3, 3, 2, 2, 1, 1, 2, 1, 2, 3, 1},
     {1, 65, 5, 4, 63, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0},   {2, 17, 9, 9, 66, 3, 3, 1, 2, 2, 1, 1, 1, 1, 1, 1},
     {1, 6, 11, 12, 9, 2, 3, 3, 3, 2, 2, 4, 2, 1, 0, 5},   {3, 5, 6, 6, 4, 1, 1, 1, 3, 2, 1, 1, 0, 0, 0, 0},
@@ -21,29 +20,34 @@ constexpr Shape kShapes[] = {
     {1, 2, 5, 6, 40, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1},    {2, 3, 6, 5, 24, 3, 3, 3, 2, 1, 1, 1, 1, 0, 1, 1},
 };
 
-struct Case {
-  Shape s;
-  int32_t dtype, activation;
-  Format format, w_format;
-  bool extras, infinite;
-};
-
 int64_t results(int64_t size, int64_t pads, int64_t kernel, int64_t stride, int64_t dilation) {
   return (size + pads - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
-void run_case(Suite& suite, const Case& c) {
-  const Shape& s = c.s;
+}  // namespace
+
+void run_conv_case(Suite& suite, const ConvCase& c) {
+  const ConvShape& s = c.s;
   const int64_t P = results(s.H, s.top + s.bottom, s.R, s.stride_h, s.dilation_h);
   const int64_t Q = results(s.W, s.left + s.right, s.S, s.stride_w, s.dilation_w);
   const std::string name =
       describe("conv", c.dtype, {s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.groups, s.stride_h, s.stride_w, P, Q}) +
-      (c.format == Format::kNHWC ? " NHWC" : " NCHW") + (c.infinite ? " infinite" : "");
+      (c.format == Format::kNHWC ? " NHWC" : " NCHW") + (c.infinite ? " infinite" : "") +
+      (c.tf32 ? " TF32" : "");
+  suite.permit_tf32(c.tf32);
   const ArgPtr x = suite.arg({s.N, s.C, s.H, s.W}, c.dtype, c.format),
                y = suite.arg({s.N, s.K, P, Q}, c.dtype, c.format);
   const ArgPtr w = suite.arg({s.K, s.C / s.groups, s.R, s.S}, c.dtype, c.w_format);
   const ArgPtr residual = suite.arg({s.N, s.K, P, Q}, c.dtype, c.format);
   const ArgPtr bias_k = suite.arg({s.K}, c.dtype), bias_c = suite.arg({s.C}, c.dtype);
+  const auto fill_short = [&](const ArgPtr& arg) {  // with values that TF32 holds too
+    for (int64_t i = 0; i < arg->count(); ++i) {
+      arg->values()[i] = static_cast<float>(suite.random()() % 33) / 8 - (c.infinite ? 0 : 2);
+    }
+    arg->upload();
+  };
+  // Beside infinite weights all is positive: what is not infinite then, or is NaN, is wrong.
+  if (c.tf32 || c.infinite) fill_short(x), fill_short(w);
   if (c.infinite) {
     for (int64_t i = 0; i < w->count(); i += 2) w->values()[i] = INFINITY;
     w->upload();
@@ -77,18 +81,16 @@ void run_case(Suite& suite, const Case& c) {
   };
   const auto n = static_cast<double>(s.C * s.R * s.S), m = static_cast<double>(s.K * s.R * s.S);
   suite.check<Conv2dDesc>(name, &OpTable::conv2d_forward, forward, {y}, {2, 2e-6 * n});
-  for (int64_t i = 0; i < y->count(); ++i) y->values()[i] = static_cast<float>(suite.random()() % 33) / 8 - 2;
+  fill_short(y);
   if (c.infinite) y->values()[0] = y->values()[y->count() - 1] = INFINITY;
   y->upload();
   suite.check<Conv2dDesc>(name + " data", &OpTable::conv2d_backward_data, backward_data, {x}, {2, 2e-6 * m});
-  for (int64_t i = 0; i < x->count(); ++i) x->values()[i] = static_cast<float>(suite.random()() % 33) / 8 - 2;
-  x->upload();
+  fill_short(x);
   const auto pixels = static_cast<double>(s.N * P * Q);
   suite.check<Conv2dDesc>(name + " weights", &OpTable::conv2d_backward_weights, base, {w},
                           {2, 2e-6 * pixels});
+  suite.permit_tf32(false);
 }
-
-}  // namespace
 
 void cases_conv(Suite& suite) {
   for (const Format format : {Format::kNCHW, Format::kNHWC}) {
@@ -96,11 +98,11 @@ void cases_conv(Suite& suite) {
       for (size_t i = 0; i < std::size(kShapes); ++i) {
         if (dtype != CNNEXT_FLOAT32 && i % 2) continue;
         const Format w_format = i % 3 ? Format::kNCHW : Format::kNHWC;
-        run_case(suite, {kShapes[i], dtype, CNNEXT_ACT_LEAKY_RELU, format, w_format, i % 2 == 0, false});
+        run_conv_case(suite, {kShapes[i], dtype, CNNEXT_ACT_LEAKY_RELU, format, w_format, i % 2 == 0, false});
       }
     }
     // A padding tap contributes nothing, even under an infinite weight.
-    run_case(suite, {kShapes[0], CNNEXT_FLOAT32, 0, format, Format::kNCHW, false, true});
-    run_case(suite, {kShapes[6], CNNEXT_FLOAT32, 0, format, Format::kNCHW, false, true});
+    run_conv_case(suite, {kShapes[0], CNNEXT_FLOAT32, 0, format, Format::kNCHW, false, true});
+    run_conv_case(suite, {kShapes[6], CNNEXT_FLOAT32, 0, format, Format::kNCHW, false, true});
   }
 }

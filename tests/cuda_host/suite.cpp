@@ -26,6 +26,7 @@ struct Scratch {
   std::vector<void*> blocks;
 } scratch;
 std::string kernel_ran;
+int32_t float32_precision = CNNEXT_FLOAT32_HIGHEST;
 
 const HostServices kServices = {
     sizeof(HostServices),
@@ -38,7 +39,7 @@ const HostServices kServices = {
     [](const Exec&) -> void* { return nullptr; },
     [](Exec&, const char* kernel) { kernel_ran = kernel; },
     sizeof(OpTable),
-    [] { return int32_t{CNNEXT_FLOAT32_HIGHEST}; },
+    [] { return float32_precision; },
 };
 
 double unit_of(int32_t dtype) {
@@ -118,6 +119,14 @@ void Suite::fail(const std::string& text) {
   if (!stops_) std::fprintf(stderr, "%s\n", text.c_str());
 }
 
+void Suite::permit_tf32(bool permitted) {
+  float32_precision = permitted ? CNNEXT_FLOAT32_HIGH : CNNEXT_FLOAT32_HIGHEST;
+}
+
+void Suite::expect_ran(const std::string& kernel) {
+  if (failures_ == 0 && ran_.count(kernel) == 0) fail(kernel + " did not run");
+}
+
 ArgPtr Suite::arg(std::vector<int64_t> shape, int32_t dtype, Format format, int64_t shift) {
   Arg made;
   Tensor& t = made.device_;
@@ -164,6 +173,7 @@ bool Suite::run_on_device(const std::string& name, const Runner& run, uint64_t o
     good = false;
   }
   if (good && kernel_ran.compare(0, 5, "cuda/") != 0) fail(name + ": does not say what ran");
+  ran_.insert(kernel_ran);
   for (void* block : scratch.blocks) scratch.free(block);
   scratch.blocks.clear();
   return good;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -74,6 +75,8 @@ class Suite {
   // Once something has failed, nothing more runs: for mutants, which need one failure.
   void stop_at_first_failure() { stops_ = true; }
   void fail(const std::string& text);
+  void permit_tf32(bool permitted);
+  void expect_ran(const std::string& kernel);  // at some time before
 
  private:
   using Runner = std::function<cnnext::Ran(const cnnext::OpTable&, Side, cnnext::Exec&)>;
@@ -90,6 +93,7 @@ class Suite {
   int failures_ = 0, runs_ = 0;
   bool stops_ = false;
   std::string first_failure_;
+  std::set<std::string> ran_;
 };
 
 // The families of kernels, by name.

@@ -1,0 +1,14 @@
+// Convolution on tensor cores: the Problems of conv.cuh and conv_backward.cuh by mma_gemm.cuh, in float16,
+// bfloat16, and, where that is permitted, in float32 by TF32.
+#pragma once
+
+#include "cuda/launch.cuh"
+
+namespace cnnext::cuda {
+
+// Each returns the name of what ran, or nullptr where this family does not take the convolution.
+const char* mma_forward(const Op& op, const Conv2dDesc& d);
+const char* mma_backward_data(const Op& op, const Conv2dDesc& d);
+const char* mma_backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts);
+
+}  // namespace cnnext::cuda

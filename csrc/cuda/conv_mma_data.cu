@@ -1,0 +1,40 @@
+#include "cuda/conv_mma_parts.cuh"
+
+namespace cnnext::cuda {
+namespace {
+
+template <class T, bool kNhwc, bool kWhole>
+int backward_data(const Op& op, const Conv2dDesc& given) {
+  const Conv2dDesc d = with_channels_last<T>(op, given);
+  const bool whole_results =
+      kNhwc && in_chunks<T>(d.x, d.C / d.groups) && (!present(d.bias) || is_aligned(d.bias.data));
+  const int64_t sms = multiprocessors(op);
+  int shape = 0;  // the last phase's
+  for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
+    const ConvBackwardData<T, kNhwc> problem(d, down, right);
+    const MmaWork work{
+        problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirstShape<T, kWhole>, 1};
+    shape = choose_mma(work, sms).shape;
+    run_choice<T, kWhole>(op, problem, shape, whole_results);
+  });
+  return shape;
+}
+
+}  // namespace
+
+const char* mma_backward_data(const Op& op, const Conv2dDesc& d) {
+  int shape = 0;
+  const bool runs = dispatch_mma(d, [&](auto t, auto nhwc) {
+    using T = decltype(t);
+    constexpr bool kNhwc = decltype(nhwc)::value;
+    // The weights' channels lie side by side, and so do those of groups, which chunks must not straddle.
+    if (kNhwc && in_chunks<T>(d.y, d.K / d.groups)) {
+      shape = backward_data<T, kNhwc, kNhwc>(op, d);
+    } else {
+      shape = backward_data<T, kNhwc, false>(op, d);
+    }
+  });
+  return runs ? mma_name(MmaPass::kData, d, shape) : nullptr;
+}
+
+}  // namespace cnnext::cuda

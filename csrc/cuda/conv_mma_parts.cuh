@@ -1,0 +1,58 @@
+// What the three passes on tensor cores share.
+#pragma once
+
+#include "cuda/conv_backward.cuh"
+#include "cuda/conv_mma.cuh"
+#include "cuda/mma_choice.cuh"
+#include "cuda/mma_gemm.cuh"
+
+namespace cnnext::cuda {
+
+inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+// So many channels of a dense NHWC image are read and written in chunks.
+template <class T>
+bool in_chunks(const Tensor& t, int64_t channels) {
+  return channels % kWidest<T> == 0 && is_aligned(t.data);
+}
+
+int64_t multiprocessors(const Op& op);
+
+enum class MmaPass { kForward, kData, kWeights };
+const char* mma_name(MmaPass pass, const Conv2dDesc& d, int shape);
+
+// The convolution with weights that lie in the order in which a pass reads them, copied to scratch where they
+// do not: for each k the terms of forward's sums, zeros behind them; or, for backward-data, (R, S, C) with
+// zeros behind the channels. The zeros fill a chunk.
+template <class T>
+Conv2dDesc with_terms_in_order(const Op& op, const Conv2dDesc& d);
+template <class T>
+Conv2dDesc with_channels_last(const Op& op, const Conv2dDesc& d);
+
+// body(T{}, kNhwc) where the convolution's products may be taken by tensor cores; else false.
+template <class Body>
+bool dispatch_mma(const Conv2dDesc& d, const Body& body) {
+  if (d.dtype == CNNEXT_FLOAT32 && services->float32_matmul_precision() == CNNEXT_FLOAT32_HIGHEST) {
+    return false;
+  }
+  return dispatch_float(d.dtype, [&](auto t) { dispatch_format(d, [&](auto nhwc) { body(t, nhwc); }); });
+}
+
+template <class T, bool kWhole, class Problem>
+void run_choice(const Op& op, const Problem& problem, int shape, bool whole_results) {
+  if constexpr (kFirstShape<T, kWhole> <= 0) {
+    if (shape == 0) return run_mma<MmaTileOf<T, 0>, true, true>(op, problem, whole_results);
+  }
+  if constexpr (kFirstShape<T, kWhole> <= 1) {
+    if (shape == 1) return run_mma<MmaTileOf<T, 1>, true, true>(op, problem, whole_results);
+  }
+  using Small = std::conditional_t<kWhole, MmaTileOf<T, 2>, MmaGatherTile<T>>;
+  constexpr bool kWholeB = kWhole || Problem::kPaddedA;  // weights are always whole
+  run_mma<Small, kWhole, kWholeB>(op, problem, whole_results);
+}
+
+template <class T>
+int64_t strips_of(int64_t terms) {
+  return ceil_div(terms, kStripBytes / static_cast<int64_t>(sizeof(T)));
+}
+
+}  // namespace cnnext::cuda

@@ -1,0 +1,286 @@
+// A matrix product on tensor cores, of the same Problems as gemm.cuh, which are read from memory as they lie:
+// a strip of both operands is multiplied while cp.async brings the next ones. Of a Problem this takes, beside
+// what gemm.cuh does:
+//   Value; kResultsAlongColumns: whether results of neighbouring columns are neighbours in memory.
+// An operand is whole where 16 bytes of neighbouring terms (kAAlongDepth, kBAlongDepth; else lines) are
+// neighbours in memory, aligned, and all of them inside the image or none. Others are gathered one by one.
+// Terms of one sum are added in order, so the bits do not depend on the tile.
+#pragma once
+
+#include "cuda/gemm.cuh"
+#include "cuda/mma_tile.cuh"
+
+namespace cnnext::cuda {
+
+// A thread's part in bringing one operand's strips into shared memory.
+template <class Problem, class Tile, bool kIsA, bool kWhole>
+class MmaLoader {
+  using T = typename Problem::Value;
+  static constexpr int kTileLines = kIsA ? Tile::kRows : Tile::kColumns;
+
+ public:
+  using Operand = MmaOperand<T, kTileLines, kWhole && (kIsA ? Problem::kAAlongDepth : Problem::kBAlongDepth)>;
+  // The step of the walk over terms: to the next strip, or to the next term that the thread gathers.
+  static constexpr int kStep = kWhole ? Operand::kDepth : kMmaThreads / kTileLines;
+
+  CNNEXT_DEVICE MmaLoader(const Problem& problem, int64_t batch, int64_t line0, int64_t first) {
+    const int64_t count = kIsA ? problem.rows() : problem.columns();
+    // Past the last line, that one again: its results are not stored.
+    const int64_t last =
+        kWhole && !Operand::kAlongDepth ? (count - 1) / Operand::kChunk * Operand::kChunk : count - 1;
+#pragma unroll
+    for (int i = 0; i < kLines; ++i) {
+      const int64_t line = least(line0 + place(i).line, last);
+      lines_[i] = kIsA ? problem.row(batch, line) : problem.column(batch, line);
+    }
+    term_ = problem.walk.start(first + place(0).term);
+  }
+  // Asks for the next strip, of which `left` terms are there. It goes to values `stage` and on.
+  CNNEXT_DEVICE void fetch(const Problem& problem, const TermWalk::Step& step, const Shared<T>& tiles,
+                           int stage, int left) {
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const Line& line = lines_[kWhole ? i : 0];
+      const typename Operand::Place p = place(i);
+      bool wanted = p.term < left;
+      if (kIsA == Problem::kPaddedA) wanted = wanted && is_inside(problem, line, term_.at);
+      const T* const from =
+          kIsA ? problem.a() + (line.offset + term_.at.a) : problem.b() + (line.offset + term_.at.b);
+      if constexpr (kWhole) {
+        cp_async16(tiles, stage + Operand::at(p.line, p.term), from, wanted);
+      } else {
+        values_[i] = T{};
+        if (wanted) values_[i] = *from;
+      }
+      if (!kWhole) problem.walk.advance(&term_, step);
+    }
+    if (kWhole) problem.walk.advance(&term_, step);
+  }
+  // What was gathered by the last fetch.
+  CNNEXT_DEVICE void put(const Shared<T>& tiles, int stage) const {
+    if constexpr (!kWhole) {
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const typename Operand::Place p = place(i);
+        tiles.set(stage + Operand::at(p.line, p.term), values_[i]);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kLoads = kWhole ? Operand::kCopies : Operand::kValues / kMmaThreads;
+  static constexpr int kLines = kWhole ? kLoads : 1;
+  CNNEXT_DEVICE static typename Operand::Place place(int i) {
+    const int me = static_cast<int>(threadIdx.x);
+    if constexpr (kWhole) return Operand::copied(me, i);
+    return {me % kTileLines, me / kTileLines + i * kStep};  // a warp gathers along lines
+  }
+
+  Line lines_[kLines];
+  TermWalk::Term term_;
+  T values_[kWhole ? 1 : kLoads];
+};
+
+// A launch's arguments.
+template <class Problem>
+struct MmaJob {
+  Problem problem;
+  TermWalk::Step step_a, step_b;
+  int64_t row_tiles, column_tiles;
+  bool whole_results;  // 16 bytes of them at a time
+};
+
+// A warp's results on their way from its sums to memory, through 16 rows of shared memory at a time.
+template <class Problem, class Tile>
+class MmaStore {
+  static constexpr bool kVectors = Problem::kResultsAlongColumns;
+  static constexpr int kWidth = kVectors ? Tile::kChunk : 1;
+  static constexpr int kItems = 16 * Tile::kWarpColumns / kWidth / 32;  // a lane's in a slab
+  static constexpr int kSlabs = Tile::kWarpRows / 16, kPitch = Tile::kSlabPitch;
+  static_assert(kItems * kSlabs <= 64, "mend has so many bits");
+
+ public:
+  // Of the block's tile in that row and column of tiles.
+  CNNEXT_DEVICE MmaStore(const MmaJob<Problem>& job, int batch, int row, int column)
+      : job_(job),
+        batch_(batch),
+        row0_((row * int64_t{2} + static_cast<int>(threadIdx.x) / 64) * Tile::kWarpRows),
+        column0_((column * int64_t{2} + static_cast<int>(threadIdx.x) / 32 % 2) * Tile::kWarpColumns) {}
+
+  CNNEXT_DEVICE void operator()(const float (&sums)[kSlabs][Tile::kWarpColumns / 8][4]) const {
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const Shared<float> slab = dynamic_shared<float>(warp * 16 * kPitch * 4, 16 * kPitch);
+    uint64_t mend = 0;
+#pragma unroll 1  // a slab's code is long
+    for (int s = 0; s < kSlabs; ++s) {
+      warp_barrier();  // the slab before is read
+#pragma unroll
+      for (int of = 0; of < kSlabs; ++of) {
+        if (of == s) fill(slab, sums[of]);
+      }
+      warp_barrier();
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) {
+        const Item item = item_of(s, i);
+        if (!item.wanted) continue;
+        const Vec<float, kWidth> values = read(slab, item.slab);
+        bool is_nan = false;
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) is_nan = is_nan || values[j] != values[j];
+        if (is_nan) {
+          mend |= uint64_t{1} << (s * kItems + i);
+        } else {
+          put(item, values);
+        }
+      }
+    }
+    if (mend != 0) sum_again(mend);
+  }
+
+ private:
+  struct Item {
+    int64_t m, n;
+    int slab;  // where in it
+    bool wanted;
+  };
+  CNNEXT_DEVICE static void fill(const Shared<float>& slab, const float (&sums)[Tile::kWarpColumns / 8][4]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int j = 0; j < Tile::kWarpColumns / 8; ++j) {
+      const int at = Tile::sum_in_slab(lane, j);
+      slab.template set_vec<2>(at, {{sums[j][0], sums[j][1]}});
+      slab.template set_vec<2>(at + 8 * kPitch, {{sums[j][2], sums[j][3]}});
+    }
+  }
+  CNNEXT_DEVICE static Vec<float, kWidth> read(const Shared<float>& slab, int at) {
+    if constexpr (kWidth < 8) {
+      return slab.template get_vec<kWidth>(at);
+    } else {
+      const bool late = Tile::is_late(static_cast<int>(threadIdx.x));
+      const Vec<float, 4> one = slab.template get_vec<4>(at + (late ? 4 : 0));
+      const Vec<float, 4> other = slab.template get_vec<4>(at + (late ? 0 : 4));
+      Vec<float, 8> values;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        values[j] = late ? other[j] : one[j];
+        values[j + 4] = late ? one[j] : other[j];
+      }
+      return values;
+    }
+  }
+  CNNEXT_DEVICE Item item_of(int s, int i) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int row = kVectors ? Tile::item_row(lane, i) : lane % 16;
+    const int column = kVectors ? Tile::item_column(lane) : lane / 16 + i * 2;
+    const int64_t m = row0_ + s * 16 + row, n = column0_ + column;
+    return {m, n, row * kPitch + column, m < job_.problem.rows() && n < job_.problem.columns()};
+  }
+  CNNEXT_DEVICE void put(const Item& item, const Vec<float, kWidth>& values) const {
+    const typename Problem::Result result = job_.problem.result(batch_, item.m);
+    if (kWidth == 1 || job_.whole_results) {
+      job_.problem.template put<kWidth>(result, item.n, values);
+    } else if constexpr (kWidth > 1) {
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        if (item.n + j < job_.problem.columns()) {
+          job_.problem.template put<1>(result, item.n + j, {{values[j]}});
+        }
+      }
+    }
+  }
+  // Padding under an infinite weight made a NaN (sum_inside), or there is one to be had.
+  CNNEXT_DEVICE void sum_again(uint64_t mend) const {
+    const Problem& problem = job_.problem;
+#pragma unroll 1
+    for (int number = 0; mend != 0; ++number, mend >>= 1) {
+      if (!(mend & 1)) continue;
+      const Item item = item_of(number / kItems, number % kItems);
+      const typename Problem::Result result = problem.result(batch_, item.m);
+#pragma unroll 1
+      for (int64_t n = item.n; n < least(item.n + kWidth, problem.columns()); ++n) {
+        problem.template put<1>(result, n, {{sum_inside(problem, batch_, item.m, n)}});
+      }
+    }
+  }
+
+  const MmaJob<Problem>& job_;
+  int64_t batch_, row0_, column0_;
+};
+
+template <class Problem, class Tile, bool kWholeA, bool kWholeB>
+__global__ void __launch_bounds__(kMmaThreads, Tile::kBlocks)
+    mma_gemm(const __grid_constant__ MmaJob<Problem> job) {
+  using LoaderA = MmaLoader<Problem, Tile, true, kWholeA>;
+  using LoaderB = MmaLoader<Problem, Tile, false, kWholeB>;
+  using T = typename Problem::Value;
+  constexpr int kSize = static_cast<int>(sizeof(T));
+  const Problem& problem = job.problem;
+  const Shared<T> tiles = dynamic_shared<T>(0, Tile::kStages * Tile::kStageValues);
+  const int64_t count = job.row_tiles * job.column_tiles * problem.batches();
+  for (int64_t tile = blockIdx.x; tile < count; tile += gridDim.x) {
+    // Neighbours share rows, which are the larger operand but for the gradient of weights.
+    const int column = static_cast<int>(tile % job.column_tiles);
+    const int row = static_cast<int>(tile / job.column_tiles % job.row_tiles);
+    const int batch = static_cast<int>(tile / job.column_tiles / job.row_tiles);
+    const Range terms = problem.terms(batch);
+    LoaderA a(problem, batch, int64_t{row} * Tile::kRows, terms.begin);
+    LoaderB b(problem, batch, int64_t{column} * Tile::kColumns, terms.begin);
+    const int strips = static_cast<int>(ceil_div(terms.end - terms.begin, Tile::kDepth));
+    const int in_last = static_cast<int>(terms.end - terms.begin - int64_t{strips - 1} * Tile::kDepth);
+    const auto fetch = [&](int strip, int stage) {
+      if (strip < strips) {
+        const int left = strip + 1 < strips ? Tile::kDepth : in_last;
+        a.fetch(problem, job.step_a, tiles, stage, left);
+        b.fetch(problem, job.step_b, tiles, stage + LoaderA::Operand::kValues, left);
+      }
+      cp_async_commit();
+    };
+    const auto put = [&](int strip, int stage) {
+      if (strip < strips) {
+        a.put(tiles, stage);
+        b.put(tiles, stage + LoaderA::Operand::kValues);
+      }
+    };
+    constexpr int kAhead = Tile::kStages - 1;
+#pragma unroll 1
+    for (int strip = 0; strip < kAhead; ++strip) {
+      fetch(strip, strip * Tile::kStageValues);
+      put(strip, strip * Tile::kStageValues);
+    }
+    float sums[Tile::kWarpRows / 16][Tile::kWarpColumns / 8][4] = {};
+    int stage = 0, into = kAhead * Tile::kStageValues;
+#pragma unroll 1
+    for (int strip = 0; strip < strips; ++strip) {
+      cp_async_wait<kAhead - 1>();
+      block_barrier();  // all see this strip, and are done with the one that the next fetch overwrites
+      fetch(strip + kAhead, into);
+      multiply_strip<Tile, typename LoaderA::Operand, typename LoaderB::Operand>(
+          sums, dynamic_shared<T>(stage * kSize, LoaderA::Operand::kValues),
+          dynamic_shared<T>((stage + LoaderA::Operand::kValues) * kSize, LoaderB::Operand::kValues));
+      put(strip + kAhead, into);
+      into = stage;
+      stage = stage == kAhead * Tile::kStageValues ? 0 : stage + Tile::kStageValues;
+    }
+    block_barrier();  // the results take the strips' place
+    MmaStore<Problem, Tile>(job, batch, row, column)(sums);
+    block_barrier();  // and the next tile's strips theirs
+  }
+}
+
+template <class Tile, bool kWholeA, bool kWholeB, class Problem>
+void run_mma(const Op& op, const Problem& problem, bool whole_results) {
+  const int64_t row_tiles = ceil_div(problem.rows(), Tile::kRows),
+                column_tiles = ceil_div(problem.columns(), Tile::kColumns);
+  const int64_t tiles = row_tiles * column_tiles * problem.batches();
+  if (tiles == 0) return;
+  const MmaJob<Problem> job{problem,
+                            problem.walk.step(MmaLoader<Problem, Tile, true, kWholeA>::kStep),
+                            problem.walk.step(MmaLoader<Problem, Tile, false, kWholeB>::kStep),
+                            row_tiles,
+                            column_tiles,
+                            whole_results};
+  launch(op, mma_gemm<Problem, Tile, kWholeA, kWholeB>,
+         dim3(static_cast<unsigned>(least(tiles, kMostBlocks))), kMmaThreads, Tile::kBytes, job);
+}
+
+}  // namespace cnnext::cuda
