@@ -10,7 +10,6 @@ import cnnext
 import pytest
 from cnnext import _C
 
-
 # A shell starts what runs in its background with SIGINT ignored; tests of Ctrl-C would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
