@@ -53,6 +53,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "mobilenet_v2_cifar": (known("mobilenet_v2_cifar"), (3, 16, 16)),
     "convnext_tiny": (lambda: ConvNeXt((8, 16), (1, 2), 5, drop=0.1), (3, 32, 32)),
     "segnet": (lambda: SegNet((8, 16), (1, 2), 4), (3, 16, 24)),
+    "segnet_small": (lambda: SegNet((8, 16, 16), (1, 1, 1), 5, 1), (1, 16, 24)),
 }
 
 
