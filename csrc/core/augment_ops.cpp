@@ -1,6 +1,7 @@
 // The ABI functions that prepare images.
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 #include "core/augment.h"
 #include "core/views.h"
@@ -25,10 +26,15 @@ const T* operand(Call& call, const Tensor* t) {
 }
 
 // Whether it is a dry run.
-bool describe_host_output(Tensor* y, int ndim, const int64_t* shape, const Tensor& x) {
+bool describe_host_output(Tensor* y, int ndim, const int64_t* shape,
+                          std::initializer_list<const Tensor*> inputs) {
   if (describe_output(y, "y", CNNEXT_FLOAT32, ndim, shape, Format::kNCHW)) return true;
   if (!is_contiguous(*y)) fail_value("y's strides are not row-major; they must be");
-  if (numel(*y) > 0 && overlap(x, *y)) fail_value("y and x share memory; they must lie apart");
+  for (const Tensor* input : inputs) {
+    if (input && numel(*y) > 0 && overlap(*input, *y)) {
+      fail_value("y and an input share memory; they must lie apart");
+    }
+  }
   return false;
 }
 
@@ -112,7 +118,7 @@ extern "C" cnnext_status cnnext_augment(const cnnext_context* context, const cnn
       check_shape(*erase_value, "erase_value", {d.C}, "a value for each channel");
     }
     const int64_t shape[] = {d.N, d.C, d.P, d.Q};
-    if (describe_host_output(y, 4, shape, *x) || numel(*y) == 0) return;
+    if (describe_host_output(y, 4, shape, {x, affine, color, erase, erase_value}) || numel(*y) == 0) return;
     d.bytes = x->dtype == CNNEXT_UINT8;
     d.bilinear = params->bilinear;
     d.clamp = params->clamp;
@@ -146,7 +152,7 @@ extern "C" cnnext_status cnnext_mix_images(const cnnext_context* context, const 
     check_input(weight, "weight");
     check_dtype(*weight, "weight", CNNEXT_FLOAT32);
     check_shape(*weight, "weight", {x->shape[0]}, "one for each image");
-    if (describe_host_output(y, x->ndim, x->shape, *x) || numel(*y) == 0) return;
+    if (describe_host_output(y, x->ndim, x->shape, {x, partner, weight}) || numel(*y) == 0) return;
     MixDesc d{};
     d.N = x->shape[0];
     d.inner = numel(*x) / d.N;

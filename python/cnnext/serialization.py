@@ -89,6 +89,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         if structure is None:
             return {name: wrap(array) for name, array in arrays.items()}
         structure.pop(_METADATA, None)
+        if list(structure) != ["d"]:
+            raise ValueError("its structure is no dict")
         return _decode(structure, arrays)
 
 
@@ -114,7 +116,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         with library.safe_open(path, framework="numpy") as file:
             yield file
-    except (library.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        library.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError
+    ) as error:  # fmt: skip
         raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from error
 
 

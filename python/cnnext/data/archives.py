@@ -17,6 +17,14 @@ __all__ = ["TAR_SUFFIXES", "find_archive", "unpack"]
 
 TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 _MAX_MEMBERS = 2_000_000
+_MAX_HEADER = 1 << 20
+_IN_MEMORY = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 class _Bounded:
@@ -33,6 +41,15 @@ class _Bounded:
         if self._left < 0:
             raise DataError(self._message)
         return chunk
+
+
+class _Header(tarfile.TarInfo):
+    """A member whose headers are read into memory only where they are of a sensible size."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size > _MAX_HEADER and self.type in _IN_MEMORY:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(tar)
 
 
 def find_archive(folder: Path, stem: str) -> Path | None:
@@ -59,7 +76,7 @@ def unpack(archive: Path, into: Path, *, limit: int, keep: Collection[str] | Non
             inside.mkdir()
             _extract(archive, inside, limit, keep)
             os.replace(inside, into)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, KeyError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{archive}: not a whole and sound archive ({error})") from None
     except OSError as error:
         raise DataError(f"cannot unpack {archive} into {into}: {error.strerror or error}") from None
@@ -70,7 +87,7 @@ def _extract(archive: Path, folder: Path, limit: int, keep: Collection[str] | No
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = _Bounded(gzip.GzipFile(fileobj=raw) if packed else raw, limit, archive)
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar:
             for count, member in enumerate(tar):
                 if count == _MAX_MEMBERS:
                     raise DataError(f"{archive}: holds more than {_MAX_MEMBERS} files")

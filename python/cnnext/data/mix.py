@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import _C
@@ -21,8 +23,8 @@ class MixUp:
     """
 
     def __init__(self, alpha: float = 1.0, *, num_classes: int) -> None:
-        if not alpha > 0:
-            raise ValueError(f"alpha is {alpha}; the rule is alpha > 0")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha is {alpha}; the rule is a finite alpha > 0")
         if num_classes < 1:
             raise ValueError(f"num_classes is {num_classes}; the rule is num_classes >= 1")
         self.alpha = alpha
@@ -32,6 +34,8 @@ class MixUp:
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         n = len(images)
+        if labels.ndim != 1:
+            raise ValueError(f"labels have shape {labels.shape}; the rule is (N,), a class for each image")
         if n and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise ValueError(
                 f"labels span {labels.min()}..{labels.max()}; "
@@ -40,7 +44,8 @@ class MixUp:
         partner = rng.permutation(n)
         share = rng.beta(self.alpha, self.alpha, n).astype(np.float32)
         mixed = _C.mix_images(np.asarray(images, np.float32), partner, share)
-        probability = np.eye(self.num_classes, dtype=np.float32)[labels]
+        probability = np.zeros((n, self.num_classes), np.float32)
+        probability[np.arange(n), labels] = 1
         return mixed, _C.mix_images(probability, partner, share)
 
     def __repr__(self) -> str:

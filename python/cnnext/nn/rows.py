@@ -30,7 +30,7 @@ class Row:
             x = step(x)
         if residual is None:
             return last(x)
-        if isinstance(last, ConvRun):
+        if isinstance(last, ConvRun) and (last.layers[-1] is then or not last.has_activation):
             y = last.with_residual(x, residual)
             if y is not None:
                 return y

@@ -123,6 +123,11 @@ class ConvRun(Run):
         self._conv, self._kind, self._pool = conv, kind, pool
         self._folded = FoldedNorm(conv, norm) if norm is not None else None
 
+    @property
+    def has_activation(self) -> bool:
+        """Does it end with one (or a pool behind it)?"""
+        return self._kind is not None
+
     def __call__(self, x: Any) -> Any:
         x, conv, kind = as_tensor(x), self._conv, self._kind
         weight, bias, kept = *_parameters(conv), conv._kept

@@ -154,7 +154,7 @@ class TensorBoard(Callback):
         self._folder, self._every, self._writer = os.fspath(folder), every, None
 
     def on_train_begin(self, run: Loop) -> None:
-        self._writer = self._new_writer(self._folder, purge_step=run.step)
+        self._writer = self._new_writer(self._folder, purge_step=run.step + 1)
 
     def on_batch_end(self, run: Loop) -> None:
         if run.step % self._every == 0:

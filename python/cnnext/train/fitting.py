@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from .. import Tensor, nn, optim
@@ -55,7 +54,8 @@ def fit(
         validation: a loader; measured after each epoch, in evaluation mode.
         scheduler: of the learning rate; stepped after each epoch, or with scheduler_step="step" after each
             step of the optimizer. A `ReduceLROnPlateau` gets the validation's loss, else the training's.
-        accumulate: batches to a step: the gradients are those of one batch of all their images.
+        accumulate: batches to a step: the gradients are those of one batch of all their images, if the loss
+            is a mean over images (with class weights or ignore_index the batches' means are averaged).
         clip_norm: the largest joint norm of the gradients; clip_value: of each of their elements.
         amp: "off", or "float16" or "bfloat16" for `cnnext.autocast`; with "float16" the loss is scaled.
         callbacks: see `train.Callback`, `EarlyStopping`, `KeepBest`, `TensorBoard`.
@@ -79,6 +79,12 @@ def fit(
         metrics = {"accuracy": accuracy} if loss is None else {}
     loss = loss or nn.functional.cross_entropy
     saving = [] if checkpoint is None else [SaveCheckpoint(checkpoint, save_every)]
+
+    def validate() -> dict[str, float]:
+        if hasattr(validation, "set_epoch"):  # what it draws follows from the epoch, in a resumed run too
+            validation.set_epoch(loop.epoch - 1)
+        return measure(model, validation, loss, metrics, amp)
+
     loop = Loop(
         model,
         loader,
@@ -87,7 +93,7 @@ def fit(
         metrics=metrics,
         scheduler=scheduler,
         scheduler_step=scheduler_step,
-        validate=None if validation is None else partial(measure, model, validation, loss, metrics, amp),
+        validate=None if validation is None else validate,
         callbacks=[*callbacks, *saving, Progress(choose_reporter(quiet))],
         accumulate=accumulate,
         clip_norm=clip_norm,

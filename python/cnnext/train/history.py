@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ class History(dict[str, list]):
         if monitor not in self:
             raise ValueError(f"monitor is {monitor!r}; the rule is one of {', '.join(self)}")
         less = mode == "min" or (mode == "auto" and monitor.endswith("loss"))
-        values = [-value if less else value for value in self[monitor]]
+        values = [-math.inf if math.isnan(v) else -v if less else v for v in self[monitor]]
         return max(range(len(values)), key=lambda i: (values[i], i)) + 1
 
     def columns(self, times: bool = False) -> list[str]:

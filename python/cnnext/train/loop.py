@@ -218,6 +218,8 @@ class Loop:
             self._step(batches)
             self.batch += len(batches)
             self.step += 1
+            # The loader has been asked for more than there was, and stands at the next pass.
+            self._fitted = len(batches) < self.accumulate
             self._note_position()
             self._whole = True
             self._seconds = before + time.perf_counter() - started

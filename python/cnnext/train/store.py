@@ -40,8 +40,9 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot make the folder {self.path}: {_reason(error)}") from None
         # Found out now rather than after the first epoch.
-        self.write("probe", b"probe")
-        (self.path / "probe").unlink()
+        probe = f".cnnext-{os.getpid()}.probe"
+        self.write(probe, b"probe")
+        (self.path / probe).unlink()
 
     @classmethod
     def numbered(cls, parent: str | os.PathLike[str], name: str) -> RunFolder:

@@ -19,6 +19,7 @@ from .store import RunError
 
 __all__ = ["Trained", "load_trained"]
 
+_MOST_PIXELS = 4096  # of a side
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -73,6 +74,19 @@ class Trained:
         return np.abs(x.grad.numpy()[0]).max(0)
 
 
+def _check(card: dict[str, Any]) -> None:
+    """ValueError where what a checkpoint tells of its network cannot be, before memory is taken for it."""
+    names, sizes = card["class_names"], card["input"]
+    if not isinstance(names, list) or card["classes"] != len(names):
+        raise ValueError(f"classes is {card['classes']!r}; the rule is the number of class_names")
+    if not (isinstance(sizes, list) and all(type(n) is int and 1 <= n <= _MOST_PIXELS for n in sizes)):
+        raise ValueError(f"input is {sizes!r}; the rule is three sizes from 1 to {_MOST_PIXELS}")
+    for name in ("mean", "std"):
+        values = np.asarray(card[name], np.float64)
+        if values.size not in (1, sizes[0]) or not np.isfinite(values).all():
+            raise ValueError(f"{name} is {card[name]!r}; the rule is a finite number, or one a channel")
+
+
 def load_trained(path: str | os.PathLike[str]) -> Trained:
     """The network of a run's folder, of its ``checkpoint.safetensors`` or its ``last.safetensors``.
 
@@ -86,6 +100,7 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
         raise RunError(str(error)) from None
     state = state["model"] if "model" in state and "extra" in state else state
     try:
+        _check(card)
         model = models.create(card["model"], classes=card["classes"])
         check_fits(model, state, path)
         model.load_state_dict(state)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["segmentation"]
 
+_MOST_CLASSES = 1000
+
 
 def segmentation(
     images: Any, truth: Any, predicted: Any, names: Sequence[str] | None = None, limit: int = 6
@@ -44,6 +46,8 @@ def segmentation(
     if limit < 1:
         raise ValueError(f"limit is {limit}; the rule is limit >= 1")
     classes = 1 + max(int(plane.max()) for plane in planes.values())
+    if classes > _MOST_CLASSES:
+        raise ValueError(f"there is a class {classes - 1}; the rule is at most {_MOST_CLASSES} classes")
     names = [str(i) for i in range(classes)] if names is None else list(names)
     if len(names) < classes:
         raise ValueError(f"names has {len(names)} names; the rule is one for each class, {classes} or more")
