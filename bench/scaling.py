@@ -2,9 +2,11 @@
 
     python -m bench.scaling [--steps resnet18_cifar,vgg_cifar] [--blocks 5] [--json FILE]
 
-Two processes of one thread each meet on the loopback address over torch's gloo, beside one alone. Each trains
-the same step on its own batch (weak scaling). The expected times are for nodes as fast as that one, joined by
-a network of --gbit and --latency-us.
+Two processes of one thread each meet on the loopback address over torch's gloo. Each trains the same step
+on its own batch (weak scaling): one alone ("1 ms"); both at the same time without the exchange ("apart": what
+they share is the processor and its memory); with it ("2 ms"); the share is the second of the third, "mean ms"
+the exchange by itself. The expected times are for nodes as fast as the one alone, joined by a network of
+--gbit and --latency-us.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def make_step(step: Step, parallel: bool) -> tuple[Callable[[], None], int]:
 
 def seconds(call: Callable[[], Any], blocks: int) -> float:
     """The median of some calls after the first ones."""
-    for _ in range(2):
+    for _ in range(5):
         call()
     times = []
     for _ in range(blocks):
@@ -72,10 +74,13 @@ def worker(names: list[str], blocks: int) -> None:
     group = distributed.init()
     found: dict[str, Any] = {}
     for name in names:
+        call, _ = make_step(STEPS[name], parallel=False)
+        group.barrier()
+        apart = seconds(call, blocks)
         call, nbytes = make_step(STEPS[name], parallel=True)
         group.barrier()
         flat = np.ones(nbytes // 4 // group.size * group.size, np.float32)
-        found[name] = {"step_s": seconds(call, blocks), "gradient_bytes": nbytes}
+        found[name] = {"apart_s": apart, "step_s": seconds(call, blocks), "gradient_bytes": nbytes}
         found[name]["mean_s"] = seconds(lambda: mean_over(flat, group), blocks)  # noqa: B023
     if group.rank == 0:
         print(json.dumps(found), flush=True)
@@ -145,13 +150,15 @@ def main() -> int:
     if not names:
         parser.error(f"--steps {options.steps!r} is part of no training step's name")
     one, two = (launched(size, names, options.blocks) for size in (1, 2))
-    print(f"{'step':28} {'MB':>6} {'1 ms':>8} {'2 ms':>8} {'share':>6} {'exchange ms':>12} {'GB/s':>6}")
+    columns = (f"{name:>8}" for name in ("MB", "1 ms", "apart", "2 ms", "share", "mean ms", "GB/s"))
+    print(f"{'step':28}", *columns)
     for name in names:
         alone, both = one[name], two[name]
-        mb, exchange = both["gradient_bytes"] / 1e6, both["mean_s"]
+        mb, mean_s = both["gradient_bytes"] / 1e6, both["mean_s"]
         print(
-            f"{name:28} {mb:6.1f} {alone['step_s'] * 1e3:8.1f} {both['step_s'] * 1e3:8.1f} "
-            f"{alone['step_s'] / both['step_s']:6.2f} {exchange * 1e3:12.2f} {mb / 1e3 / exchange:6.2f}"
+            f"{name:28} {mb:8.1f} {alone['apart_s'] * 1e3:8.1f} {both['apart_s'] * 1e3:8.1f} "
+            f"{both['step_s'] * 1e3:8.1f} {both['apart_s'] / both['step_s']:8.2f} {mean_s * 1e3:8.2f} "
+            f"{mb / 1e3 / mean_s:8.2f}"
         )
     for gbit in map(float, options.gbit.split(",")):
         print(f"\nexpected share of linear speed-up, {gbit:g} Gbit/s, {options.latency_us:g} us a message")
