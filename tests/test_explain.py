@@ -12,9 +12,8 @@ from cnnext import _C, ops, roofline, testing
 from op_case import FLOAT_ISA, Case
 from op_cases import all_cases
 from op_check import laid_out
+from op_explain import CONV, POOL, explained
 
-CONV = ("conv2d", "conv2d_backward_data", "conv2d_backward_weights", "conv_transpose2d")
-POOL = ("max_pool2d", "max_pool2d_backward")
 # Real layers: choices that the small cases do not reach (regions, panels, streams, late packing).
 LAYERS = [
     ((2, 3, 64, 64), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
@@ -48,19 +47,6 @@ def layer_cases() -> list[Case]:
             Case("conv2d_backward_weights", f"{x} {w}", {"grad_y": y, "x": x}, {"weight_shape": w, **params}),
         ]
     return cases
-
-
-def explained(case: Case, arrays: dict[str, np.ndarray], layout: str) -> cx.Explanation:
-    params = dict(case.params)
-    shapes = {name: array.shape for name, array in arrays.items()}
-    x = params.pop("input_shape", None) or shapes["x"]
-    args = [params.pop("weight_shape", None) or shapes["weight"]] if case.op in CONV else []
-    if "indices_kind" in params:
-        params["indices"] = params.pop("indices_kind")
-    if "bias" in arrays:
-        params["bias"] = True
-    dtype = next(iter(arrays.values())).dtype.name
-    return cx.explain(case.op, x, *args, **params, channels_last=layout == "nhwc", dtype=dtype)
 
 
 @BOTH

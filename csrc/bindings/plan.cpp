@@ -1,5 +1,6 @@
 // What calls would do, for tensors of which there are only shapes: the same ABI functions, with a plan to
 // fill.
+#include <algorithm>
 #include <cstring>
 
 #include "params.h"
@@ -10,8 +11,11 @@ namespace {
 // Tensors that are not there: their addresses are nobody's, and no two of a call overlap.
 class Planner {
  public:
-  Planner(PyObject* dtype, PyObject* channels_last)
-      : dtype_(parse_dtype(dtype)), channels_last_(parse_bool(channels_last, "channels_last")) {}
+  // device: a CUDA device's number, or None for the CPU.
+  Planner(PyObject* dtype, PyObject* channels_last, PyObject* device)
+      : dtype_(parse_dtype(dtype)),
+        channels_last_(parse_bool(channels_last, "channels_last")),
+        device_(device == Py_None ? -1 : static_cast<int32_t>(parse_int(device, "device"))) {}
 
   cnnext_tensor image(PyObject* shape, const char* name) { return tensor(shape, name, channels_last_); }
   cnnext_tensor weight(PyObject* shape, const char* name) { return tensor(shape, name, false); }
@@ -64,7 +68,8 @@ class Planner {
   cnnext_tensor typed() const {
     cnnext_tensor t{};
     t.dtype = dtype_;
-    t.device_type = CNNEXT_CPU;
+    t.device_type = device_ < 0 ? CNNEXT_CPU : CNNEXT_CUDA;
+    t.device_id = std::max(device_, 0);
     return t;
   }
   // Far beyond what a processor can address, and aligned as the allocator's blocks are.
@@ -95,16 +100,17 @@ class Planner {
 
   const int32_t dtype_;
   const bool channels_last_;
+  const int32_t device_;
   uintptr_t placed_ = 0;
   cnnext_plan plan_ = CNNEXT_PLAN_INIT;
 };
 
 // op, x_shape, weight_shape, stride, padding, dilation, groups, output_padding, bias, activation, algorithm,
-// channels_last, dtype
+// channels_last, dtype, device
 py::object plan_conv(Args args) {
   const char* const op = PyUnicode_Check(args[0]) ? PyUnicode_AsUTF8(args[0]) : nullptr;
   if (!op) raise(PyExc_TypeError, "op must be a string, got %S", type_name(args[0]).ptr());
-  Planner planner(args[12], args[11]);
+  Planner planner(args[12], args[11], args[13]);
   cnnext_conv2d_params params = conv_params(args[3], args[4], args[5], args[6]);
   parse_pair(args[7], "output_padding", params.output_padding);
   const bool has_bias = parse_bool(args[8], "bias");
@@ -153,9 +159,9 @@ py::object plan_conv(Args args) {
 }
 
 // backward, x_shape, kernel_size, stride, padding, dilation, ceil_mode, return_indices, indices,
-// channels_last, dtype
+// channels_last, dtype, device
 py::object plan_max_pool(Args args) {
-  Planner planner(args[10], args[9]);
+  Planner planner(args[10], args[9], args[11]);
   const bool backward = parse_bool(args[0], "backward");
   const cnnext_pool2d_params params = max_pool_params(args + 2, args[8], "indices");
   const bool with_indices = parse_bool(args[7], "return_indices") || backward;
@@ -177,9 +183,9 @@ py::object plan_max_pool(Args args) {
 }
 
 // backward, x_shape, weight_shape, stride, padding, dilation, groups, pool_size, pool_stride, pool_padding,
-// bias, channels_last, dtype
+// bias, channels_last, dtype, device
 py::object plan_conv_pool(Args args) {
-  Planner planner(args[12], args[11]);
+  Planner planner(args[12], args[11], args[13]);
   const bool backward = parse_bool(args[0], "backward");
   const FusedParams params(args + 3);
   const bool has_bias = parse_bool(args[10], "bias");
@@ -213,18 +219,19 @@ py::object set_autotune(Args args) {
 }
 
 PyMethodDef methods[] = {
-    method<13, plan_conv>("plan_conv",
-                          "plan_conv(op, x_shape, weight_shape, stride, padding, dilation, groups, "
-                          "output_padding, bias, activation, algorithm, channels_last, dtype, /)\n--\n\nWhat "
-                          "a convolution of these shapes would run."),
-    method<11, plan_max_pool>(
+    method<14, plan_conv>(
+        "plan_conv",
+        "plan_conv(op, x_shape, weight_shape, stride, padding, dilation, groups, "
+        "output_padding, bias, activation, algorithm, channels_last, dtype, device, /)\n--\n\nWhat "
+        "a convolution of these shapes would run."),
+    method<12, plan_max_pool>(
         "plan_max_pool",
         "plan_max_pool(backward, x_shape, kernel_size, stride, padding, dilation, ceil_mode, "
-        "return_indices, indices, channels_last, dtype, /)\n--\n\nThe same for max-pool."),
-    method<13, plan_conv_pool>(
+        "return_indices, indices, channels_last, dtype, device, /)\n--\n\nThe same for max-pool."),
+    method<14, plan_conv_pool>(
         "plan_conv_pool",
         "plan_conv_pool(backward, x_shape, weight_shape, stride, padding, dilation, groups, pool_size, "
-        "pool_stride, pool_padding, bias, channels_last, dtype, /)\n--\n\nThe same for "
+        "pool_stride, pool_padding, bias, channels_last, dtype, device, /)\n--\n\nThe same for "
         "conv2d_relu_max_pool2d."),
     method<0, get_autotune>("get_autotune",
                             "get_autotune()\n--\n\nWhat set_autotune() or CNNEXT_AUTOTUNE says."),

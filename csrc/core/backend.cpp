@@ -22,6 +22,8 @@ const HostServices kServices = {
     [](Exec& exec, const char* kernel) { exec.ran(kernel); },
     sizeof(OpTable),
     float32_matmul_precision,
+    [](const Exec& exec) { return exec.planning(); },
+    [](Exec& exec, int64_t blocks) { exec.shares(blocks); },
 };
 
 // What CNNEXT_CUDA_LIBRARY names, else the file beside libcnnext.so; "" and a reason where there is none.

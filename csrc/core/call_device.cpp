@@ -21,7 +21,6 @@ void Call::settle_elsewhere() {
     fail_not_implemented(first_, " is on ", device_name(device_id_),
                          ", and the cuda backend is not available: ", cnnext_cuda_reason());
   }
-  if (exec_.planning()) fail_not_implemented("the cuda backend makes no plans");
   scope_.enter(*table->device, device_id_);
   exec_.use_device(*table->device);
 }

@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kAlign = 64;
 constexpr size_t kReserveBytes = 1 << 16;  // a plan's larger blocks are address space alone
+constexpr uintptr_t kPlannedMemory = uintptr_t{1} << 55;  // its scratch on a device, which nobody touches
 
 void* reserve(size_t bytes) {
   int flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -85,7 +86,9 @@ void* Exec::scratch(size_t bytes) {
     workspace_left_ -= rounded;
     return result;
   }
-  return device_ ? allocate_on_device(std::max(rounded, align_)) : allocate(rounded);
+  if (!device_) return allocate(rounded);
+  if (planning()) return reinterpret_cast<void*>(kPlannedMemory + scratch_bytes_ - rounded);
+  return allocate_on_device(std::max(rounded, align_));
 }
 
 // The list of blocks stays on the host.

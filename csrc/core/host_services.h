@@ -14,8 +14,10 @@ struct HostServices {
   void* (*scratch)(Exec& exec, size_t bytes);
   void* (*stream)(const Exec& exec);
   void (*ran)(Exec& exec, const char* kernel);
-  size_t table_bytes;                     // sizeof(OpTable) here
-  int32_t (*float32_matmul_precision)();  // cnnext_float32_precision
+  size_t table_bytes;                          // sizeof(OpTable) here
+  int32_t (*float32_matmul_precision)();       // cnnext_float32_precision
+  bool (*planning)(const Exec& exec);          // then nothing is launched, and scratch is only counted
+  void (*shares)(Exec& exec, int64_t blocks);  // for the plan
 };
 
 // The one symbol such a library exports, "cnnext_cuda_backend": its table, or nullptr and a reason that stays

@@ -94,7 +94,7 @@ class Parts {
 void fill_zero(const Op& op, const Tensor& t) {
   int64_t bytes = bytes_of(t.dtype);
   for (int i = 0; i < t.ndim; ++i) bytes *= t.shape[i];
-  check(op, "clearing a gradient", cudaMemsetAsync(t.data, 0, static_cast<size_t>(bytes), op.stream()));
+  clear(op, "clearing a gradient", t.data, bytes);
 }
 
 }  // namespace

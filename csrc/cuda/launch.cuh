@@ -31,6 +31,8 @@ struct Op {
     services->ran(exec, kernel);
     return Ran::kDone;
   }
+  // Whether the call only decides what it would do.
+  bool planning() const { return services->planning(exec); }
 };
 
 // The scratch of an operation's parts: they run one after another on the stream, so each takes the blocks of
@@ -105,6 +107,8 @@ CNNEXT_DEVICE int64_t item_step() { return static_cast<int64_t>(gridDim.x) * blo
 template <class... Params>
 void launch(const Op& op, void (*kernel)(Params...), dim3 grid, int block, size_t shared_bytes,
             typename AsGiven<Params>::Type... args) {
+  services->shares(op.exec, static_cast<int64_t>(grid.x) * grid.y * grid.z);
+  if (op.planning()) return;
   if (shared_bytes > 0) allow_shared(op, reinterpret_cast<const void*>(kernel), shared_bytes);
   const cudaError_t error =
       raw_launch(kernel, grid, dim3(static_cast<unsigned>(block)), shared_bytes, op.stream(), args...);
@@ -120,6 +124,12 @@ template <class... Params>
 void launch_flat(const Op& op, void (*kernel)(Params...), int64_t blocks,
                  typename AsGiven<Params>::Type... args) {
   launch(op, kernel, dim3(static_cast<unsigned>(blocks)), kBlock, 0, args...);
+}
+
+// What is queued: zeros.
+inline void clear(const Op& op, const char* what, void* memory, int64_t bytes) {
+  if (op.planning()) return;
+  check(op, what, cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), op.stream()));
 }
 
 // body(T{}) for the type of a float dtype; false where kernels have none for it (float64).

@@ -130,8 +130,7 @@ void run(const Op& op, const Pool2dDesc& d) {
     if (d.index_kind == CNNEXT_INDEX_WINDOW) return;
     const int64_t flags = 1 + d.N * d.C / V;
     uint32_t* const memory = op.scratch<uint32_t>(flags);
-    check(op, "clearing the flags",
-          cudaMemsetAsync(memory, 0, static_cast<size_t>(flags) * sizeof(*memory), op.stream()));
+    clear(op, "clearing the flags", memory, flags * int64_t{sizeof(*memory)});
     const ForeignFlags found{memory, memory + 1};
     launch_flat(op, find_foreign_codes<V, kNhwc>, blocks_for(from.count(), kBlock), shape, from, codes,
                 found);

@@ -108,8 +108,7 @@ Ran max_unpool2d(const Pool2dDesc& d, Exec& exec) {
       const Sides<kNhwc> sides(d);
       const int64_t count = sides.large.count();
       uint32_t* const writers = op.scratch<uint32_t>(count);
-      check(op, "clearing scratch",
-            cudaMemsetAsync(writers, 0, static_cast<size_t>(count) * sizeof(*writers), op.stream()));
+      clear(op, "clearing scratch", writers, count * int64_t{sizeof(*writers)});
       launch_flat(op, find_writers<kNhwc>, blocks_for(sides.pooled.count(), kBlock), PoolShape(d),
                   sides.large, sides.pooled, codes_of(d), writers);
       launch_flat(op, read_writers<T, kNhwc>, blocks_for(count, kBlock), PoolShape(d), sides.large,

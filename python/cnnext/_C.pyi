@@ -478,6 +478,7 @@ def plan_conv(
     algorithm: str,
     channels_last: bool,
     dtype: str,
+    device: int | None,
     /,
 ) -> dict[str, Any]: ...
 def plan_conv_pool(
@@ -494,6 +495,7 @@ def plan_conv_pool(
     bias: bool,
     channels_last: bool,
     dtype: str,
+    device: int | None,
     /,
 ) -> dict[str, Any]: ...
 def plan_max_pool(
@@ -508,5 +510,6 @@ def plan_max_pool(
     indices: str,
     channels_last: bool,
     dtype: str,
+    device: int | None,
     /,
 ) -> dict[str, Any]: ...

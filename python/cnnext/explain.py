@@ -10,6 +10,7 @@ from typing import Any
 
 from . import _C, roofline
 from ._arrays import Padding, Pair
+from .devices import parse_device
 
 _ITEM_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "uint8": 1, "int8": 1}
 
@@ -27,9 +28,9 @@ class Explanation:
     algorithm: str
     choice: str  #: where it comes from: "table", or "autotune: ..." and what was found
     tile: str  #: "6x64": pixels by output channels; "8x3x16": input channels at once; Winograd's output
-    isa: str
-    threads: int
-    tasks: int  #: that the threads share, in the largest step
+    isa: str  #: on CUDA: the device
+    threads: int  #: on CUDA: 0
+    tasks: int  #: that the threads share, in the largest step; on CUDA: its blocks
     scratch_bytes: int
     packed_weight_bytes: int  #: of the scratch: weights in the kernels' order; 0: read as they lie
     strip: str  #: of a fused operation: what it computes at a time of the result between its parts
@@ -39,9 +40,10 @@ class Explanation:
 
     @property
     def expected_gflops(self) -> float:
-        """flops over the time that a roofline model expects; 0 where there is nothing to compute."""
+        """flops over the time that a roofline model expects; 0 where there is nothing to compute, or on CUDA,
+        of whose devices there is no model here (docs/PERFORMANCE.md has one on paper)."""
         # cnnext.roofline measures for some 50 ms when first asked.
-        if not self.flops:
+        if not self.flops or not self._part_of_peak:
             return 0.0
         limits = roofline.limits()
         arithmetic = self.flops / (limits.gflops * self._part_of_peak)
@@ -55,13 +57,13 @@ class Explanation:
             "kernel": self.kernel or "none: nothing to compute",
             "algorithm": self.algorithm + (f", tile {self.tile}" if self.tile else ""),
             "choice": self.choice,
-            "isa": f"{self.isa}, {self.threads} threads, {self.tasks} tasks",
+            "isa": f"{self.isa}, {self.threads} threads, {self.tasks} tasks" if self.threads else "",
+            "device": "" if self.threads else f"{self.isa}, {self.tasks} blocks",
             "scratch": f"{_size(self.scratch_bytes)}, of it packed weights {_size(self.packed_weight_bytes)}",
             "strip": self.strip,
             "work": f"{self.flops / 1e9:.4g} GFLOP, {_size(self.bytes)}",
         }
-        if self.flops:
-            gflops = self.expected_gflops
+        if gflops := self.expected_gflops:
             rows["expected"] = (
                 f"{gflops:.3g} GFLOP/s, {self.flops / gflops / 1e6:.3g} ms "
                 f"(a model; limits {roofline.limits()})"
@@ -92,18 +94,17 @@ def explain(
             groups, *, pool_size, pool_stride, pool_padding, bias=False
         "max_pool2d", "max_pool2d_backward": kernel_size, stride, padding, dilation, ceil_mode,
             return_indices, *, indices
+    device: "cpu", "cuda" (which is "cuda:0" here) or "cuda:N"; NotImplementedError where there is none.
     Weights are taken to be contiguous, finite and not packed before. Nothing is computed and no memory of the
     tensors' size is taken; wrong arguments raise what the op raises.
 
     explain("conv2d", (8, 64, 56, 56), (64, 64, 3, 3), padding=1, channels_last=True)
     """
-    if device != "cpu":
-        if str(device).startswith("cuda"):
-            raise NotImplementedError(f"device is {device!r}; explain does not know the cuda backend yet")
-        raise ValueError(f"device is {device!r}; it must be 'cpu'")
+    number = _number_of(device)
     if op not in _OPS:
         raise ValueError(f"op is {op!r}; it must be one of {', '.join(map(repr, _OPS))}")
-    plan, flops, elements = _OPS[op](op, x_shape, *args, channels_last=channels_last, dtype=dtype, **kwargs)
+    kwargs.update(channels_last=channels_last, dtype=dtype, device=number)
+    plan, flops, elements = _OPS[op](op, x_shape, *args, **kwargs)
     kernel: str = plan["kernel"]
     algorithm, part_of_peak = roofline.family_of(kernel)
     tile = re.search(r"\d+(x\d+)+", kernel)
@@ -117,8 +118,8 @@ def explain(
         algorithm=algorithm,
         choice=plan["choice"],
         tile=tile[0] if tile else "",
-        isa=_C.isa(),
-        threads=plan["threads"],
+        isa=_C.isa() if number is None else _C.cuda_devices()[number],
+        threads=plan["threads"] if number is None else 0,
         tasks=plan["tasks"],
         scratch_bytes=plan["scratch_bytes"],
         packed_weight_bytes=plan["packed_weight_bytes"],
@@ -127,6 +128,15 @@ def explain(
         bytes=elements,
         _part_of_peak=part_of_peak,
     )
+
+
+def _number_of(device: str) -> int | None:
+    """The CUDA device's number; None for the CPU."""
+    name = str(device)
+    kind, _, number = name.partition(":")
+    if name != "cpu" and kind != "cuda":
+        raise ValueError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'")
+    return None if name == "cpu" else int(parse_device(name if number else "cuda:0").partition(":")[2])
 
 
 def _size(count: int) -> str:
@@ -146,7 +156,7 @@ _Answer = tuple[dict[str, Any], float, int]
 
 def _conv(op: str, x_shape: Sequence[int], weight_shape: Sequence[int], *rest: Any) -> _Answer:
     plan = _C.plan_conv(op, x_shape, weight_shape, *rest)
-    bias, dtype = rest[5], rest[-1]
+    bias, dtype = rest[5], rest[-2]
     y_shape = plan["y_shape"]
     # Each element of the feature side meets all of one filter.
     features = x_shape if op == "conv_transpose2d" else y_shape
@@ -171,6 +181,7 @@ def _conv2d(
     algorithm: str = "auto",
     channels_last: bool,
     dtype: str,
+    device: int | None,
 ) -> _Answer:
     if op != "conv2d" and activation:
         raise TypeError(f"{op} takes no activation")
@@ -178,7 +189,7 @@ def _conv2d(
         raise TypeError(f"{op} takes no bias")
     if op == "conv2d_batch_norm" and algorithm != "auto":
         raise TypeError(f"{op} takes no algorithm")
-    ends = (bias, activation, algorithm, channels_last, dtype)
+    ends = (bias, activation, algorithm, channels_last, dtype, device)
     return _conv(op, x_shape, weight_shape, stride, padding, dilation, groups, 0, *ends)
 
 
@@ -196,8 +207,9 @@ def _conv_transpose2d(
     algorithm: str = "auto",
     channels_last: bool,
     dtype: str,
+    device: int | None,
 ) -> _Answer:
-    ends = (bias, None, algorithm, channels_last, dtype)
+    ends = (bias, None, algorithm, channels_last, dtype, device)
     return _conv(op, x_shape, weight_shape, stride, padding, dilation, groups, output_padding, *ends)
 
 
@@ -216,14 +228,14 @@ def _conv2d_relu_max_pool2d(
     bias: bool = False,
     channels_last: bool,
     dtype: str,
+    device: int | None,
 ) -> _Answer:
     geometry = (stride, padding, dilation, groups)
-    conv = _C.plan_conv(
-        "conv2d", x_shape, weight_shape, *geometry, 0, bias, None, "auto", channels_last, dtype
-    )
+    ends = (channels_last, dtype, device)
+    conv = _C.plan_conv("conv2d", x_shape, weight_shape, *geometry, 0, bias, None, "auto", *ends)
     backward = op.endswith("backward")
     window = (pool_size, pool_stride, pool_padding)
-    plan = _C.plan_conv_pool(backward, x_shape, weight_shape, *geometry, *window, bias, channels_last, dtype)
+    plan = _C.plan_conv_pool(backward, x_shape, weight_shape, *geometry, *window, bias, *ends)
     flops = 2.0 * math.prod(conv["y_shape"]) * math.prod(weight_shape[1:])
     read = math.prod(x_shape) + math.prod(weight_shape)
     pooled = math.prod(plan["y_shape"])
@@ -246,9 +258,10 @@ def _max_pool2d(
     indices: str = "plane",
     channels_last: bool,
     dtype: str,
+    device: int | None,
 ) -> _Answer:
     backward = op == "max_pool2d_backward"
-    rest = (padding, dilation, ceil_mode, return_indices, indices, channels_last, dtype)
+    rest = (padding, dilation, ceil_mode, return_indices, indices, channels_last, dtype, device)
     plan = _C.plan_max_pool(backward, x_shape, kernel_size, stride, *rest)
     window = math.prod(_C.parse_pair(kernel_size, "kernel_size"))
     outputs = math.prod(plan["y_shape"])

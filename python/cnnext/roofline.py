@@ -33,6 +33,15 @@ FAMILIES: dict[str, tuple[str, float]] = {
     "depthwise": ("depthwise", 0.6),
     "max_pool2d": ("max-pool", 0.04),
 }
+#: The same of CUDA's kernels, of whose speed there is no model here.
+CUDA_ALGORITHMS: dict[str, str] = {
+    "conv2d_relu_max_pool2d": "convolution and max-pool, some images at a time",
+    "conv2d_batch_norm": "convolution, then batch norm",
+    "_mma_": "implicit GEMM, tensor cores",
+    "_gemm_": "implicit GEMM",
+    "depthwise": "depthwise",
+    "max_pool": "max-pool",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,9 @@ class Limits:
 
 
 def family_of(kernel: str) -> tuple[str, float]:
-    """The algorithm of a kernel, and its part of peak."""
+    """The algorithm of a kernel, and its part of peak; 0 where there is no model."""
+    if kernel.startswith("cuda/"):
+        return next((says for name, says in CUDA_ALGORITHMS.items() if name in kernel), ""), 0.0
     for name, family in FAMILIES.items():
         if name in kernel:
             return family

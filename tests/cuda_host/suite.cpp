@@ -40,6 +40,8 @@ const HostServices kServices = {
     [](Exec&, const char* kernel) { kernel_ran = kernel; },
     sizeof(OpTable),
     [] { return float32_precision; },
+    [](const Exec&) { return false; },
+    [](Exec&, int64_t) {},
 };
 
 double unit_of(int32_t dtype) {

@@ -106,7 +106,7 @@ typedef struct cnnext_plan {
   const char* kernel;
   uint64_t scratch_bytes;       /* as cnnext_last_scratch_bytes() */
   uint64_t packed_weight_bytes; /* of that: the weights in the kernels' order (0: read as they lie) */
-  int64_t tasks;                /* that the threads share, in the largest step */
+  int64_t tasks;                /* that the threads share, in the largest step; on CUDA: its blocks */
   const char* choice; /* "table", or what autotune found: "autotune: large regions"; lives for ever */
   int32_t num_threads;
   int64_t
@@ -131,7 +131,7 @@ typedef struct cnnext_context {
   void* stream; /* cudaStream_t for CUDA tensors; NULL is the legacy default stream */
   /* Not NULL: the call decides everything as it would (for finite weights), writes it to *plan, and neither
    * reads nor writes a tensor's data; data pointers must be there, but may point at nothing. For
-   * convolutions, linear and max-pool on the CPU. */
+   * convolutions, linear and max-pool; on CUDA nothing is launched. */
   cnnext_plan* plan;
 } cnnext_context;
 #define CNNEXT_CONTEXT_INIT {sizeof(cnnext_context), CNNEXT_BACKEND_AUTO, 0, NULL, NULL, NULL, 0, NULL, NULL}

@@ -55,7 +55,7 @@ def _rule_of_primitives(
     """The same step by step, so that it can be differentiated again. The codes know what the ReLU stopped."""
     shape = _C.plan_conv(
         "conv2d", shapes[0], shapes[1], geometry["stride"], geometry["padding"], geometry["dilation"],
-        geometry["groups"], 0, False, None, "auto", False, "float32",
+        geometry["groups"], 0, False, None, "auto", False, "float32", None,
     )["y_shape"]  # fmt: skip
     pool = {name.removeprefix("pool_"): value for name, value in window.items()}
     pool["kernel_size"] = pool.pop("size")
