@@ -24,6 +24,10 @@ const HostServices kServices = {
     float32_matmul_precision,
     [](const Exec& exec) { return exec.planning(); },
     [](Exec& exec, int64_t blocks) { exec.shares(blocks); },
+    [](Exec& exec, const char* by) { exec.chose(by); },
+    autotune_mode,
+    find_tuned,
+    keep_tuned,
 };
 
 // What CNNEXT_CUDA_LIBRARY names, else the file beside libcnnext.so; "" and a reason where there is none.

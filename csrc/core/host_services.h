@@ -2,6 +2,7 @@
 // ours.
 #pragma once
 
+#include "core/autotune.h"
 #include "core/op_table.h"
 
 namespace cnnext {
@@ -18,6 +19,10 @@ struct HostServices {
   int32_t (*float32_matmul_precision)();       // cnnext_float32_precision
   bool (*planning)(const Exec& exec);          // then nothing is launched, and scratch is only counted
   void (*shares)(Exec& exec, int64_t blocks);  // for the plan
+  void (*chose)(Exec& exec, const char* by);   // the same
+  cnnext_autotune (*autotune_mode)();
+  int32_t (*find_tuned)(const TuneKey& key);  // -1: nothing is kept
+  void (*keep_tuned)(const TuneKey& key, int32_t variant);
 };
 
 // The one symbol such a library exports, "cnnext_cuda_backend": its table, or nullptr and a reason that stays

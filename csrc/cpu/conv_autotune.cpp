@@ -4,7 +4,7 @@
 #include <chrono>
 #include <new>
 
-#include "core/autotune.h"
+#include "core/conv_key.h"
 
 namespace cnnext {
 namespace {
@@ -18,39 +18,6 @@ constexpr const char* kChoices[kNumConvVariants] = {
     "autotune: as the table", "autotune: small regions", "autotune: large regions",
     "autotune: plain stores", "autotune: direct",        "autotune: winograd",
     "autotune: other side",   "autotune: transposed",    "autotune: planes"};
-
-// Everything that decides what runs and how fast; processor and instruction set have files of their own.
-TuneKey key_of(ConvPass pass, const Conv2dDesc& d, const Exec& exec, cnnext_autotune mode) {
-  const int64_t formats = static_cast<int64_t>(d.format) * 4 + static_cast<int64_t>(d.w_format);
-  const int64_t operands = (present(d.bias) ? 1 : 0) + (present(d.residual) ? 2 : 0) + (d.packed ? 4 : 0);
-  return {static_cast<int64_t>(mode),
-          static_cast<int64_t>(pass),
-          exec.num_threads(),
-          d.N,
-          d.C,
-          d.H,
-          d.W,
-          d.K,
-          d.R,
-          d.S,
-          d.P,
-          d.Q,
-          d.groups,
-          d.stride_h,
-          d.stride_w,
-          d.dilation_h,
-          d.dilation_w,
-          d.pad_top,
-          d.pad_bottom,
-          d.pad_left,
-          d.pad_right,
-          d.dtype,
-          d.activation,
-          d.algorithm,
-          formats,
-          operands,
-          exec.backend()};
-}
 
 bool may_take(int32_t variant, cnnext_autotune mode) {
   if (variant < 0 || variant >= kNumConvVariants) return false;
@@ -104,7 +71,7 @@ int32_t fastest(Conv2dDesc desc, const Exec& exec, ConvRun run, uint32_t variant
 Ran run_tuned(ConvPass pass, const Conv2dDesc& desc, Exec& exec, ConvRun run) {
   const cnnext_autotune mode = autotune_mode();
   if (mode == CNNEXT_AUTOTUNE_OFF) return run(desc, exec);
-  const TuneKey key = key_of(pass, desc, exec, mode);
+  const TuneKey key = conv_key(mode, static_cast<int64_t>(pass), exec.num_threads(), desc, exec.backend());
   int32_t variant = find_tuned(key);
   if (!may_take(variant, mode)) {
     if (exec.planning()) return run(desc, exec);

@@ -1,4 +1,4 @@
-#include "cuda/conv_mma_parts.cuh"
+#include "cuda/mma_tuned.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -9,15 +9,22 @@ int backward_data(const Op& op, const Conv2dDesc& given) {
   const bool whole_results =
       kNhwc && in_chunks<T>(d.x, d.C / d.groups) && (!present(d.bias) || is_aligned(d.bias.data));
   const int64_t sms = multiprocessors(op);
-  int shape = 0;  // the last phase's
-  for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
-    const ConvBackwardData<T, kNhwc> problem(d, down, right);
-    const MmaWork work{
-        problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirstShape<T, kWhole>, 1};
-    shape = choose_mma(work, sms).shape;
-    run_choice<T, kWhole>(op, problem, shape, whole_results);
-  });
-  return shape;
+  int last = 0;  // phase's tile
+  const auto run = [&](int shape) {
+    for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
+      const ConvBackwardData<T, kNhwc> problem(d, down, right);
+      const MmaWork work{problem.rows(),
+                         problem.columns(),
+                         d.groups,
+                         strips_of<T>(problem.depth),
+                         kFirstShape<T, kWhole>,
+                         1};
+      last = shape == kAsTable ? choose_mma(work, sms).shape : shape;
+      run_choice<T, kWhole>(op, problem, last, whole_results);
+    });
+  };
+  run(tuned_shape(op, MmaPass::kData, d, kFirstShape<T, kWhole>, run));
+  return last;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "cuda/conv_mma_parts.cuh"
+#include "cuda/mma_tuned.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -9,11 +9,15 @@ int forward(const Op& op, const Conv2dDesc& given) {
   const ConvForward<T, kNhwc> problem(d);
   const MmaWork work{
       problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirstShape<T, kWhole>, 1};
-  const int shape = choose_mma(work, multiprocessors(op)).shape;
+  const int chosen = choose_mma(work, multiprocessors(op)).shape;
   const bool whole_results = kNhwc && in_chunks<T>(d.y, d.K / d.groups) &&
                              is_aligned(problem.epilogue.bias) && is_aligned(problem.epilogue.residual);
-  run_choice<T, kWhole>(op, problem, shape, whole_results);
-  return shape;
+  const auto run = [&](int shape) {
+    run_choice<T, kWhole>(op, problem, shape == kAsTable ? chosen : shape, whole_results);
+  };
+  const int tuned = tuned_shape(op, MmaPass::kForward, d, kFirstShape<T, kWhole>, run);
+  run(tuned);
+  return tuned == kAsTable ? chosen : tuned;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "cuda/conv_mma_parts.cuh"
+#include "cuda/mma_tuned.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -15,9 +15,14 @@ int backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts) {
   const MmaChoice choice = choose_mma(work, multiprocessors(op));
   const ConvBackwardWeights<T, kNhwc> problem(d, choice.slices,
                                               op.scratch<float>(choice.slices * d.K * columns));
-  run_choice<T, kWhole>(op, problem, choice.shape, columns % kWidest<T> == 0);
+  // The table's slices by any tile: what they are decides about bits.
+  const auto run = [&](int shape) {
+    run_choice<T, kWhole>(op, problem, shape == kAsTable ? choice.shape : shape, columns % kWidest<T> == 0);
+  };
+  const int tuned = tuned_shape(op, MmaPass::kWeights, d, kFirstShape<T, kWhole>, run);
+  run(tuned);
   run_add_slices(op, problem, parts);
-  return choice.shape;
+  return tuned == kAsTable ? choice.shape : tuned;
 }
 
 }  // namespace

@@ -42,6 +42,10 @@ const HostServices kServices = {
     [] { return float32_precision; },
     [](const Exec&) { return false; },
     [](Exec&, int64_t) {},
+    [](Exec&, const char*) {},
+    [] { return CNNEXT_AUTOTUNE_OFF; },
+    [](const TuneKey&) { return -1; },
+    [](const TuneKey&, int32_t) {},
 };
 
 double unit_of(int32_t dtype) {
