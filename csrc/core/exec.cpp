@@ -15,7 +15,7 @@ namespace cnnext {
 namespace {
 
 constexpr size_t kAlign = 64;
-constexpr size_t kReserveBytes = 1 << 16;  // a plan's larger blocks are address space alone
+constexpr size_t kReserveBytes = 1 << 16;                 // a plan's larger blocks are address space alone
 constexpr uintptr_t kPlannedMemory = uintptr_t{1} << 55;  // its scratch on a device, which nobody touches
 
 void* reserve(size_t bytes) {
