@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -89,14 +88,17 @@ def worker(names: list[str], blocks: int) -> None:
 
 def launched(size: int, names: list[str], blocks: int) -> dict[str, Any]:
     """What `size` processes of one thread each find."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    from torch.distributed import TCPStore
+
+    # As torchrun does: the place to meet is kept by who starts the processes, so that nobody takes its port.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes = []
     for rank in range(size):
         meeting = {
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "TORCHELASTIC_RESTART_COUNT": "0",
             "WORLD_SIZE": str(size),
             "RANK": str(rank),
         }

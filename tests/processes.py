@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
+
+#: Which launchers there are.
+HAS = {
+    "torch": importlib.util.find_spec("torch") is not None,
+    "mpi": importlib.util.find_spec("mpi4py") is not None and shutil.which("mpirun") is not None,
+}
 
 
 def free_port() -> int:

@@ -216,6 +216,23 @@ int main() {
   CHECK(status_of([&] { last.reshape({8}); }) == CNNEXT_INVALID_VALUE);
   CHECK(status_of([&] { Tensor({1 << 30, 1 << 30, 1 << 30}); }) == CNNEXT_INVALID_VALUE);
   CHECK(status_of([&] { x.size(4); }) == CNNEXT_INVALID_VALUE);
+
+  Tensor pixels_too({1, 1, 4, 4});
+  std::memcpy(pixels_too.data<float>(), pixels, sizeof(pixels));
+  Run into;
+  into.out = Tensor({1, 1, 2, 2});
+  CHECK(status_of([&] { max_pool2d(x, {}, nullptr); }) == CNNEXT_INVALID_VALUE);
+  CHECK(status_of([&] { max_pool2d(pixels_too, {}, &pixels_too); }) == CNNEXT_INVALID_VALUE);
+  CHECK(pixels_too.data<float>()[2] == 3);
+  CHECK(status_of([&] { max_pool2d(x, {}, &into.out, into); }) == CNNEXT_INVALID_VALUE);
+  CHECK(into.out.data<float>() != nullptr);
+  into.out = Tensor::view<float>(nullptr, {1, 1, 4, 4});  // which is no dry run here
+  CHECK(status_of([&] { relu(x, into); }) == CNNEXT_INVALID_VALUE);
+  into.out = Tensor::view<float>(nullptr, {0, 3});
+  CHECK(relu(Tensor({0, 3}), into).numel() == 0);
+  CHECK(status_of([&] { relu(Tensor::view<float>(nullptr, {1, 1, 4, 4})); }) == CNNEXT_INVALID_VALUE);
+  into.out = pixels_too;  // over x itself
+  CHECK(max_pool2d(pixels_too).data<float>()[3] == 15 && relu(pixels_too, into).data<float>()[1] == 0);
   return 0;
 }
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,13 +12,9 @@ from cnnext import distributed, nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 import distributed_worker as worker
-from processes import launch
+from processes import HAS, launch
 
 WORKER = str(Path(worker.__file__))
-HAS = {
-    "torch": importlib.util.find_spec("torch") is not None,
-    "mpi": importlib.util.find_spec("mpi4py") is not None and shutil.which("mpirun") is not None,
-}
 LAUNCHERS = [
     pytest.param("torch", marks=pytest.mark.skipif(not HAS["torch"], reason="torch is not installed")),
     pytest.param("mpi", marks=pytest.mark.skipif(not HAS["mpi"], reason="no mpi4py, or no mpirun")),

@@ -327,6 +327,29 @@ def test_errors_are_those_of_ops_while_tracing(call: Any, error: Any) -> None:
     assert str(given.value) == str(wanted.value)
 
 
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: cxj.max_pool2d(jnp.ones((1, 1, 4, 4), jnp.uint32), 2), "max_pool2d: x has dtype uint32"),
+        (lambda: cxj.max_pool2d(jnp.uint32(3), 2), "max_pool2d: x has dtype uint32"),
+        (lambda: cxj.max_unpool2d(X, jnp.ones(X.shape, jnp.uint32), 2), "indices has dtype uint32"),
+        (lambda: cxj.avg_pool2d("x", 2), "avg_pool2d: x is str; the rule is an array"),
+        (lambda: cxj.conv2d([[1.0]], W), "conv2d: x is list; the rule is an array"),
+        (lambda: cxj.conv2d(X, None), "conv2d: weight is NoneType"),
+        (lambda: cxj.conv2d(X, W, residual=object()), "conv2d: residual is object"),
+        (lambda: cxj.conv_transpose2d(X, UP, 0.5), "conv_transpose2d: bias is float"),
+        (lambda: cxj.linear(None, W), "linear: x is NoneType"),
+        (lambda: cxj.batch_norm(X, *STATISTICS, {}), "batch_norm: weight is dict"),
+        (lambda: cxj.conv2d_relu_max_pool2d(1, W, pool_size=2), "conv2d_relu_max_pool2d: x is int"),
+    ],
+)
+def test_what_is_no_array_is_a_type_error(call: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        call()
+    with pytest.raises(TypeError, match=says):
+        jax.eval_shape(call)
+
+
 # ---- memory ----
 
 

@@ -24,6 +24,7 @@ from cnnext.nn import functional as F
 
 onnx = pytest.importorskip("onnx")
 from cnnext.interop import onnx as cxo  # noqa: E402 - it needs onnx
+from onnx_files import WEIGHT, node, saved  # noqa: E402
 
 # ---- every network of cnnext.models, the large ones with less of each kind of layer
 
@@ -271,25 +272,6 @@ def test_a_model_that_torch_wrote(opset: int, tmp_path: Path) -> None:
 
 
 # ---- what is refused
-
-
-def saved(path: Path, nodes: list[Any], arrays: dict[str, np.ndarray] | None = None, opset: int = 20) -> Path:
-    def info(name: str) -> Any:
-        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4, 8, 8])
-
-    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in (arrays or {}).items()]
-    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None] * 4)
-    graph = onnx.helper.make_graph(nodes, "graph", [info("x")], [output], tensors)
-    opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("mine", 1)]
-    path.write_bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString())
-    return path
-
-
-def node(op: str, *inputs: str, **attributes: Any) -> Any:
-    return onnx.helper.make_node(op, inputs or ["x"], ["y"], "the node", **attributes)
-
-
-WEIGHT = {"w": np.ones((2, 4, 3, 3), np.float32)}
 
 
 @pytest.mark.parametrize(

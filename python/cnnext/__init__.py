@@ -22,7 +22,6 @@ from ._C import (
     set_autotune,
     set_float32_matmul_precision,
     set_flush_denormal,
-    set_num_threads,
 )
 from ._C import (
     version as _version,
@@ -52,6 +51,7 @@ from .info import info
 from .random import manual_seed
 from .streams import cuda_stream
 from .tensor import Tensor
+from .threads import set_num_threads
 
 if TYPE_CHECKING:
     from . import data as data

@@ -183,10 +183,11 @@ def backward(
             np.add(leaf.grad.data, grad.data, out=leaf.grad.data)
             leaf.grad._version.count += 1
         if leaf in hooks:
-            for hook in list(hooks[leaf].after.values()):
-                hook(leaf)
+            leaf_hooks.call_all(list(hooks[leaf].after.values()), leaf)
 
     through = False
+    if hooks:
+        leaf_hooks.begin()
     try:
         waiting = _edges_to(hooks, [tensor]) if hooks else None
         sums = _run([tensor], roots, None, retain, create_graph, waiting=waiting, complete=accumulate)

@@ -56,19 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(leaving.code or 0)
     except KeyboardInterrupt as interrupt:
         print(f"cnnext: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr, flush=True)
-        return 128 + getattr(interrupt, "signal", signal.SIGINT)
+        status = 128 + getattr(interrupt, "signal", signal.SIGINT)
+        if getattr(interrupt, "together", False):
+            return status
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from failing again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILURE
+        status = _FAILURE
     except UsageError as error:
         complain(error)
-        return USAGE_ERROR
+        status = USAGE_ERROR
     except Exception as error:
         if os.environ.get("CNNEXT_TRACEBACK"):
             raise
         complain(_one_line(error))
-        return _FAILURE
+        status = _FAILURE
+    if "cnnext.distributed" in sys.modules:  # those that train with this one would wait for it
+        sys.modules["cnnext.distributed"].end_others(status)
+    return status
 
 
 def _one_line(error: Exception) -> str:

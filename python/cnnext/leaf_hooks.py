@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .handles import RemovableHandle
 
-__all__ = ["add", "at_end", "finish", "watched"]
+__all__ = ["add", "at_end", "begin", "call_all", "finish", "watched"]
 
 
 class _Hooks:
@@ -25,7 +25,8 @@ _hooks: dict[int, tuple[weakref.ref, _Hooks]] = {}
 
 class _Local(threading.local):
     def __init__(self) -> None:
-        self.at_end: list[Callable[[bool], None]] = []
+        # One list for each backward() that runs: a hook may call backward() itself.
+        self.at_end: list[list[Callable[[bool], None]]] = []
 
 
 _local = _Local()
@@ -52,13 +53,34 @@ def watched() -> dict[Any, _Hooks]:
     return {leaf: hooks for leaf, hooks in alive if leaf is not None}
 
 
+def begin() -> None:
+    """A backward() begins in this thread; finish() is its end."""
+    _local.at_end.append([])
+
+
 def at_end(callback: Callable[[bool], None]) -> None:
-    """Within a hook: callback(whether it ended well) once the backward() of this thread has ended."""
-    _local.at_end.append(callback)
+    """Within a hook: callback(whether it ended well) once this backward() has ended."""
+    if not _local.at_end:
+        raise RuntimeError("at_end: no backward() runs in this thread")
+    _local.at_end[-1].append(callback)
 
 
 def finish(well: bool) -> None:
-    """Call what waits for the end, once."""
-    waiting, _local.at_end = _local.at_end, []
-    for callback in waiting:
-        callback(well)
+    """Call what waits for the end of this backward(), once; where it failed its own error is told alone."""
+    try:
+        call_all(_local.at_end.pop(), well)
+    except Exception:
+        if well:
+            raise
+
+
+def call_all(callbacks: Iterable[Callable[[Any], None]], argument: Any) -> None:
+    """Each of them, though one fails; then the first one's error."""
+    first: BaseException | None = None
+    for callback in callbacks:
+        try:
+            callback(argument)
+        except BaseException as error:
+            first = first or error
+    if first is not None:
+        raise first

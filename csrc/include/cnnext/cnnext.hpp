@@ -163,6 +163,8 @@ class Tensor {
       out = described(y);
     } else if (out.read_only_) {
       throw Error(CNNEXT_INVALID_TYPE, "out is a view of const memory");
+    } else if (!out.raw_.data && out.numel() != 0) {  // which cnnext.h would take for a dry run
+      throw Error(CNNEXT_INVALID_VALUE, "out is a view of NULL; the rule is memory of its shape");
     }
     check(call(&out.raw_));
     return out;
@@ -354,17 +356,23 @@ inline Tensor max_pool2d(const Tensor& x, const MaxPool2d& pool = {}, const Run&
   });
 }
 
-/// The maxima and, in *indices, where they were (pool.index_kind), in new memory.
+/// The maxima and, in *indices, where they were (pool.index_kind), in new memory. It is set where all went
+/// well, and no Tensor of the call.
 inline Tensor max_pool2d(const Tensor& x, const MaxPool2d& pool, Tensor* indices, const Run& run = {}) {
   check_version();
+  if (!indices || indices == &x || indices == &run.out) {
+    throw Error(CNNEXT_INVALID_VALUE, "indices is NULL, x or out; the rule is the address of another Tensor");
+  }
   const cnnext_pool2d_params params = pool.params();
   cnnext_tensor shape = {}, places = {};
   check(cnnext_max_pool2d(run.context, &params, x.get(), &shape, &places));  // a dry run
-  *indices = Tensor::described(places);
-  places = *indices->get();
-  return Tensor::result(run.out, [&](cnnext_tensor* y) {
+  const Tensor found = Tensor::described(places);
+  places = *found.get();
+  const Tensor maxima = Tensor::result(run.out, [&](cnnext_tensor* y) {
     return cnnext_max_pool2d(run.context, &params, x.get(), y, &places);
   });
+  *indices = found;
+  return maxima;
 }
 
 /// activation(x w^T + bias): cnnext_linear.

@@ -10,8 +10,11 @@ See docs/SCALING.md.
 """
 
 from .data_parallel import DistributedDataParallel
-from .group import DistributedError, Group, MpiGroup, TorchGroup, init
+from .group import DistributedError, Group
+from .joining import init
+from .mpi_group import MpiGroup, end_others
 from .sync_batch_norm import SyncBatchNorm2d
+from .torch_group import TorchGroup
 
 __all__ = [
     "DistributedDataParallel",
@@ -20,5 +23,6 @@ __all__ = [
     "MpiGroup",
     "SyncBatchNorm2d",
     "TorchGroup",
+    "end_others",
     "init",
 ]

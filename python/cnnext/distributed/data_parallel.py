@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import numpy as np
 from .. import leaf_hooks
 from ..nn import Module, Parameter
 from ..tensor import Tensor
-from .group import Group, init
+from .group import Group
+from .joining import init
 from .reduce import mean_over, padded
+from .same_model import check_same_model
 
 __all__ = ["DistributedDataParallel"]
 
@@ -66,7 +68,8 @@ class DistributedDataParallel(Module):
     Every process calls backward() equally often. With a loss that is a mean, processes with halves of a batch
     get the gradients of the whole, to rounding; the same bits run after run, and the same in all processes,
     so that their optimisers keep them equal. Batch norm's statistics are each process's own
-    (SyncBatchNorm2d: those of all). DistributedError, in backward(), where another process is gone.
+    (SyncBatchNorm2d: those of all). ValueError, in all processes, where their models differ in more than
+    values. DistributedError, in backward(), where another process is gone.
     Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", 2020.
     """
 
@@ -81,6 +84,7 @@ class DistributedDataParallel(Module):
         self._synchronised = True
         if self.group.size == 1:
             return
+        check_same_model(module, float(bucket_cap_mb), self.group)
         for _, value in (*module.named_parameters(), *module.named_buffers()):
             array = value.data.copy()
             self.group.broadcast(array)
@@ -131,12 +135,14 @@ class DistributedDataParallel(Module):
     def _finish(self, well: bool) -> None:
         self._begun = False
         if not well:
+            wait(self._sent)  # what is on its way is of buckets that the next backward() clears
             return
         for bucket in self._buckets[len(self._sent) :]:
             for at, parameter in enumerate(bucket.parameters):  # e.g. one that this step did not reach
                 if parameter.grad is not None and not bucket.flat[bucket.flags][at]:
                     bucket.take(at)
         self._send(complete_only=False)
+        wait(self._sent)  # all, even if one fails
         for bucket, sent in zip(self._buckets, self._sent, strict=True):
             sent.result()
             bucket.give()

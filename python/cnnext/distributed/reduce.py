@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import is_half
 from .group import Group
 
 __all__ = ["mean_over", "padded"]
@@ -19,13 +20,14 @@ def padded(count: int, group: Group) -> int:
 def mean_over(flat: Any, group: Group) -> None:
     """flat, 1-D and of a size that padded() gave, becomes its mean over the processes.
 
-    Each adds up one slice, in the order of ranks, so that 2 (size - 1) / size of the bytes are sent.
+    Each adds up one slice, in the order of ranks, so that 2 (size - 1) / size of the bytes are sent. The sum
+    of 16-bit values is one of float32, rounded once.
     """
     received = np.empty_like(flat)
     group.all_to_all(flat, received)
     slices = received.reshape(group.size, -1)
-    total = slices[0]
+    total = slices[0].astype(np.float32) if is_half(flat.dtype) else slices[0]
     for other in slices[1:]:
-        np.add(total, other, out=total)
+        np.add(total, other.astype(total.dtype, copy=False), out=total)
     np.divide(total, group.size, out=total)
-    group.all_gather(total, flat)
+    group.all_gather(total.astype(flat.dtype, copy=False), flat)

@@ -12,7 +12,8 @@ from ..grad_mode import mode
 from ..nn import BatchNorm2d, Module
 from ..nn.module import Parameter
 from ..tape import defvjp, primitive, wrap
-from .group import Group, init
+from .group import Group
+from .joining import init
 
 __all__ = ["SyncBatchNorm2d"]
 

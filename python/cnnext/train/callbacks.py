@@ -20,7 +20,7 @@ class Callback:
     run.model, run.optimizer, run.loader; run.history, the epochs that are complete; run.epochs, how many
     there are to be; run.epoch, the current one's number, from 1; run.batch, how many batches of it are done;
     run.step, the optimizer's steps since the first epoch; run.measured, the epoch's values so far. Setting
-    run.stop ends the run behind this epoch.
+    run.stop, in any of the processes that train together, ends the run behind this epoch.
     """
 
     def on_train_begin(self, run: Loop) -> None:

@@ -104,6 +104,7 @@ class Trainer(Callback):
         self.model = model.to(device)
         self.device, self.config, self.folder = device, config, folder
         self.validation, self.save_every = validation, save_every
+        self._is_beside = group is not None and group.rank > 0
         self._saved_step: int | None = None  # that the file LAST stands at
         self.monitor = "validation_mean_iou" if fit.labels.ndim > 1 else "validation_accuracy"
         batch, parallel = config.batch_size, None
@@ -163,13 +164,14 @@ class Trainer(Callback):
         try:
             self.loop.run(self.config.epochs)
         except Diverged as error:
-            raise Diverged(f"{error}; {self._left()}; a smaller --lr may help") from None
+            raise Diverged(f"{self.with_left(error)}; a smaller --lr may help") from None
         except KeyboardInterrupt as error:
-            raise Interrupted(self._left(), getattr(error, "signal", signal.SIGINT)) from None
+            number, together = getattr(error, "signal", signal.SIGINT), getattr(error, "together", False)
+            raise Interrupted(self._left(), number, together) from None
         except (RunError, MemoryError):
             raise
         except Exception as error:
-            raise RunError(f"{type(error).__name__}: {error}; {self._left()}") from error
+            raise RunError(self.with_left(f"{type(error).__name__}: {error}")) from error
 
     def resume(self) -> None:
         """Takes up the state of ``last.safetensors``.
@@ -198,8 +200,14 @@ class Trainer(Callback):
         values = {"loss": found.loss, "accuracy": found.accuracy}
         return values if found.mean_iou is None else values | {"mean_iou": found.mean_iou}
 
+    def with_left(self, error: Any) -> str:
+        """An error's text, and what the run that it ends has saved."""
+        return "; ".join(filter(None, (str(error), self._left())))
+
     def _left(self) -> str:
-        """What a run that ends early has saved."""
+        """What a run that ends early has saved; nothing of a process beside the first, whose files go."""
+        if self._is_beside:
+            return ""
         left = []
         if self._saved_step is not None:
             left.append(f"{self.folder.path / LAST} goes on from step {self._saved_step}")

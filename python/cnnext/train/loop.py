@@ -44,12 +44,15 @@ class _Sums(dict[str, list]):
         loss: float,
         metrics: Mapping[str, Metric],
         parallel: Parallel | None = None,
+        interrupts: Interrupts | None = None,
     ) -> float:
-        """One batch more, in each process; its loss over all of them."""
+        """One batch more, in each process; its loss over all of them, which learn of each other's signals."""
         parts = {"loss": (loss * len(target), len(target))}
         parts |= {name: metric(output, target) for name, metric in metrics.items()}
         if parallel is not None:
-            parts = dict(zip(parts, parallel.total(list(parts.values())).tolist(), strict=True))
+            *totals, signals = parallel.total([*parts.values(), interrupts.caught()]).tolist()
+            interrupts.agree(signals)
+            parts = dict(zip(parts, totals, strict=True))
             loss = parts["loss"][0] / parts["loss"][1]
         for name, (total, count) in parts.items():
             entry = self.setdefault(name, [0, 0])
@@ -129,7 +132,7 @@ class Loop:
         self._stateful = hasattr(loader, "load_state_dict")
         self._position: Any = None  # the loader's, behind the last step's batches
         self._note_position()
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(together=parallel is not None)
 
     # -- what callbacks ask for --
 
@@ -162,6 +165,7 @@ class Loop:
             with self._interrupts:
                 self._tell("on_train_begin")
                 try:
+                    self._agree()
                     while self.history.epochs < epochs and not self.stop:
                         self._epoch()
                 except BaseException:
@@ -173,6 +177,14 @@ class Loop:
         finally:
             self._tell("on_train_end")
         return self.history
+
+    def _agree(self) -> None:
+        """What one process was asked for, to stop or by a signal, holds for all."""
+        if self.parallel is not None:
+            stop, *signals = self.parallel.total([self.stop, *self._interrupts.caught()]).tolist()
+            self.stop = stop > 0
+            self._interrupts.agree(signals)
+        self._interrupts.check()
 
     def _tell(self, what: str) -> None:
         for callback in self.callbacks:
@@ -208,7 +220,7 @@ class Loop:
         self._in_epoch = False
         self._whole = True
         self._tell("on_epoch_end")
-        self._interrupts.check()
+        self._agree()
 
     def _fit(self) -> None:
         self.model.train()
@@ -244,6 +256,7 @@ class Loop:
     def _step(self, batches: list) -> None:
         images = sum(len(target) for _, target in batches)
         model = self.model if self.parallel is None else self.parallel.model
+        together = (self.parallel, self._interrupts)
         self.optimizer.zero_grad()
         for inputs, target in batches:
             with mixed_precision(self.amp):
@@ -252,7 +265,7 @@ class Loop:
             # A batch's part in the mean over all of them.
             part = loss if len(batches) == 1 else loss * (len(target) / images)
             self.scaler.scale(part).backward()
-            self._judge(self._sums.add(output, target, loss.item(), self.metrics, self.parallel))
+            self._judge(self._sums.add(output, target, loss.item(), self.metrics, *together))
         self._clip()
         self.scaler.step(self.optimizer)
         self.scaler.update()

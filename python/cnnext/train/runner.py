@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +99,8 @@ def run(
     try:
         with current(device):
             options = (reporter, device, save_every, callbacks, group)
-            trainer = Trainer(model, config, *parts[:2], folder, *options)
+            with _begun():
+                trainer = Trainer(model, config, *parts[:2], folder, *options)
             return _run(trainer, parts, resume, plots, reporter)
     finally:
         folder.remove_if_empty()
@@ -110,6 +113,22 @@ def _joined_group() -> Group:
         raise RunError(str(error)) from None
 
 
+@contextlib.contextmanager
+def _begun() -> Iterator[None]:
+    """What keeps a run from beginning is the run's error."""
+    try:
+        yield
+    except (DistributedError, ValueError) as error:
+        raise RunError(f"the run cannot begin: {error}") from error
+
+
+def _leave(trainer: Trainer, group: Group) -> None:
+    try:
+        group.leave()
+    except DistributedError as error:
+        raise RunError(trainer.with_left(error)) from error
+
+
 def _run_beside(
     model: nn.Module,
     config: TrainConfig,
@@ -119,20 +138,32 @@ def _run_beside(
     resumed: Path | None,
 ) -> Result:
     """A process that is not the first: it trains, and leaves nothing."""
-    with tempfile.TemporaryDirectory() as aside, current(device):
-        folder = RunFolder(aside)
+    with _aside(resumed) as folder, current(device):
+        with _begun():
+            trainer = Trainer(model, config, *parts[:2], folder, None, device, group=group)
+        if resumed is not None:
+            trainer.resume()
+        trainer.run()
+        _leave(trainer, group)
+        nothing = np.zeros((0, 0), np.int64)
+        return Result(folder, trainer.best_epoch, math.nan, math.nan, nothing, rank=group.rank)
+
+
+@contextlib.contextmanager
+def _aside(resumed: Path | None) -> Iterator[RunFolder]:
+    """A folder that goes with its files; errors name the one that was copied instead."""
+    with tempfile.TemporaryDirectory() as path:
+        folder = RunFolder(path)
         if resumed is not None:
             try:
                 shutil.copy(resumed, folder.path / LAST)
             except OSError as error:
                 raise RunError(f"{resumed}: {error.strerror or error}") from None
-        trainer = Trainer(model, config, *parts[:2], folder, None, device, group=group)
-        if resumed is not None:
-            trainer.resume()
-        trainer.run()
-        group.leave()
-        nothing = np.zeros((0, 0), np.int64)
-        return Result(folder, trainer.best_epoch, math.nan, math.nan, nothing, rank=group.rank)
+        try:
+            yield folder
+        except RunError as error:
+            where = "a temporary folder" if resumed is None else str(resumed.parent)
+            raise type(error)(str(error).replace(path, where)) from error
 
 
 def _checked_device(device: str, amp: str) -> str:
@@ -178,7 +209,7 @@ def _run(
     )
     trainer.run()
     if trainer.loop.parallel is not None:
-        trainer.loop.parallel.group.leave()
+        _leave(trainer, trainer.loop.parallel.group)
     # From the file, so that what is tested is what was kept.
     trainer.model.load_state_dict(load_state(folder.path / BEST))
     test = trainer.evaluate(test_images)

@@ -12,6 +12,7 @@ from jax import Array
 from ... import _C
 from ..._arrays import Padding, Pair
 from . import _activation as activations
+from ._arguments import check_arrays
 from ._call import Static, call
 
 # ---- the sum over a channel ----
@@ -131,6 +132,7 @@ def conv2d(
     Parameters, shapes, dtypes and errors are cnnext.ops.conv2d's; arrays are row-major, as JAX's are: NCHW.
     gelu and silu are computed apart where gradients are taken: theirs need what they were given.
     """
+    check_arrays("conv2d", "bias residual", x=x, weight=weight, bias=bias, residual=residual)
     how = conv_params(stride, padding, dilation, groups, activation, algorithm)
     return _conv2d_jitted(x, weight, bias, residual, how)
 
@@ -200,5 +202,6 @@ def conv_transpose2d(
     algorithm: str = "auto",
 ) -> Array:
     """Differentiable `cnnext.ops.conv_transpose2d` (torch's), whose parameters, shapes and errors it has."""
+    check_arrays("conv_transpose2d", "bias", x=x, weight=weight, bias=bias)
     params = _C.conv2d_params(stride, padding, dilation, groups, output_padding, None, algorithm)
     return _transpose_jitted(x, weight, bias, params)

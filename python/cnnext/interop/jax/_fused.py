@@ -11,6 +11,7 @@ from jax import Array
 
 from ... import _C
 from ..._arrays import Padding, Pair
+from ._arguments import check_arrays
 from ._call import call
 from ._conv import backward_data, backward_weights, bias_grad, conv2d
 from ._pool import max_pool2d, max_pool2d_backward
@@ -109,6 +110,7 @@ def conv2d_relu_max_pool2d(
     Parameters as cnnext.ops.conv2d_relu_max_pool2d's; the gradient keeps x and one byte a window.
     Of float16 and bfloat16 convolution and pool run one after the other.
     """
+    check_arrays("conv2d_relu_max_pool2d", "bias", x=x, weight=weight, bias=bias)
     geometry, pool = (stride, padding, dilation, groups), (pool_size, pool_stride, pool_padding)
     how = _Fused(*_C.conv2d_relu_max_pool2d_params(*geometry, *pool))
     if np.dtype(getattr(x, "dtype", np.float32)).itemsize == 2:

@@ -9,6 +9,7 @@ import jax
 from jax import Array
 
 from . import _activation as activations
+from ._arguments import check_arrays
 from ._call import call
 from ._conv import Conv, bias_grad, conv_params
 
@@ -74,4 +75,5 @@ _jitted = jax.jit(_linear, static_argnums=3)
 
 def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: str | None = None) -> Array:
     """Differentiable `cnnext.ops.linear` (torch.nn.functional.linear), with its shapes, dtypes and errors."""
+    check_arrays("linear", "bias", x=x, weight=weight, bias=bias)
     return _jitted(x, weight, bias, conv_params(1, 0, 1, 1, activation, "auto"))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ... import _C
+from ._arguments import check_arrays
 from ._call import call
 
 
@@ -134,6 +135,8 @@ def batch_norm(
     Parameters, shapes and errors are cnnext.ops.batch_norm's; the statistics have no gradients. float16 and
     bfloat16 images are computed in float32, beside float32 vectors or their own.
     """
+    vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    check_arrays("batch_norm", " ".join(vectors), x=x, **vectors)
     how = _Norm(_C.batch_norm_params(training, momentum, eps), bool(training), float(eps))
     arrays = (running_mean, running_var, weight, bias)
     dtype = jnp.result_type(x)

@@ -14,6 +14,7 @@ from jax import Array
 from ... import _C
 from ..._arrays import Padding, Pair
 from ..._ops_pool import _unpool_shape
+from ._arguments import check_arrays
 from ._call import Static, call, narrowed, widened
 
 Shape = tuple[int, ...]
@@ -101,6 +102,7 @@ def max_pool2d(
 
     "plane" indices are int64 where jax_enable_x64 is on, else int32. The gradient keeps one byte a window.
     """
+    check_arrays("max_pool2d", x=x)
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     params = _C.max_pool2d_params(*window, indices, "indices")
     if return_indices:
@@ -170,6 +172,7 @@ def max_unpool2d(
 
     indices: as max_pool2d gives them. An index out of range is an error when the program runs.
     """
+    check_arrays("max_unpool2d", x=x, indices=indices)
     shape = _unpool_shape(jnp.shape(x), kernel_size, stride, padding, output_size)
     params = _C.max_pool2d_params(kernel_size, stride, padding, 1, False, indices_kind, "indices_kind")
     return _unpool_jitted(x, indices, shape, params, indices_kind)
@@ -211,6 +214,7 @@ def avg_pool2d(
     dilation: Pair = 1,
 ) -> Array:
     """Differentiable `cnnext.ops.avg_pool2d` (torch's), with its parameters, shapes, dtypes and errors."""
+    check_arrays("avg_pool2d", x=x)
     return _avg_pool2d_jitted(
         x,
         _C.avg_pool2d_params(

@@ -57,6 +57,24 @@ def _check_operators(path: str, graph: Any, others: Collection[str] = ()) -> Non
             raise NotImplementedError(f"{path}: operator {name} (node {at!r}) is not supported")
 
 
+def _check_names(path: str, graph: Any) -> None:
+    """Names become levels of modules, each of which is a call deeper wherever modules are walked through."""
+    sparse = [tensor.values.name for tensor in graph.sparse_initializer]
+    if sparse:
+        raise NotImplementedError(f"{path}: sparse initializer {sparse[0][:_LENGTH]!r} is not supported")
+    for number, node in enumerate(graph.node):
+        for name in (node.name, node.op_type, node.domain, *node.input, *node.output):
+            if isinstance(name, str) and (len(name) > _LENGTH or name.count(".") >= _LEVELS):
+                at = (node.name or f"{node.op_type}_{number}")[:_LENGTH]
+                raise ValueError(
+                    f"{path}: node {at!r}: a name has {len(name)} characters and {name.count('.')} dots; the "
+                    f"rule is at most {_LENGTH}, and fewer than {_LEVELS} dots"
+                )
+
+
+_LENGTH, _LEVELS = 1000, 64
+
+
 def _read(path: str) -> Any:
     with open(path, "rb") as file:
         data = file.read()
@@ -66,6 +84,7 @@ def _read(path: str) -> Any:
         raise ValueError(f"{path} is not a whole ONNX file: {error}") from error
     if not proto.HasField("graph") or not proto.opset_import:
         raise ValueError(f"{path} is not a whole ONNX file: it has no graph or no opset")
+    _check_names(path, proto.graph)
     _check_operators(path, proto.graph, PARTS)
     _read_external(path, proto)
     try:
@@ -73,7 +92,10 @@ def _read(path: str) -> Any:
         proto = onnx.shape_inference.infer_shapes(proto)
     except Exception as error:
         raise ValueError(f"{path} is not a valid ONNX model: {error}") from error
-    simplify(proto.graph)
+    try:
+        simplify(proto.graph)
+    except Exception as error:  # a constant's damaged tensor
+        raise ValueError(f"{path} is not a valid ONNX model: {error}") from error
     _check_operators(path, proto.graph)
     return proto
 

@@ -45,10 +45,12 @@ class Source:
     def is_of_dense_layers(self, transpose: Any) -> bool:
         """Does it make the matrix of MatMuls, of an initialiser, as export writes dense layers?"""
         name, matrix = transpose.output[0], transpose.input[0]
+        orders = [list(attribute.ints) for attribute in transpose.attribute if attribute.name == "perm"]
         users = self.uses.get(name, [])
         return (
             matrix in self.initializers
             and self.arrays[matrix].ndim == 2
+            and orders in ([], [[1, 0]])
             and name not in self.outputs
             and bool(users)
             and all(user.op_type == "MatMul" and user.input[0] != name for user in users)
@@ -98,7 +100,7 @@ class Node:
         """An attribute that must have its default or one of the allowed values."""
         value = self.attribute(name, default)
         if value not in (default, *allowed):
-            raise self.unsupported(f"attribute {name}={value!r}")
+            raise self.unsupported(f"attribute {name}={_shown(value)}")
         return value
 
     def ignore(self, *names: str) -> None:
@@ -109,7 +111,7 @@ class Node:
         """What nobody asked for must not be there."""
         unread = [name for name in self._attributes if name not in self._read]
         if unread:
-            raise self.unsupported(f"attribute {unread[0]}={self._attributes[unread[0]]!r}")
+            raise self.unsupported(f"attribute {unread[0]}={_shown(self._attributes[unread[0]])}")
         if any(name in self.source.uses or name in self.source.outputs for name in self.outputs[outputs:]):
             raise self.unsupported(f"output {outputs}")
         del self.outputs[outputs:]
@@ -172,6 +174,12 @@ class Node:
         if dot and last == "weight" and name in self.source.initializers:
             return stem
         return self.name.strip("/").replace(".", "_").replace("/", "_") or self.op
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; it may be a tensor or a whole graph."""
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def bare(cls: type[Module], *args: Any, **options: Any) -> Any:

@@ -253,9 +253,7 @@ _OF_TWO: dict[str, Callable[..., Any]] = {
 
 @builds(*_OF_TWO)
 def _(node: Node) -> Any:
-    two = {"Sum": lambda a, b: a + b, "Max": lambda a, b: a.maximum(b), "Min": lambda a, b: a.minimum(b)}[
-        node.op
-    ]
+    two = _OF_TWO[node.op]
 
     def of_all(first: Any, *others: Any) -> Any:
         for other in others:

@@ -20,16 +20,20 @@ class _Nodes:
                 self.users.setdefault(name, []).append(node)
         self.outputs = {output.name for output in graph.output}
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+        for info in (*graph.input, *graph.value_info, *graph.output):
+            if info.type.tensor_type.HasField("shape"):
+                self._ranks[info.name] = len(info.type.tensor_type.shape.dim)
 
-    def number(self, name: str) -> float | None:
-        """The value of a constant of one element."""
+    def number(self, name: str, beside: str) -> np.generic | None:
+        """The value of a constant of one element, which gives the value `beside` it no further axes."""
         maker = self.made.get(name)
         tensor = self._tensors.get(name)
-        if maker is not None and maker.op_type == "Constant" and maker.attribute[0].name == "value":
-            tensor = maker.attribute[0].t
-        if tensor is None or math.prod(tensor.dims) != 1:
+        if maker is not None and maker.op_type == "Constant":
+            tensor = next((a.t for a in maker.attribute if a.name == "value"), None)
+        if tensor is None or math.prod(tensor.dims) != 1 or len(tensor.dims) > self._ranks.get(beside, 0):
             return None
-        return float(np.asarray(onnx.numpy_helper.to_array(tensor)).reshape(-1)[0])
+        return np.asarray(onnx.numpy_helper.to_array(tensor)).reshape(-1)[0]
 
     def user(self, name: str, op: str) -> Any:
         """The only node that uses a value, if it is of this kind."""
@@ -42,38 +46,48 @@ class _Nodes:
         return node.input[1] if node.input[0] == name else node.input[0]
 
     def scaled_by(self, name: str, factor: float) -> str | None:
-        """What a value is, but for a constant factor of about this size."""
+        """What a value is, but for a constant factor that is this one as far as its dtype tells."""
         maker = self.made.get(name)
         if maker is None or maker.op_type not in ("Mul", "Div"):
             return None
         for at in (1, 0) if maker.op_type == "Mul" else (1,):
-            number = self.number(maker.input[at])
+            x = maker.input[1 - at]
+            number = self.number(maker.input[at], x)
             if number:
-                by = number if maker.op_type == "Mul" else 1 / number
-                return maker.input[1 - at] if math.isclose(by, factor, rel_tol=1e-3) else None
+                by = float(number) if maker.op_type == "Mul" else 1 / float(number)
+                return x if math.isclose(by, factor, rel_tol=_tolerance(number)) else None
         return None
+
+
+def _tolerance(number: np.generic) -> float:
+    """Half a unit in the last place, or that of 1.41421, which some write for the square root of 2."""
+    digits = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+    return digits.get(number.dtype.name, 3e-6)
 
 
 def _gelu(nodes: _Nodes, erf: Any) -> Any:
     """(x, the result) where it is erf(x / sqrt(2)) of x * (1 + erf) * 0.5, in either order."""
     x = nodes.scaled_by(erf.input[0], math.sqrt(0.5))
     add = nodes.user(erf.output[0], "Add")
-    if x is None or add is None or nodes.number(nodes.other(add, erf.output[0])) != 1.0:
+    if x is None or add is None or nodes.number(nodes.other(add, erf.output[0]), x) != 1.0:
         return None
-    at, seen = add.output[0], set()
-    while len(seen) < 2:
+    at, missing = add.output[0], {"x", "half"}
+    while missing:
         product = nodes.user(at, "Mul")
         if product is None:
             return None
         other = nodes.other(product, at)
         if other == x:
-            seen.add("x")
-        elif nodes.number(other) == 0.5:
-            seen.add("half")
+            found = {"x"}
+        elif nodes.number(other, x) == 0.5:
+            found = {"half"}
         elif nodes.scaled_by(other, 0.5) == x:
-            seen |= {"x", "half"}
+            found = {"x", "half"}
         else:
             return None
+        if not found <= missing:  # a factor that comes twice
+            return None
+        missing -= found
         at = product.output[0]
     return x, at
 
