@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from typing import Any
 
 import cnnext as cx
@@ -90,7 +93,9 @@ class Broadcast:
 @pytest.mark.parametrize("shape", [(2**42,), (2**14, 2**14, 2**14)])
 def test_out_of_memory_leaves_the_process_usable(shape: tuple[int, ...]) -> None:
     x = Broadcast(Interface(np.ones(1, np.float32)), shape)
-    with pytest.raises(MemoryError, match=r"a block of \d+ bytes.*GiB of .* are free"):
+    with pytest.raises(
+        MemoryError, match=r"^a result of float32 \(\d+,.* a block of \d+ bytes.*GiB of .* are free"
+    ):
         ops.relu(x)
     still_works()
 
@@ -137,6 +142,32 @@ def test_shapes_are_judged_as_on_the_host() -> None:
             call(INTERFACE.put)
         assert str(on_device.value) == str(on_host.value)
     np.testing.assert_array_equal(INTERFACE.take(x), X)
+
+
+@pytest.mark.parametrize(
+    ("error", "driver", "reason"),
+    [
+        (35, 0, "no NVIDIA driver is installed (libcuda.so.1 was not found)"),
+        (
+            35,
+            12020,
+            "the NVIDIA driver is too old: it is for CUDA 12.2, and this library was built with CUDA 12.4",
+        ),
+        (100, 13000, "the NVIDIA driver shows no CUDA device; CUDA_VISIBLE_DEVICES is ''"),
+        (999, 13000, "an error of the fake device (cudaError)"),
+    ],
+)
+@pytest.mark.skipif(not gpu.ON_BED, reason="the test bed's driver says so")
+def test_why_there_is_no_device(error: int, driver: int, reason: str) -> None:
+    off = {"CNNEXT_BED_OFF": str(error), "CNNEXT_BED_DRIVER": str(driver), "CUDA_VISIBLE_DEVICES": ""}
+    code = "import cnnext as cx; print(cx.info().cuda); cx.zeros(3, device='cuda')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **off}
+    )
+    assert done.stdout.strip().endswith(f"libcnnext_cuda_host.so: {reason}")
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("NotImplementedError: device 'cuda' is not supported here: ")
+    assert last.endswith(reason)
 
 
 def test_classes_that_there_are_not() -> None:

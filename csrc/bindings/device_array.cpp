@@ -234,7 +234,13 @@ py::object new_device_array(cnnext_tensor* described, void* stream) {
       raise(PyExc_MemoryError, "no memory for a result whose size in bytes overflows 64 bits");
     }
   }
-  check(cnnext_cuda_alloc(described->device_id, static_cast<size_t>(bytes), stream, &block->memory));
+  const cnnext_status status =
+      cnnext_cuda_alloc(described->device_id, static_cast<size_t>(bytes), stream, &block->memory);
+  if (status == CNNEXT_OUT_OF_MEMORY) {
+    raise(PyExc_MemoryError, "a result of %s %S on cuda:%d: %s", dtype_name(described->dtype),
+          tuple_of(described->shape, described->ndim, 1).ptr(), described->device_id, cnnext_last_error());
+  }
+  check(status);
   described->data = block->memory;
   return py::cast(DeviceArray{std::move(block), *described});
 }

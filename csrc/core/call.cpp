@@ -157,7 +157,11 @@ void Call::copy(const Tensor& src, const Tensor& dst) {
 
 Tensor Call::scratch_tensor(const Tensor& like) {
   Tensor result = like;
-  result.data = exec_.scratch(static_cast<size_t>(numel(like) * dtype_size(like.dtype)));
+  try {
+    result.data = exec_.scratch(static_cast<size_t>(numel(like) * dtype_size(like.dtype)));
+  } catch (const DeviceMemoryError& error) {
+    fail_memory("a dense copy", error);
+  }
   return result;
 }
 

@@ -104,12 +104,16 @@ class Call {
   template <class Desc>
   void run(Ran (*OpTable::*op)(const Desc&, Exec&), const char* op_name, const Desc& desc) {
     if (exec_.planning()) check_can_plan(op_name);
-    for (const OpTable* table : candidates()) {
-      if (!table || !(table->*op)) continue;
-      if ((table->*op)(desc, exec_) == Ran::kDone) {
-        finish(table, op_name);
-        return;
+    try {
+      for (const OpTable* table : candidates()) {
+        if (!table || !(table->*op)) continue;
+        if ((table->*op)(desc, exec_) == Ran::kDone) {
+          finish(table, op_name);
+          return;
+        }
       }
+    } catch (const DeviceMemoryError& error) {
+      fail_memory(op_name, error);
     }
     fail_unsupported(op_name);
   }
@@ -127,6 +131,7 @@ class Call {
   void check_can_plan(const char* op_name) const;
   void check_launches(const char* op_name) const;
   [[noreturn]] void fail_unsupported(const char* op_name) const;
+  [[noreturn]] void fail_memory(const char* op_name, const DeviceMemoryError& error) const;
   [[noreturn]] void fail_apart(const Tensor& t, const char* name) const;
   void note(const Tensor& t, const char* name);
   std::string described(const char* op_name) const;

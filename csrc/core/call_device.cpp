@@ -44,6 +44,10 @@ std::string Call::described(const char* op_name) const {
   return text + ")";
 }
 
+void Call::fail_memory(const char* op_name, const DeviceMemoryError& error) const {
+  throw Error(error.status, concat(described(op_name), ": ", error.what()));
+}
+
 void Call::fail_apart(const Tensor& t, const char* name) const {
   const auto place_name = [](int32_t type, int32_t id) {
     if (type == CNNEXT_CUDA) return device_name(id);

@@ -143,7 +143,8 @@ struct CrossEntropyDesc {
   int32_t dtype, target_is_index, reduction;
   double label_smoothing;
   Format format;
-  Tensor x, target, weight, loss;  // index target: int64, row-major; probabilities: laid out as x
+  Tensor x, target, weight, loss;  // index target: row-major, int64 or on CUDA any integers;
+                                   // probabilities: laid out as x
   Tensor grad_loss, grad_x;        // backward
 };
 

@@ -1,7 +1,5 @@
 #include "core/device.h"
 
-#include "core/error.h"
-
 namespace cnnext {
 namespace {
 
@@ -27,7 +25,7 @@ void fail_device(const DeviceTable& device, int error, const std::string& what) 
   const DeviceFault fault = device.explain(error, text, sizeof(text));
   switch (fault) {
     case DeviceFault::kMemory:
-      throw Error(CNNEXT_OUT_OF_MEMORY, concat(what, ": ", text, memory_text(device)));
+      throw DeviceMemoryError(concat(what, ": ", text, memory_text(device)));
     case DeviceFault::kLaunch:
       throw Error(CNNEXT_RUNTIME_ERROR, concat(what, " did not launch: ", text));
     case DeviceFault::kLost:

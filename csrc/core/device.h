@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/device_table.h"
+#include "core/error.h"
 
 namespace cnnext {
 
@@ -12,6 +13,11 @@ constexpr size_t kDeviceAlign = 256;
 
 // "cuda:0"
 std::string device_name(int32_t id);
+
+// A device that has no memory left: a Call adds which operation wanted it.
+struct DeviceMemoryError : Error {
+  explicit DeviceMemoryError(const std::string& message) : Error(CNNEXT_OUT_OF_MEMORY, message) {}
+};
 
 // Throws what the error number says: MemoryError or RuntimeError; `what` is what was attempted.
 [[noreturn]] void fail_device(const DeviceTable& device, int error, const std::string& what);

@@ -73,13 +73,10 @@ void widen(const void* from, int64_t* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = static_cast<int64_t>(static_cast<const From*>(from)[i]);
 }
 
-// Class indices as row-major int64.
+// Class indices as row-major int64; on CUDA of the dtype that they have, which its kernels read.
 Tensor index_target(Call& call, const Tensor& target) {
   Tensor t = call.contiguous(target);
-  if (t.dtype == CNNEXT_INT64) return t;
-  if (t.device_type != CNNEXT_CPU) {
-    fail_not_implemented("target has dtype ", dtype_name(t.dtype), "; on CUDA it must be int64");
-  }
+  if (t.dtype == CNNEXT_INT64 || call.on_device()) return t;
   const int64_t count = numel(t);
   int64_t* to = call.exec().scratch_array<int64_t>(count);
   switch (t.dtype) {

@@ -1,4 +1,5 @@
 // libcnnext_cuda.so's one exported function: the table of its operations, or why there is none.
+#include <cstdlib>
 #include <cstring>
 
 #include "cuda/device.h"
@@ -68,14 +69,15 @@ extern "C" __attribute__((visibility("default"))) const cnnext::OpTable* cnnext_
     *reason = "libcnnext_cuda.so and libcnnext.so are of different builds";
     return nullptr;
   }
-  int count = 0;
+  int count = 0, driver = 0, runtime = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess) {
-    *reason = cudaGetErrorString(status);
-    return nullptr;
-  }
-  if (count == 0) {
-    *reason = "no CUDA device";
+  if (status != cudaSuccess || count == 0) {
+    static char text[256];
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    cnnext::cuda::explain_no_device(status, driver, runtime, std::getenv("CUDA_VISIBLE_DEVICES"), text,
+                                    sizeof(text));
+    *reason = text;
     return nullptr;
   }
   cnnext::cuda::services = services;

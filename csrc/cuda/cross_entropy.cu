@@ -10,6 +10,7 @@ namespace {
 
 struct Targets {
   const void* data;
+  int32_t dtype;
   const void* weight;  // may be null
   int32_t weight_dtype;
   int64_t C, ignore_index;
@@ -18,6 +19,7 @@ struct Targets {
 
   explicit Targets(const CrossEntropyDesc& d)
       : data(d.target.data),
+        dtype(d.target.dtype),
         weight(present(d.weight) ? d.weight.data : nullptr),
         weight_dtype(d.weight.dtype),
         C(d.C),
@@ -26,27 +28,45 @@ struct Targets {
         uniform(static_cast<float>(d.label_smoothing / static_cast<double>(d.C))),
         is_index(d.target_is_index != 0) {}
 
-  CNNEXT_DEVICE int64_t label(int64_t position) const { return static_cast<const int64_t*>(data)[position]; }
-  CNNEXT_DEVICE bool ignored(int64_t position) const { return is_index && label(position) == ignore_index; }
-  CNNEXT_DEVICE bool wrong(int64_t position) const {
-    return is_index && !ignored(position) && (label(position) < 0 || label(position) >= C);
+  // A position's class, in whatever integers it came; of a target of probabilities nothing.
+  CNNEXT_DEVICE int64_t label(int64_t position) const {
+    switch (is_index ? dtype : -1) {
+      case CNNEXT_INT64:
+        return static_cast<const int64_t*>(data)[position];
+      case CNNEXT_INT32:
+        return static_cast<const int32_t*>(data)[position];
+      case CNNEXT_INT16:
+        return static_cast<const int16_t*>(data)[position];
+      case CNNEXT_UINT16:
+        return static_cast<const uint16_t*>(data)[position];
+      case CNNEXT_INT8:
+        return static_cast<const int8_t*>(data)[position];
+      case CNNEXT_UINT8:
+        return static_cast<const uint8_t*>(data)[position];
+      default:
+        return 0;
+    }
+  }
+  CNNEXT_DEVICE bool ignored(int64_t label) const { return is_index && label == ignore_index; }
+  CNNEXT_DEVICE bool wrong(int64_t label) const {
+    return is_index && !ignored(label) && (label < 0 || label >= C);
   }
   CNNEXT_DEVICE float weight_of(int64_t c) const {
     return weight ? load_parameter(weight, weight_dtype, c) : 1;
   }
-  // Its part of the mean's denominator.
-  CNNEXT_DEVICE float share(int64_t position) const {
+  // A position's part of the mean's denominator.
+  CNNEXT_DEVICE float share(int64_t label) const {
     if (!is_index) return 1;
-    return ignored(position) ? 0 : wrong(position) ? NAN : weight_of(label(position));
+    return ignored(label) ? 0 : wrong(label) ? NAN : weight_of(label);
   }
   // What the log-probability of class c is multiplied by, but for the sign.
   template <class T>
-  CNNEXT_DEVICE float factor(int64_t position, int64_t at, int64_t c) const {
+  CNNEXT_DEVICE float factor(int64_t label, int64_t at, int64_t c) const {
     if (!is_index) {
       const float p = to_float(static_cast<const T*>(data)[at]);
       return (smoothing > 0 ? p * (1 - smoothing) + uniform : p) * weight_of(c);
     }
-    return (c == label(position) ? (1 - smoothing) * weight_of(c) : 0) + uniform * weight_of(c);
+    return (c == label ? (1 - smoothing) * weight_of(c) : 0) + uniform * weight_of(c);
   }
 };
 
@@ -64,26 +84,26 @@ __global__ void __launch_bounds__(kBlock)
     position_losses(Rows rows, Targets targets, const T* x, T* loss, LossSums* blocks) {
   LossSums sums{};
   for (int64_t row = first_item() / kLanes; row < rows.count; row += item_step() / kLanes) {
-    const int64_t start = rows.start(row);
+    const int64_t start = rows.start(row), label = targets.label(row);
     const LogSumExp norm = log_sum_exp<kLanes>(x + start, rows.length, rows.step);
     float sum = 0;
-    if (targets.ignored(row)) {
+    if (targets.ignored(label)) {
       sum = 0;
-    } else if (targets.wrong(row)) {
+    } else if (targets.wrong(label)) {
       sum = NAN;
     } else {
       // Only the label's log-probability enters where nothing is smoothed: the others may be infinite.
       const bool only_label = targets.is_index && targets.smoothing == 0;
       for (int64_t c = lane_of_row<kLanes>(); c < rows.length; c += kLanes) {
-        if (only_label && c != targets.label(row)) continue;
+        if (only_label && c != label) continue;
         const int64_t at = start + c * rows.step;
-        sum -= norm.log_probability(to_float(x[at])) * targets.template factor<T>(row, at, c);
+        sum -= norm.log_probability(to_float(x[at])) * targets.template factor<T>(label, at, c);
       }
     }
     sum = group_sum<kLanes>(sum);
     if (lane_of_row<kLanes>() != 0) continue;
     if (blocks) {
-      sums.merge({{sum, targets.share(row)}});
+      sums.merge({{sum, targets.share(label)}});
     } else {
       loss[row] = from_float<T>(sum);
     }
@@ -93,7 +113,8 @@ __global__ void __launch_bounds__(kBlock)
 
 __global__ void __launch_bounds__(kBlock) position_shares(int64_t count, Targets targets, LossSums* blocks) {
   LossSums sums{};
-  for (int64_t i = first_item(); i < count; i += item_step()) sums.fields[1] += targets.share(i);
+  for (int64_t i = first_item(); i < count; i += item_step())
+    sums.fields[1] += targets.share(targets.label(i));
   keep_block_sums(sums, blocks);
 }
 
@@ -116,20 +137,20 @@ __global__ void __launch_bounds__(kBlock)
     position_gradients(Rows rows, Targets targets, const T* x, const T* grad_loss, bool one_grad,
                        const float* denominator, T* grad_x) {
   for (int64_t row = first_item() / kLanes; row < rows.count; row += item_step() / kLanes) {
-    const int64_t start = rows.start(row);
-    const bool dead = targets.ignored(row), wrong = targets.wrong(row);
+    const int64_t start = rows.start(row), label = targets.label(row);
+    const bool dead = targets.ignored(label), wrong = targets.wrong(label);
     float scale = to_float(grad_loss[one_grad ? 0 : row]);
     if (denominator) scale /= *denominator;
     if (wrong) scale = NAN;
     const LogSumExp norm = log_sum_exp<kLanes>(x + start, rows.length, rows.step);
     float sum = 0;
     for (int64_t c = lane_of_row<kLanes>(); c < rows.length && !dead; c += kLanes) {
-      sum -= scale * targets.template factor<T>(row, start + c * rows.step, c);
+      sum -= scale * targets.template factor<T>(label, start + c * rows.step, c);
     }
     sum = group_sum<kLanes>(sum);
     for (int64_t c = lane_of_row<kLanes>(); c < rows.length; c += kLanes) {
       const int64_t at = start + c * rows.step;
-      const float grad = dead ? 0 : -scale * targets.template factor<T>(row, at, c);
+      const float grad = dead ? 0 : -scale * targets.template factor<T>(label, at, c);
       grad_x[at] = from_float<T>(grad - norm.probability(to_float(x[at])) * sum);
     }
   }

@@ -1,5 +1,7 @@
-// What the runtime's errors mean for what comes after them.
+// What the runtime's errors mean for what comes after them, and for who reads them.
 #include <cuda_runtime.h>
+
+#include <cstdio>
 
 #include "cuda/device.h"
 
@@ -38,6 +40,23 @@ DeviceFault fault_of(int error) {
       return DeviceFault::kLost;
     default:
       return DeviceFault::kOther;
+  }
+}
+
+// The runtime's own text for a machine without a driver is that the driver is too old.
+void explain_no_device(int error, int driver, int runtime, const char* visible, char* text, size_t bytes) {
+  const auto status = static_cast<cudaError_t>(error);
+  if (status == cudaErrorInsufficientDriver && driver == 0) {
+    snprintf(text, bytes, "no NVIDIA driver is installed (libcuda.so.1 was not found)");
+  } else if (status == cudaErrorInsufficientDriver) {
+    snprintf(text, bytes,
+             "the NVIDIA driver is too old: it is for CUDA %d.%d, and this library was built with CUDA %d.%d",
+             driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+  } else if (status == cudaErrorNoDevice || status == cudaSuccess) {
+    snprintf(text, bytes, "the NVIDIA driver shows no CUDA device%s%s%s",
+             visible ? "; CUDA_VISIBLE_DEVICES is '" : "", visible ? visible : "", visible ? "'" : "");
+  } else {
+    snprintf(text, bytes, "%s (%s)", cudaGetErrorString(status), cudaGetErrorName(status));
   }
 }
 

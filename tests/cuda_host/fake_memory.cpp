@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -249,8 +250,24 @@ const char* cudaGetErrorName(cudaError_t error) {
   }
 }
 
+namespace {
+int number_in(const char* variable) {
+  const char* const text = std::getenv(variable);
+  return text ? std::atoi(text) : 0;
+}
+}  // namespace
+
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  const auto off = static_cast<cudaError_t>(number_in("CNNEXT_BED_OFF"));
+  *count = off == cudaSuccess ? 1 : 0;
+  return off;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = number_in("CNNEXT_BED_DRIVER");
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 12040;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {

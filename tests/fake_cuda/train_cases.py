@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from cnnext import cli, data, nn, optim, train
 from cnnext import functional as F
+from cnnext.models.convnext import StochasticDepth
 from cupys import computing, cupy, devices  # noqa: F401
 
 pytest.importorskip("safetensors")
@@ -86,6 +87,7 @@ LAYERS = {
     "log_softmax": lambda: nn.LogSoftmax(1),
     "pad": lambda: Padded(),
     "gelu": lambda: nn.GELU(),
+    "stochastic_depth": lambda: StochasticDepth(0.5),
 }
 
 
@@ -112,6 +114,24 @@ def test_layers(name: str, channels_last: bool) -> None:
         results.append([y.detach().cpu().numpy(), *(g.cpu().numpy() for g in grads)])
     for host, found in zip(*results, strict=True):
         np.testing.assert_allclose(found, host, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "size"), [("lenet5", 28), ("segnet_small", 16)])
+def test_models(name: str, size: int) -> None:
+    images = np.random.default_rng(0).standard_normal((2, 1, size, size)).astype(np.float32)
+    results = []
+    for device in ("cpu", "cuda:1"):
+        cx.manual_seed(0)
+        model = cx.models.create(name).to(device)
+        x = cx.tensor(images, device=device)
+        y = model(x)
+        (y * y).mean().backward()
+        with cx.no_grad():
+            z = model.eval()(x)
+        assert {y.device, z.device, *(p.grad.device for p in model.parameters())} == {device}
+        results.append([y.detach().cpu().numpy(), z.cpu().numpy()])
+    for host, found in zip(*results, strict=True):
+        np.testing.assert_allclose(found, host, rtol=1e-4, atol=1e-5)
 
 
 def test_losses() -> None:

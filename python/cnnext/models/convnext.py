@@ -37,7 +37,7 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        kept = rand(x.shape[0], *(1,) * (x.ndim - 1)) >= self.p
+        kept = rand(x.shape[0], *(1,) * (x.ndim - 1), device=x.device) >= self.p
         return x * (kept.to(x.dtype) / (1 - self.p))
 
     def extra_repr(self) -> str:
