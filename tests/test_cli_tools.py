@@ -124,6 +124,27 @@ def test_checkpoints_that_do_not_say_what_they_are(digits_run: Path, tmp_path: P
         ("other", {**card, "model": "lenet5"}, "is of another network than LeNet5: features.0.weight is"),
         ("input", {**card, "input": [2, 8, 8]}, "input (2, 8, 8)"),
         ("std", {**card, "std": [0.0]}, "std [0.0]"),
+        (
+            "classes",
+            {**card, "classes": 10**12},
+            "classes is 1000000000000; the rule is the number of class_n",
+        ),
+        (
+            "names",
+            {**card, "class_names": "0123456789"},
+            "classes is 10; the rule is the number of class_names",
+        ),
+        (
+            "large",
+            {**card, "input": [1, 10**9, 10**9]},
+            "input is [1, 1000000000, 1000000000]; the rule is three",
+        ),
+        ("none", {**card, "input": []}, "input is []; the rule is three sizes"),
+        ("text", {**card, "input": "188"}, "input is '188'; the rule is three sizes"),
+        ("mean", {**card, "mean": [float("nan")]}, "mean is [nan]; the rule is a finite number"),
+        ("means", {**card, "mean": [0.5] * 7}, "the rule is a finite number, or one a channel"),
+        ("stds", {**card, "std": [float("inf")]}, "std is [inf]; the rule is a finite number"),
+        ("list", {**card, "class_names": None}, "classes is 10"),
     ):
         cx.save(weights, tmp_path / name, metadata)
         assert cli.main(["predict", str(tmp_path / name), str(tmp_path / "0.png")]) == 1

@@ -134,11 +134,14 @@ def link(name: str, target: str) -> tarfile.TarInfo:
 def hostile_archives() -> dict:
     device = tarfile.TarInfo("set/device")
     device.type = tarfile.CHRTYPE
+    hard = link("set/link", "set/absent")
+    hard.type = tarfile.LNKTYPE
     return {
         "leads out": ({"../outside": b"x"}, "outside"),
         "absolute link": ({"link": link("set/link", "/etc")}, "link"),
         "link that leads out": ({"link": link("set/link", "../../x")}, "link"),
         "device": ({"device": device}, "device"),
+        "hard link to nothing": ({"link": hard}, "set/absent"),
         "too large": ({"set/large": bytes(3 << 20)}, "set/large has 3145728 bytes, the limit is 1048576"),
         "too much": ({f"set/{i}": bytes(400_000) for i in range(5)}, "holds more than 1048576 bytes"),
     }
@@ -152,18 +155,22 @@ def test_hostile_archives(tmp_path, case):
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
-def test_a_bomb_in_a_header_is_not_unpacked(tmp_path):
-    """A pax header of 64 MiB, packed to 64 KiB: tarfile would read it as a whole."""
-    header = tarfile.TarInfo("pax")
-    header.type, header.size = tarfile.XHDTYPE, 64 << 20
-    packed = gzip.compress(header.tobuf() + bytes(64 << 20), 6)
-    (tmp_path / "a.tar.gz").write_bytes(packed)
+@pytest.mark.parametrize("limit", [1 << 20, 1 << 30])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_bomb_in_a_header_is_not_unpacked(tmp_path, kind, limit):
+    """A header of 64 MiB, packed to 64 KiB: tarfile would read it as a whole."""
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 64 << 20
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header.tobuf() + bytes(64 << 20), 6))
     tracemalloc.start()
-    one_line(
-        lambda: archives.unpack(tmp_path / "a.tar.gz", tmp_path / "new", limit=1 << 20), "holds more than"
-    )
-    assert tracemalloc.get_traced_memory()[1] < 8 << 20
-    tracemalloc.stop()
+    try:
+        one_line(
+            lambda: archives.unpack(tmp_path / "a.tar.gz", tmp_path / "new", limit=limit),
+            "not a whole and sound archive (a header of 67108864 bytes)",
+        )
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("damage", ["cut", "checksum", "no tar", "empty"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cnnext as cx
@@ -237,6 +239,53 @@ def test_an_error_in_the_loader_leaves_a_checkpoint_to_go_on_from(
         assert resumed[name] == history[name]
 
 
+class Stops(Callback):
+    """Ends the run, as Ctrl-C does, right after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_batch_end(self, run: train.Loop) -> None:
+        if run.step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [2, 3, 4, 6])
+def test_a_run_goes_on_behind_each_accumulated_step(tmp_path: Path, step: int, kind: str) -> None:
+    """Ten batches, four to a step: the third step is of two, and the loader is at its end then."""
+    wrapped, workers = KINDS[kind]
+
+    def run(**options: Any) -> tuple[list[bytes], History]:
+        model = net()
+        batches = wrapped(loader(transform=data.RandomAffine(10), num_workers=workers))
+        history = fit(model, batches, 3, accumulate=4, **options)
+        return weights(model), history
+
+    expected, history = run()
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=path, callbacks=[Stops(step)])
+    assert cx.load(path)["extra"]["loop"]["step"] == step
+    found, resumed = run(checkpoint=path, resume=True)
+    assert found == expected
+    for name in history.columns():
+        assert resumed[name] == history[name]
+
+
+def test_what_a_validation_draws_follows_from_the_epoch(tmp_path: Path) -> None:
+    def run(**options: Any) -> History:
+        held_out = data.DataLoader(HELD_OUT, 16, seed=5, transform=data.RandomAffine(40, 2))
+        return fit(net(), epochs=3, validation=held_out, **options)
+
+    expected, path = run(), tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=path, callbacks=[Stops(14)])  # ten steps an epoch
+    resumed = run(checkpoint=path, resume=True)
+    assert resumed["validation_loss"] == expected["validation_loss"]
+    assert len(set(expected["validation_loss"])) == 3
+
+
 @pytest.mark.parametrize("where", ["step", "validation"])
 def test_an_interrupt_ends_the_run_between_two_steps(tmp_path: Path, where: str) -> None:
     path = tmp_path / "state.safetensors"
@@ -318,6 +367,35 @@ def test_wrong_callbacks_and_histories() -> None:
             make()
 
 
+def test_the_best_of_a_history_with_gaps() -> None:
+    nan = float("nan")
+    for values, least, most in (
+        ([nan, 1, 2, nan], 2, 3),
+        ([2, nan, 1], 3, 1),
+        ([-np.inf, nan], 1, 2),
+        ([nan] * 2, 2, 2),
+    ):
+        history = History({"value": value} for value in values)
+        assert (history.best("value", "min"), history.best("value", "max")) == (least, most)
+
+
+def test_tensorboard_forgets_what_came_behind_the_checkpoint_alone(tmp_path: Path, monkeypatch: Any) -> None:
+    """purge_step is the first step that is dropped: the checkpoint's own values stay."""
+    purged: list[int] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            purged.append(purge_step)
+
+        add_scalar = close = lambda *_: None
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    for epochs in (1, 2):
+        path, board = tmp_path / "state", train.TensorBoard(tmp_path)
+        fit(net(), epochs=epochs, checkpoint=path, resume=True, callbacks=[board])
+    assert purged == [1, 11]
+
+
 def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     history = fit(net(), epochs=2, callbacks=[train.TensorBoard(tmp_path, every=5)])
@@ -338,6 +416,6 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 
 def test_tensorboard_that_is_missing(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r"pip install 'cnnext\[tensorboard\]'"):
         train.TensorBoard(tmp_path)

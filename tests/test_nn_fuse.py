@@ -480,6 +480,54 @@ def test_a_residual_goes_into_the_last_run_of_a_row(training: bool) -> None:
     assert ("add" in [event.name for event in p.events]) == training
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_residual_comes_behind_an_activation_of_the_row(training: bool) -> None:
+    """Without `then` the sum is the last thing: relu(y) + x, not relu(y + x)."""
+    x = images(2, 3, 9, 7)
+    rows = [(nn.ReLU(),), (settled(3), nn.ReLU()), (settled(3), nn.ReLU6()), (nn.ReLU(), nn.MaxPool2d(1))]
+    for behind in rows:
+        cx.manual_seed(1)
+        layers = (nn.Conv2d(3, 3, 3, padding=1).train(training), *(layer.train(training) for layer in behind))
+        with cx.no_grad():
+            want = one_by_one(copy.deepcopy(layers), x) + x
+            np.testing.assert_allclose(
+                nn.Row()(x, *layers, residual=x).numpy(), want.numpy(), rtol=1e-5, atol=1e-5
+            )
+
+
+@pytest.mark.parametrize("how", ["hook", "forward", "class"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_watches_a_blocks_convolutions_is_called(how: str, stride: int) -> None:
+    """An inverted residual runs them as a row, unless somebody looks on or has changed them."""
+    cx.manual_seed(3)
+    model, x, seen = cx.models.mobilenet.InvertedResidual(4, 4, stride, 6).eval(), images(2, 4, 9, 7), []
+    with cx.no_grad():
+        inside = one_by_one(model.conv, x)
+        want = inside + x if stride == 1 else inside
+        np.testing.assert_allclose(model(x).numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
+        if how == "hook":
+            handle = model.conv.register_forward_hook(lambda module, args, out: seen.append(out.numpy()))
+        elif how == "forward":
+            plain = model.conv.forward
+            model.conv.forward = lambda x: seen.append(plain(x).numpy()) or plain(x)
+        else:
+
+            class Watched(nn.Sequential):
+                def forward(self, x: Any) -> Any:
+                    y = super().forward(x)
+                    seen.append(y.numpy())
+                    return y
+
+            model.conv = Watched(*model.conv.children()).eval()
+        np.testing.assert_allclose(model(x).numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
+        assert len(seen) == 1
+        np.testing.assert_allclose(seen[0], inside.numpy(), rtol=1e-5, atol=1e-5)
+        if how == "hook":
+            handle.remove()
+            model(x)
+            assert len(seen) == 1
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("shape", [None, (2, 3, 9, 7), (1, 3, 1, 1), (1,)])

@@ -200,6 +200,26 @@ def test_damaged_files(tmp_path, damage):
         cx.load(path)
 
 
+@pytest.mark.parametrize(
+    "structure",
+    [
+        '{"l": []}',
+        '{"v": 3}',
+        "{}",
+        '{"d": [], "l": []}',
+        "[]",
+        '{"d": [["a", 3]]}',
+        '{"d": 3}',
+        '{"d": [[[], {"v": 1}]]}',
+        "null",
+    ],
+)
+def test_files_whose_structure_is_no_dict(tmp_path, structure):
+    safetensors_numpy.save_file({}, tmp_path / "x", metadata={"cnnext.structure": structure})
+    with pytest.raises(ValueError, match="x is not a whole safetensors file"):
+        cx.load(tmp_path / "x")
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no such file: .*nothing"):
         cx.load(tmp_path / "nothing")

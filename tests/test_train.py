@@ -332,6 +332,13 @@ def test_folder_that_cannot_be_written(tmp_path):
         train.RunFolder(tmp_path)
 
 
+def test_a_folder_keeps_the_files_that_are_there(tmp_path):
+    (tmp_path / "probe").write_bytes(b"mine")
+    train.RunFolder(tmp_path).remove_if_empty()
+    assert os.listdir(tmp_path) == ["probe"]
+    assert (tmp_path / "probe").read_bytes() == b"mine"
+
+
 def test_numbered_folders(tmp_path):
     first, second = (train.RunFolder.numbered(tmp_path / "runs", "digits") for _ in range(2))
     assert (first.path.name, second.path.name) == ("digits-001", "digits-002")

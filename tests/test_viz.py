@@ -302,6 +302,11 @@ class OwnParameter(nn.Module):
         (lambda: viz.segmentation(IMAGE[None], LABELS, LABELS + 0.5), TypeError, "predicted has dtype"),
         (lambda: viz.segmentation(IMAGE[None], LABELS, LABELS - 1), ValueError, "predicted has class -1"),
         (lambda: viz.segmentation(IMAGE[None], LABELS, LABELS + 1, ["a"]), ValueError, "names has 1 names"),
+        (
+            lambda: viz.segmentation(IMAGE[None], LABELS, LABELS + 10**9),
+            ValueError,
+            "there is a class 1000000000; the rule is at most 1000 classes",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -299,8 +299,32 @@ static void images(void) {
   for (i = 0; i < HEIGHT * WIDTH; ++i) CHECK(fabsf(result[i] - expected[i]) < 1e-6f);
   CHECK(cnnext_augment(NULL, NULL, &tx, &map, &color, NULL, NULL, &ty) == CNNEXT_INVALID_VALUE);
   CHECK(cnnext_augment(NULL, &p, &tx, &color, NULL, NULL, NULL, &ty) == CNNEXT_INVALID_TYPE);
+  /* What is read for each image must not be written to meanwhile, be it small. */
+  ty.data = flip;
+  CHECK(cnnext_augment(NULL, &p, &tx, &map, NULL, NULL, NULL, &ty) == CNNEXT_INVALID_VALUE);
+  ty.data = result;
+  color.data = result + HEIGHT * WIDTH - 2;
+  CHECK(cnnext_augment(NULL, &p, &tx, NULL, &color, NULL, NULL, &ty) == CNNEXT_INVALID_VALUE);
   ty.strides[3] = 2;
   CHECK(cnnext_augment(NULL, &p, &tx, &map, NULL, NULL, NULL, &ty) == CNNEXT_INVALID_VALUE);
+}
+
+/* Two images blended; the result may share memory with nothing that is read. */
+static void blends(void) {
+  const int64_t shape[1] = {2};
+  float pixels[2] = {0.0f, 1.0f}, weights[2] = {0.75f, 0.25f}, result[2];
+  int64_t partners[2] = {1, 0};
+  cnnext_tensor tx = tensor4(pixels, 2, 1, 1, 1), ty = tensor4(result, 2, 1, 1, 1);
+  cnnext_tensor partner = tensor(partners, 1, shape), weight = tensor(weights, 1, shape);
+  partner.dtype = CNNEXT_INT64;
+  CHECK(cnnext_mix_images(NULL, &tx, &partner, &weight, &ty) == CNNEXT_OK);
+  CHECK(result[0] == 0.25f && result[1] == 0.25f);
+  ty.data = weights;
+  CHECK(cnnext_mix_images(NULL, &tx, &partner, &weight, &ty) == CNNEXT_INVALID_VALUE);
+  ty.data = partners;
+  CHECK(cnnext_mix_images(NULL, &tx, &partner, &weight, &ty) == CNNEXT_INVALID_VALUE);
+  ty.data = pixels;
+  CHECK(cnnext_mix_images(NULL, &tx, &partner, &weight, &ty) == CNNEXT_INVALID_VALUE);
 }
 
 static void questions(void) {
@@ -332,6 +356,7 @@ int main(void) {
   plans();
   refusals();
   images();
+  blends();
   printf("%s\n", failures ? "FAILED" : "ok");
   return failures != 0;
 }

@@ -74,12 +74,16 @@ class Trained:
         return np.abs(x.grad.numpy()[0]).max(0)
 
 
+def _is_side(size: Any) -> bool:
+    return type(size) is int and 1 <= size <= _MOST_PIXELS
+
+
 def _check(card: dict[str, Any]) -> None:
     """ValueError where what a checkpoint tells of its network cannot be, before memory is taken for it."""
-    names, sizes = card["class_names"], card["input"]
+    _, names, sizes = (card[name] for name in ("model", "class_names", "input"))
     if not isinstance(names, list) or card["classes"] != len(names):
         raise ValueError(f"classes is {card['classes']!r}; the rule is the number of class_names")
-    if not (isinstance(sizes, list) and all(type(n) is int and 1 <= n <= _MOST_PIXELS for n in sizes)):
+    if not (isinstance(sizes, list) and len(sizes) == 3 and all(map(_is_side, sizes))):
         raise ValueError(f"input is {sizes!r}; the rule is three sizes from 1 to {_MOST_PIXELS}")
     for name in ("mean", "std"):
         values = np.asarray(card[name], np.float64)
