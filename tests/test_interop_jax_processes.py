@@ -14,9 +14,18 @@ pytest.importorskip("jax", minversion="0.6", reason="jax 0.6 or later is not ins
 HERE = Path(__file__).resolve().parent
 
 
+#: A handler that was installed is not looked for.
+WITHOUT = """
+from cnnext.interop.jax import _build
+from pathlib import Path
+_build._INSTALLED = Path("/nonexistent")
+"""
+
+
 def run(script: str, cache: Path | None = None, **environment: str) -> str:
     variables = {**os.environ, **environment, "JAX_PLATFORMS": "cpu"}
     if cache is not None:
+        script = WITHOUT + script
         variables["CNNEXT_CACHE_DIR"] = str(cache)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=variables, timeout=300, cwd=HERE
@@ -79,6 +88,33 @@ def test_the_handler_is_built_once(tmp_path: Path) -> None:
     kept.write_bytes(b"damaged")
     assert run(CALL, tmp_path) == RESULT + "[]\n"
     assert kept.stat().st_size == before.st_size
+
+
+def test_an_installed_handler_is_used(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    assert run(CALL, kept) == RESULT + "[]\n"
+    (handler,) = kept.iterdir()
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / handler.name).write_bytes(handler.read_bytes())
+    script = f"{WITHOUT}_build._INSTALLED = Path({str(installed)!r})\n{CALL}"
+    unused = {"CNNEXT_CACHE_DIR": str(tmp_path / "none"), "PATH": "", "CXX": ""}
+    assert run(script, **unused) == RESULT + "[]\n"
+    assert not (tmp_path / "none").exists()
+    (installed / handler.name).write_bytes(b"damaged")
+    assert run(script, CNNEXT_CACHE_DIR=str(kept), PATH="", CXX="") == RESULT + "[]\n"
+
+
+def test_the_name_is_known_before_the_package_is_there() -> None:
+    """cmake/JaxHandler.cmake asks for it."""
+    from cnnext import _C
+    from cnnext.interop.jax import _build, _handler_file
+
+    header = _build._INCLUDE / "cnnext" / "cnnext.h"
+    command = [sys.executable, "-I", str(_handler_file.__file__), _C.version(), str(header)]
+    name, include = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert name == _build._file_name()
+    assert include == _build.jax.ffi.include_dir()
 
 
 def test_without_a_compiler_python_is_called_back(tmp_path: Path) -> None:

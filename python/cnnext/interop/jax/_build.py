@@ -1,12 +1,11 @@
-"""The handler that XLA calls: compiled once for each jaxlib and cnnext, and registered on first use."""
+"""The handler that XLA calls: compiled as cnnext is installed, or on first use, and kept for its jaxlib."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
-import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -15,15 +14,15 @@ import warnings
 from pathlib import Path
 
 import jax
-import jaxlib
 
 from ... import _C
+from ._handler_file import SOURCE, handler_name
 
 #: What the handler is called in an XLA program.
 TARGET = "cnnext"
-_SOURCE = Path(__file__).with_name("handler.cpp")
 _PACKAGE = Path(_C.__file__).parent
 _INCLUDE = _PACKAGE / "include"
+_INSTALLED = _PACKAGE
 _LOCK = threading.Lock()
 
 
@@ -63,13 +62,14 @@ def cache_folder() -> Path:
 
 
 def _file_name() -> str:
-    sources = [_SOURCE, _INCLUDE / "cnnext" / "cnnext.h"]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    versions = f"cnnext-{_C.version()}-jaxlib-{jaxlib.__version__}-{platform.machine()}"
-    return f"jax-handler-{versions}-{digest}.so"
+    return handler_name(_C.version(), _INCLUDE / "cnnext" / "cnnext.h")
 
 
 def _load() -> ctypes.CDLL:
+    installed = _INSTALLED / _file_name()
+    if installed.exists():  # made with cnnext, for this jaxlib
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(installed))
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _build(result: Path) -> Path:
     handle, unfinished = tempfile.mkstemp(suffix=".so", dir=result.parent)
     os.close(handle)
     command = [
-        *compiler.split(), "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", str(_SOURCE),
+        *compiler.split(), "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", str(SOURCE),
         f"-I{jax.ffi.include_dir()}", f"-I{_INCLUDE}", "-o", unfinished,
         f"-L{_PACKAGE}", "-lcnnext", f"-Wl,-rpath,{_PACKAGE}",
     ]  # fmt: skip
