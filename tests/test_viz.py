@@ -320,6 +320,8 @@ class OwnParameter(nn.Module):
         (lambda: viz.filters(np.zeros((0, 1, 3, 3))), ValueError, "not empty"),
         (lambda: viz.filters(np.full((1, 1, 3, 3), "a")), TypeError, "array of numbers"),
         (lambda: viz.filters(np.zeros((1, 1, 3, 3)), 0), ValueError, "limit is 0"),
+        (lambda: viz.filters(np.zeros((1, 1, 3, 3)), 2.5), TypeError, "limit is 2.5"),
+        (lambda: viz.segmentation(IMAGE[None], LABELS, LABELS, limit=True), TypeError, "limit is True"),
         (lambda: viz.feature_maps(CONV, np.zeros((2, 1, 8, 8))), ValueError, "one image"),
         (lambda: viz.feature_maps(CONV, IMAGE, ["1"]), ValueError, "layer is '1'; the rule is .*: 0"),
         (lambda: viz.feature_maps(CONV, IMAGE, []), ValueError, "layers that are called"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import grad
+from ..data.checks import check_integer
 from ..grad_mode import enable_grad
 from ..nn import Module
 from ..tensor import Tensor
@@ -21,8 +22,7 @@ __all__ = ["feature_maps", "filters", "saliency", "saliency_map"]
 
 
 def _check_limit(limit: int) -> None:
-    if limit < 1:
-        raise ValueError(f"limit is {limit}; the rule is limit >= 1")
+    check_integer("limit", limit, 1)
 
 
 def filters(weight: Any, limit: int = 64) -> Figure:
