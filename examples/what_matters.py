@@ -18,7 +18,7 @@ from cnnext import data, nn
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The numbers of `cnnext train` for the same images."""
+    """What `cnnext train` takes for the same images, but for MNIST's epochs: there it makes 20."""
 
     model: str
     epochs: int
@@ -91,7 +91,7 @@ def accuracy(model: nn.Module, images: data.ImageSet, transform: data.RandomTran
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", help="the folder of MNIST's files; without it, the digits that ship")
-    parser.add_argument("--epochs", type=int, help="fewer or more than `cnnext train` takes")
+    parser.add_argument("--epochs", type=int, help="passes over the images (digits 40, MNIST 12)")
     parser.add_argument("--seeds", type=int, default=1, help="how many runs a row is the mean of (1)")
     chosen = parser.parse_args()
     recipe = MNIST if chosen.data_dir else DIGITS

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cnnext as cx
@@ -17,22 +16,45 @@ from cnnext.serialization import load_metadata
 
 pytest.importorskip("safetensors")
 
-# A run of the command on 300 images; a SIGKILL may come at any moment.
+# A run of the command on 300 images. Behind a step it may get a signal, some time later, wherever it is then:
+# it sends that itself, and waits for it if it is done before, so that no other process has to be in time.
 RUN = """
-import sys
+import os, signal, sys, threading
 import numpy as np
 from cnnext import cli, data
-from cnnext.train import runner
+from cnnext.train import engine, runner
 
+number, step, delay = int(sys.argv.pop(1)), int(sys.argv.pop(1)), float(sys.argv.pop(1))
+if number == signal.SIGINT:  # a shell starts what runs in its background with SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 few = [data.digits(split).subset(np.arange(size), split) for split, size in (("train", 300), ("test", 40))]
 runner.load_data = lambda *_: (*data.holdout(few[0]), few[1])
-sys.exit(cli.main(sys.argv[1:]))
+timers, plain = [], engine.Trainer.on_batch_end
+
+def on_batch_end(self, run):
+    plain(self, run)
+    if number and run.step >= step and not timers:
+        timers.append(threading.Timer(delay, os.kill, (os.getpid(), number)))
+        timers[0].daemon = True
+        timers[0].start()
+
+engine.Trainer.on_batch_end = on_batch_end
+status = cli.main(sys.argv[1:])
+if number == signal.SIGKILL:
+    timers[0].join() if timers else os.kill(os.getpid(), number)
+    signal.pause()
+sys.exit(status)
 """
 SAME = ("checkpoint.safetensors", "history.csv", "history.jsonl", "result.json", "config.json")
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", RUN, "train", "digits", *map(str, arguments), "--no-plots", "--quiet"]
+def command(
+    *arguments: object, signal: int = 0, step: int = 0, delay: float = 0.0
+) -> subprocess.CompletedProcess:
+    """`cnnext train digits`, with a signal `delay` seconds behind a step."""
+    how = [sys.executable, "-c", RUN, *map(str, (int(signal), step, delay)), "train", "digits"]
+    how += [*map(str, arguments), "--no-plots", "--quiet"]
+    return subprocess.run(how, capture_output=True, text=True, timeout=600, check=False)
 
 
 def settings(folder: Path) -> tuple[object, ...]:
@@ -43,44 +65,36 @@ def steps_saved(folder: Path) -> int:
     return cx.load(folder / "last.safetensors")["extra"]["loop"]["step"]
 
 
-def started(arguments: list[str], folder: Path, step: int) -> subprocess.Popen:
-    """A process that has saved this step at least."""
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < end:
-        if (folder / "last.safetensors").exists() and steps_saved(folder) >= step:
-            return process
-        time.sleep(0.002)
-    raise AssertionError(process.communicate()[1])
-
-
 def test_killed_three_times_and_resumed(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(command(*settings(whole)), check=True, timeout=120)
-    arguments = command(*settings(broken))
-    steps = sorted(random.sample(range(1, 80), 3))  # of 136
-    for step in steps:
-        process = started(arguments, broken, step)
-        process.kill()
-        process.communicate()
-        arguments = command("--resume", broken, "--save-every", 3)
-    subprocess.run(arguments, check=True, timeout=120)
+    assert command(*settings(whole)).returncode == 0
+    arguments = settings(broken)
+    steps = sorted(
+        random.sample(range(3, 130), 3)
+    )  # of 136; from the third on there is a state to go on from
+    delays = [random.uniform(0, 0.05) for _ in steps]
+    for step, delay in zip(steps, delays, strict=True):
+        killed = command(*arguments, signal=signal.SIGKILL, step=step, delay=delay)
+        assert killed.returncode == -signal.SIGKILL, (killed.stderr, steps, delays)
+        assert steps_saved(broken) >= step - 2
+        arguments = ("--resume", broken, "--save-every", 3)
+    done = command(*arguments)
+    assert done.returncode == 0, (done.stderr, steps, delays)
     for name in SAME:
-        assert (broken / name).read_bytes() == (whole / name).read_bytes(), (name, steps)
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), (name, steps, delays)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_the_step_and_ends_the_run(tmp_path: Path, number: int, status: int) -> None:
     folder = tmp_path / "run"
-    # A shell starts what runs in its background with SIGINT ignored.
-    ready = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + RUN
-    arguments = command("--epochs", 400, "--batch-size", 8, "--save-every", 2, "--out", folder)
-    process = started([arguments[0], "-c", ready, *arguments[3:]], folder, 4)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert len(errors.splitlines()) == 1
-    assert f"interrupted; {folder / 'last.safetensors'} goes on from step {steps_saved(folder)}" in errors
+    arguments = ("--epochs", 400, "--batch-size", 8, "--save-every", 2, "--out", folder)
+    done = command(*arguments, signal=number, step=4, delay=random.uniform(0, 0.05))
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert steps_saved(folder) >= 4
+    assert (
+        f"interrupted; {folder / 'last.safetensors'} goes on from step {steps_saved(folder)}" in done.stderr
+    )
 
 
 # ---- save_checkpoint and load_checkpoint ------------------------------------------------------------

@@ -75,6 +75,8 @@ def use_few_images(monkeypatch):
         ("train digits --epochs 0", "epochs is 0"),
         ("train digits --epochs 99999999999", "epochs is 99999999999"),
         ("train digits --batch-size 0", "batch_size is 0"),
+        ("train digits --size 8", "size is 8; the rule is 0 for other data than a folder's"),
+        ("train segment-digits --flip", "flip is True; the rule is False for segment-digits"),
         ("train digits --lr nan", "lr is nan"),
         ("train digits --lr -1", "lr is -1.0"),
         ("train digits --lr inf", "lr is inf"),

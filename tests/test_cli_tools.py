@@ -12,8 +12,9 @@ import pytest
 from cnnext import cli, data, train
 from cnnext.commands import bench
 from cnnext.serialization import load_metadata
+from cnnext.train.tasks import load_data
 from cnnext.train.trained import load_trained
-from data_files import cifar10_files, fashion_files, write
+from data_files import cifar10_files, fashion_files, tar_of, write
 from test_cli import only_error_line, use_few_images
 
 Image = pytest.importorskip("PIL.Image")
@@ -310,6 +311,20 @@ def test_a_folder_of_images(tmp_path: Path, capsys: Any) -> None:
     assert (card["class_names"], card["input"]) == (["lying", "standing"], [3, 8, 8])
     assert cli.main(["predict", str(out), str(images / "lying" / "0.png"), "--resize"]) == 0
     assert re.search(r"0\.png: (lying|standing) \(\d+\.\d %\), ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("held", ["valid", "test"])
+def test_a_divided_folder_in_an_archive(tmp_path: Path, capsys: Any, held: str) -> None:
+    """train and valid are what `image_folder` takes them for: all pictures of each are used as such."""
+    write_folder(tmp_path / "train")
+    write_folder(tmp_path / held)
+    for i in range(10):
+        (tmp_path / held / "lying" / f"{i}.png").unlink()
+    names = [f"{p.relative_to(tmp_path)}" for p in tmp_path.rglob("*.png")]
+    archive = tar_of(tmp_path / "set.tar.gz", {name: (tmp_path / name).read_bytes() for name in names})
+    parts = load_data(train.TrainConfig.preset("folder", size=8), archive)
+    assert [len(part) for part in parts] == [21, 3, 14]
+    assert parts[2].name == ("set/val" if held == "valid" else "set/test")
 
 
 def test_folders_that_cannot_be_learnt_from(tmp_path: Path, capsys: Any) -> None:

@@ -333,6 +333,26 @@ def test_mixup_blends_images_and_labels_alike():
     [
         (lambda: data.RandomRotation(-1), "degrees is -1"),
         (lambda: data.RandomRotation((3, 2)), r"degrees is \(3, 2\)"),
+        (lambda: data.RandomRotation(np.nan), "degrees is nan"),
+        (lambda: data.RandomRotation((-np.inf, 2)), "degrees is -inf"),
+        (lambda: data.RandomAffine(degrees=np.nan), "degrees is nan; the rule is a finite degrees >= 0"),
+        (lambda: data.RandomAffine(translate=np.inf), "translate is inf"),
+        (lambda: data.RandomAffine(translate=-1), "translate is -1"),
+        (lambda: data.RandomAffine(scale=(0.5, np.inf)), "scale is inf"),
+        (lambda: data.RandomAffine(scale=(0.0, 1.0)), r"scale is \(0\.0, 1\.0\)"),
+        (lambda: data.RandomCrop(0), "size is 0"),
+        (lambda: data.RandomCrop((2, 3, 4)), r"size is \(2, 3, 4\)"),
+        (lambda: data.RandomCrop(2, -1), "padding is -1"),
+        (lambda: data.RandomTranslate(-1), "pixels is -1"),
+        (lambda: data.RandomHorizontalFlip(np.nan), "p is nan; the rule is 0 <= p <= 1"),
+        (lambda: data.ColorJitter(brightness=np.inf), "brightness is inf"),
+        (lambda: data.Normalize(np.nan, 1.0), "mean is nan"),
+        (lambda: data.Normalize((), 1.0), "mean is "),
+        (lambda: data.Normalize(0, (1.0, np.inf)), "std is"),
+        (lambda: data.RandomErasing(ratio=(1, np.inf)), "ratio is inf"),
+        (lambda: data.RandomErasing(value=np.nan), "value is nan"),
+        (lambda: data.Cutout(3, value=[[1.0]]), "value is"),
+        (lambda: data.MixUp(num_classes=3)(RGB, np.zeros(5, int), gen()), r"the rule is \(6,\)"),
         (lambda: data.ColorJitter(hue=0.6), "hue is 0.6; the rule is 0 <= hue <= 0.5"),
         (lambda: data.ColorJitter(saturation=-1), "saturation is -1"),
         (lambda: data.RandomGrayscale(2), "p is 2"),
@@ -355,3 +375,47 @@ def test_mixup_blends_images_and_labels_alike():
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: data.RandomRotation("9"), "degrees is '9'"),
+        (lambda: data.RandomRotation(True), "degrees is True"),
+        (
+            lambda: data.RandomAffine(scale=0.5),
+            "scale is 0.5; the rule is 0 < smallest <= largest, two numbers",
+        ),
+        (lambda: data.RandomAffine(scale=(1, 1, 1)), r"scale is \(1, 1, 1\)"),
+        (lambda: data.RandomCrop(2.5), "size is 2.5; the rule is an integer"),
+        (lambda: data.RandomTranslate(1.5), "pixels is 1.5"),
+        (lambda: data.RandomHorizontalFlip(None), "p is None"),
+        (lambda: data.ColorJitter("much"), "brightness is 'much'"),
+        (lambda: data.Normalize("0", 1), "mean is '0'"),
+        (lambda: data.RandomErasing(value=None), "value is None"),
+        (lambda: data.Cutout(True), "size is True"),
+        (lambda: data.Compose([data.RandomHorizontalFlip, 3]), r"transforms\[1\] is 3"),
+        (lambda: data.MixUp("1", num_classes=3), "alpha is '1'"),
+        (lambda: data.MixUp(num_classes=3.0), r"num_classes is 3\.0"),
+        (lambda: data.MixUp(num_classes=3)(RGB, np.zeros(6), gen()), "labels have dtype float64"),
+        (lambda: data.DataLoader(RGB, 2), "dataset is ndarray"),
+        (lambda: data.DataLoader(data.digits(), 2.0), "batch_size is 2.0"),
+        (lambda: data.DataLoader(data.digits(), True), "batch_size is True"),
+        (lambda: data.DataLoader(data.digits(), transform=3), "transform is 3"),
+    ],
+)
+def test_arguments_of_wrong_types(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS, data.RandomTranslate(1)], ids=lambda t: type(t).__name__)
+def test_images_that_are_none(transform):
+    for images, error, message in (
+        (RGB[0], ValueError, r"images has shape \(3, 9, 7\)"),
+        (RGB.tolist(), TypeError, "images is list"),
+        (RGB.astype(complex), TypeError, "images has dtype complex128"),
+        (RGB.astype(object), TypeError, "images has dtype object"),
+    ):
+        with pytest.raises(error, match=message):
+            transform(images, gen())

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from cnnext import data
 from cnnext.data import archives
+from cnnext.data.folder import folder_splits
 from data_files import cifar10_files, cifar_file, fashion_files, one_line, rng, tar_of, write
 
 Image = pytest.importorskip("PIL.Image")
@@ -287,7 +288,7 @@ def test_image_folder_resizes_and_crops_the_centre(tmp_path):
     assert images.images.shape == (2, 1, 4, 4)
     np.testing.assert_array_equal(images.images[0, 0], np.asarray(narrow)[:, 4:8])
     assert (images.images[1] == 77).all()
-    with pytest.raises(ValueError, match=r"size is \(0, 4\)"):
+    with pytest.raises(ValueError, match="size is 0; the rule is size >= 1"):
         data.image_folder(tmp_path, size=(0, 4))
 
 
@@ -298,6 +299,52 @@ def test_image_folder_names_the_odd_one(tmp_path):
     picture(odd, (6, 5))
     one_line(lambda: data.image_folder(tmp_path), str(odd), "6x5 pixels, others have 6x4")
     assert data.image_folder(tmp_path, size=(5, 5)).images.shape == (4, 3, 5, 5)
+
+
+def test_image_folder_tells_what_is_too_large_before_it_takes_memory(tmp_path):
+    for i in range(3):
+        picture(tmp_path / "a" / f"{i}.png")
+    message = (
+        str(tmp_path),
+        "3 images of 3x6x4 bytes are 216 bytes, the limit is 215 (max_bytes); size=(height",
+    )
+    one_line(lambda: data.image_folder(tmp_path, max_bytes=215), *message)
+    assert data.image_folder(tmp_path, max_bytes=216).images.shape == (3, 3, 6, 4)
+    assert data.image_folder(tmp_path, size=(2, 2), max_bytes=36).images.shape == (3, 3, 2, 2)
+    for max_bytes, error in ((0, ValueError), (1e9, TypeError)):
+        with pytest.raises(error, match="max_bytes is"):
+            data.image_folder(tmp_path, max_bytes=max_bytes)
+    (tmp_path / "b").mkdir()
+    for i in range(2000):  # headers alone, each within pillow's limit: 160 GB in all
+        (tmp_path / "b" / f"{i}.png").write_bytes(png(9000, 9000))
+    tracemalloc.start()
+    try:
+        one_line(
+            lambda: data.image_folder(tmp_path, size=(9000, 9000), max_bytes=1 << 36),
+            "2003 images of 3x9000x9000 bytes are 486729000000 bytes, the limit is 68719476736",
+        )
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [4, (4,), (4.0, 4), (True, 4), "44"])
+def test_image_folder_takes_two_sizes(tmp_path, size):
+    picture(tmp_path / "a" / "1.png")
+    with pytest.raises((TypeError, ValueError), match="size is"):
+        data.image_folder(tmp_path, size=size)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("train", "bus", "test"):
+        picture(tmp_path / name / "1.png")
+    assert folder_splits(tmp_path) == []
+    assert data.image_folder(tmp_path).class_names == ("bus", "test", "train")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "bus").rename(tmp_path / "more" / "bus")
+    (tmp_path / "more").rename(tmp_path / "valid")
+    assert folder_splits(tmp_path) == ["train", "val", "test"]
+    one_line(lambda: data.image_folder(tmp_path), "has train, val, test; split must say")
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

@@ -328,7 +328,11 @@ def test_a_loss_that_is_no_number() -> None:
     ("options", "message"),
     [
         ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 2.5}, r"epochs is 2\.5; the rule is an integer"),
         ({"accumulate": 0}, "accumulate is 0"),
+        ({"accumulate": 1.5}, r"accumulate is 1\.5; the rule is an integer"),
+        ({"clip_norm": "1"}, "clip_norm is '1'; the rule is clip_norm > 0"),
+        ({"checkpoint": "x", "save_every": 2.5}, r"every is 2\.5; the rule is an integer"),
         ({"clip_norm": 0.0}, r"clip_norm is 0\.0; the rule is clip_norm > 0"),
         ({"clip_value": float("nan")}, "clip_value is nan"),
         ({"scheduler_step": "batch"}, "scheduler_step is 'batch'; the rule is one of epoch, step"),
@@ -360,6 +364,9 @@ def test_wrong_callbacks_and_histories() -> None:
     for make, message in (
         (lambda: EarlyStopping(patience=0), "patience is 0"),
         (lambda: EarlyStopping(min_delta=-1), "min_delta is -1"),
+        (lambda: EarlyStopping(min_delta=np.nan), "min_delta is nan"),
+        (lambda: EarlyStopping(mode="least"), "mode is 'least'"),
+        (lambda: KeepBest("x", mode="least"), "mode is 'least'"),
         (lambda: History([{"a": 1}]).best("a", "least"), "mode is 'least'"),
         (lambda: History([{"a": 1}, {"b": 1}]), "the row holds b; the history holds a"),
     ):

@@ -62,6 +62,46 @@ def test_training_curves_without_validation():
     assert [len(axes.lines) for axes in viz.training_curves(rows).axes] == [1, 1]
 
 
+def test_training_curves_leave_out_what_cannot_be_drawn():
+    """In a process of its own, which can be ended if matplotlib looks for ticks for ever."""
+    code = """
+import numpy as np
+from cnnext import viz
+
+KEYS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+for bad in (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e308, 1e-308):
+    rows = [{"epoch": e, **dict.fromkeys(KEYS, 0.5 / e)} for e in (1, 2, 3)]
+    rows[1].update(dict.fromkeys(KEYS[:3], bad))
+    figure = viz.training_curves(rows)
+    viz.to_png(figure)
+    loss, accuracy = figure.axes
+    assert loss.get_yscale() == "log"
+    for axes, factor, key in ((loss, 1, "train_loss"), (accuracy, 100, "train_accuracy")):
+        found = axes.lines[0].get_ydata()
+        assert [found[i] for i in (0, 2)] == [factor * rows[i][key] for i in (0, 2)], (bad, found)
+        assert np.isfinite(axes.get_ylim()).all(), bad
+    viz.to_png(viz.training_curves([{**row, **dict.fromkeys(KEYS, bad)} for row in rows]))
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=300)
+
+
+def test_training_curves_of_a_csv_file():
+    rows = [{key: str(value) for key, value in row.items()} for row in ROWS]
+    assert viz.to_png(viz.training_curves(rows)) == viz.to_png(viz.training_curves(ROWS))
+
+
+def test_pictures_with_gaps_show_the_rest():
+    image = picture(4, 3)
+    image[0, 0, 0], image[1, 1, 1], image[2, 2, 2] = np.nan, np.inf, -np.inf
+    labels = np.zeros((1, 4, 4), int)
+    shown = drawn(viz.segmentation(image[None], labels, labels, ["none"]).axes[0])
+    assert 0 == shown.min() < shown.max() == 1
+    weight = np.ones((2, 1, 3, 3))
+    weight[0, 0, 0, 0] = np.nan
+    assert viz.filters(weight).axes[0].images[0].norm.vmax == 1
+    viz.to_png(viz.filters(weight * np.inf))
+
+
 def test_confusion_matrix_draws_counts_and_shares():
     counts = np.array([[8, 2], [0, 0]])
     axes = viz.confusion_matrix(counts, ["cat", "dog"]).axes[0]
@@ -268,11 +308,20 @@ class OwnParameter(nn.Module):
         (lambda: viz.training_curves([ROWS[0], {}]), ValueError, r"history\[1\] has no epoch"),
         (lambda: viz.confusion_matrix(np.zeros((2, 3))), ValueError, r"counts has shape \(2, 3\)"),
         (lambda: viz.confusion_matrix(-np.eye(2)), ValueError, "least value -1"),
+        (
+            lambda: viz.training_curves([{**ROWS[0], "train_loss": "low"}]),
+            ValueError,
+            r"history\[0\] has train_loss 'low'; the rule is a number",
+        ),
+        (lambda: viz.confusion_matrix(np.eye(2) / 2), ValueError, "whole numbers"),
+        (lambda: viz.confusion_matrix(np.full((2, 2), np.nan)), ValueError, "whole numbers"),
         (lambda: viz.confusion_matrix(np.eye(2), ["a"]), ValueError, "names has 1 names"),
         (lambda: viz.filters(np.zeros((3, 3))), ValueError, r"weight has shape \(3, 3\)"),
         (lambda: viz.filters(np.zeros((0, 1, 3, 3))), ValueError, "not empty"),
         (lambda: viz.filters(np.full((1, 1, 3, 3), "a")), TypeError, "array of numbers"),
         (lambda: viz.filters(np.zeros((1, 1, 3, 3)), 0), ValueError, "limit is 0"),
+        (lambda: viz.filters(np.zeros((1, 1, 3, 3)), 2.5), TypeError, "limit is 2.5"),
+        (lambda: viz.segmentation(IMAGE[None], LABELS, LABELS, limit=True), TypeError, "limit is True"),
         (lambda: viz.feature_maps(CONV, np.zeros((2, 1, 8, 8))), ValueError, "one image"),
         (lambda: viz.feature_maps(CONV, IMAGE, ["1"]), ValueError, "layer is '1'; the rule is .*: 0"),
         (lambda: viz.feature_maps(CONV, IMAGE, []), ValueError, "layers that are called"),

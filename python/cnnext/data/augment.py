@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_images, check_integer, check_number, check_range, check_share
 from .prepare import prepared
 
 __all__ = [
@@ -22,14 +23,7 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomRotation",
     "RandomTranslate",
-    "check_share",
 ]
-
-
-def check_share(name: str, value: float, high: float = 1.0) -> None:
-    """ValueError for what is no number from 0 to `high`."""
-    if not 0 <= value <= high:
-        raise ValueError(f"{name} is {value}; the rule is 0 <= {name} <= {high:g}")
 
 
 class Compose:
@@ -37,6 +31,9 @@ class Compose:
 
     def __init__(self, transforms: list[Callable[[np.ndarray, np.random.Generator], np.ndarray]]) -> None:
         self.transforms = list(transforms)
+        for i, transform in enumerate(self.transforms):
+            if not callable(transform):
+                raise TypeError(f"transforms[{i}] is {transform!r}; the rule is a callable")
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for transform in self.transforms:
@@ -51,15 +48,14 @@ class RandomCrop:
     """A window of size x size at a random place of the picture padded by `padding` zeros on each side."""
 
     def __init__(self, size: int | tuple[int, int], padding: int = 0) -> None:
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-        if min(self.size) < 1:
-            raise ValueError(f"size is {size}; the rule is size >= 1")
-        if padding < 0:
-            raise ValueError(f"padding is {padding}; the rule is padding >= 0")
-        self.padding = padding
+        sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+        if len(sides) != 2:
+            raise ValueError(f"size is {size}; the rule is one size, or (height, width)")
+        self.size = tuple(check_integer("size", side, 1) for side in sides)
+        self.padding = check_integer("padding", padding)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n, _, height, width = images.shape
+        n, _, height, width = check_images(images)
         high = (height + 2 * self.padding - self.size[0], width + 2 * self.padding - self.size[1])
         if min(high) < 0:
             raise ValueError(
@@ -78,12 +74,10 @@ class RandomTranslate:
     """Moves each image by up to `pixels` whole pixels in each direction."""
 
     def __init__(self, pixels: int) -> None:
-        if pixels < 0:
-            raise ValueError(f"pixels is {pixels}; the rule is pixels >= 0")
-        self.pixels = pixels
+        self.pixels = check_integer("pixels", pixels)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return RandomCrop(images.shape[2:], self.pixels)(images, rng)
+        return RandomCrop(check_images(images)[2:], self.pixels)(images, rng)
 
     def __repr__(self) -> str:
         return f"RandomTranslate({self.pixels})"
@@ -102,16 +96,14 @@ class RandomAffine:
     def __init__(
         self, degrees: float = 0.0, translate: float = 0.0, scale: tuple[float, float] = (1.0, 1.0)
     ) -> None:
-        if degrees < 0 or translate < 0:
-            raise ValueError(f"degrees is {degrees}, translate is {translate}; the rule is >= 0")
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale is {scale}; the rule is 0 < smallest <= largest")
+        for name, value in (("degrees", degrees), ("translate", translate)):
+            check_number(name, value, f"a finite {name} >= 0", lambda v: v >= 0)
         self.degrees = degrees
         self.translate = translate
-        self.scale = scale
+        self.scale = check_range("scale", scale, "0 < smallest <= largest", lambda low, high: 0 < low <= high)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n = len(images)
+        n = check_images(images)[0]
         angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees, n))
         factor = rng.uniform(*self.scale, n)
         shift = rng.uniform(-self.translate, self.translate, (2, n))
@@ -125,15 +117,15 @@ class RandomRotation:
     """Rotation about the centre by an angle drawn from -degrees..degrees, or from (low, high)."""
 
     def __init__(self, degrees: float | tuple[float, float]) -> None:
-        low, high = (-degrees, degrees) if isinstance(degrees, (int, float)) else degrees
-        if not low <= high:
-            raise ValueError(
-                f"degrees is {degrees}; the rule is a number >= 0, or (low, high) with low <= high"
-            )
-        self.degrees = (low, high)
+        rule = "a number >= 0, or (low, high) with low <= high"
+        if isinstance(degrees, (tuple, list)):
+            self.degrees = check_range("degrees", degrees, rule, lambda low, high: low <= high)
+        else:
+            check_number("degrees", degrees, rule, lambda v: v >= 0)
+            self.degrees = (-degrees, degrees)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n = len(images)
+        n = check_images(images)[0]
         angle = np.deg2rad(rng.uniform(*self.degrees, n))
         return prepared(images, affine=_about_centre(images.shape, angle, np.ones(n), np.zeros((2, n))))
 
@@ -145,12 +137,12 @@ class RandomHorizontalFlip:
     """Mirrors each image left to right with probability p. Not for digits: a mirrored 2 is no digit."""
 
     def __init__(self, p: float = 0.5) -> None:
-        check_share("p", p)
-        self.p = p
+        self.p = check_share("p", p)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        affine = _unmoved(len(images))
-        affine[rng.random(len(images)) < self.p, 1, 1:] = -1, images.shape[3] - 1
+        n, _, _, width = check_images(images)
+        affine = _unmoved(n)
+        affine[rng.random(n) < self.p, 1, 1:] = -1, width - 1
         return prepared(images, affine=affine, bilinear=False)
 
     def __repr__(self) -> str:

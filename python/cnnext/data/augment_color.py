@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .augment import check_share
+from .checks import check_images, check_integer, check_range, check_share, check_values
 from .prepare import channel_means, normalisation, prepared
 
 __all__ = ["ColorJitter", "Cutout", "Normalize", "RandomErasing", "RandomGrayscale"]
@@ -18,7 +18,7 @@ _ATTEMPTS = 10  # torchvision's, for a rectangle that fits
 
 def _weights_of_grey(images: np.ndarray, what: str) -> np.ndarray:
     """(C,) weights that make an image grey; ValueError for other than one or three channels."""
-    channels = images.shape[1]
+    channels = check_images(images)[1]
     if channels not in (1, 3):
         raise ValueError(f"images have {channels} channels; {what} takes 1 (unchanged) or 3 (RGB)")
     return _LUMA if channels == 3 else np.ones(1)
@@ -40,17 +40,13 @@ class ColorJitter:
     def __init__(
         self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
     ) -> None:
-        check_share("brightness", brightness)
-        check_share("contrast", contrast)
-        check_share("saturation", saturation)
-        check_share("hue", hue, 0.5)
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
-        self.hue = hue
+        self.brightness = check_share("brightness", brightness)
+        self.contrast = check_share("contrast", contrast)
+        self.saturation = check_share("saturation", saturation)
+        self.hue = check_share("hue", hue, 0.5)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n, channels = images.shape[:2]
+        n, channels = check_images(images)[:2]
         images = prepared(images)
         bright, contrast, saturation = (
             rng.uniform(1 - value, 1 + value, n)
@@ -96,8 +92,7 @@ class RandomGrayscale:
     """Each RGB image becomes grey, three equal channels, with probability p; one channel stays as it is."""
 
     def __init__(self, p: float = 0.1) -> None:
-        check_share("p", p)
-        self.p = p
+        self.p = check_share("p", p)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         grey = _weights_of_grey(images, "RandomGrayscale")
@@ -113,18 +108,16 @@ class Normalize:
     """``(image - mean) / std``, each a number or one a channel. The loader does its set's by itself."""
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        self.mean = check_values("mean", mean)
+        self.std = check_values("std", std)
         if not np.all(np.asarray(std) > 0):
             raise ValueError(f"std is {std}; the rule is std > 0")
-        self.mean = mean
-        self.std = std
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        channels = check_images(images)[1]
         for name, value in (("mean", self.mean), ("std", self.std)):
-            if np.size(value) not in (1, images.shape[1]):
-                raise ValueError(
-                    f"{name} is {value}; the rule is one number, or {images.shape[1]}, one a channel"
-                )
-        return prepared(images, color=normalisation(self.mean, self.std, images.shape[1]))
+            check_values(name, value, channels)
+        return prepared(images, color=normalisation(self.mean, self.std, channels))
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std})"
@@ -147,18 +140,15 @@ class RandomErasing:
         ratio: tuple[float, float] = (0.3, 3.3),
         value: float | Sequence[float] = 0.0,
     ) -> None:
-        check_share("p", p)
-        if not 0 <= scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale is {scale}; the rule is 0 <= smallest <= largest <= 1")
-        if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"ratio is {ratio}; the rule is 0 < smallest <= largest")
-        self.p = p
-        self.scale = scale
-        self.ratio = ratio
-        self.value = value
+        self.p = check_share("p", p)
+        self.scale = check_range(
+            "scale", scale, "0 <= smallest <= largest <= 1", lambda low, high: 0 <= low <= high <= 1
+        )
+        self.ratio = check_range("ratio", ratio, "0 < smallest <= largest", lambda low, high: 0 < low <= high)
+        self.value = check_values("value", value)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n, _, height, width = images.shape
+        n, _, height, width = check_images(images)
         chosen = rng.random(n) < self.p
         area = height * width * rng.uniform(*self.scale, (_ATTEMPTS, n))
         aspect = np.exp(rng.uniform(*np.log(self.ratio), (_ATTEMPTS, n)))
@@ -182,15 +172,13 @@ class Cutout:
     """
 
     def __init__(self, size: int, value: float | Sequence[float] = 0.0) -> None:
-        if size < 1:
-            raise ValueError(f"size is {size}; the rule is size >= 1")
-        self.size = size
-        self.value = value
+        self.size = check_integer("size", size, 1)
+        self.value = check_values("value", value)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n = len(images)
+        n, _, height, width = check_images(images)
         low, high = [], []
-        for side in images.shape[2:]:
+        for side in (height, width):
             begin = rng.integers(0, side, n) - self.size // 2
             low.append(np.maximum(begin, 0))
             high.append(np.minimum(begin + self.size, side))
@@ -204,6 +192,5 @@ class Cutout:
 def _erased(images: np.ndarray, rectangles: np.ndarray, value: float | Sequence[float]) -> np.ndarray:
     """One rectangle (top, left, height, width) an image."""
     channels = images.shape[1]
-    if np.size(value) not in (1, channels):
-        raise ValueError(f"value is {value}; the rule is one number, or {channels}, one a channel")
+    check_values("value", value, channels)
     return prepared(images, erase=rectangles[:, None], erase_value=np.broadcast_to(value, channels))

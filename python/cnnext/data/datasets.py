@@ -21,6 +21,7 @@ __all__ = [
     "data_folder",
     "digits",
     "holdout",
+    "parted",
     "stratified_every",
 ]
 
@@ -129,8 +130,13 @@ def stratified_every(labels: np.ndarray, every: int, offset: int = 0) -> np.ndar
 
 def holdout(images: ImageSet, every: int = 10) -> tuple[ImageSet, ImageSet]:
     """Splits a training set into (the part to fit, the part to choose models by): 1/`every` is held out."""
-    held = stratified_every(images.labels, every)
-    return images.subset(~held, f"{images.name}/fit"), images.subset(held, f"{images.name}/validation")
+    return parted(images, every, "fit", "validation")
+
+
+def parted(images: ImageSet, every: int, rest: str, part: str) -> tuple[ImageSet, ImageSet]:
+    """(the rest, every `every`-th image of each class), which add these words to the set's name."""
+    chosen = stratified_every(images.labels, every)
+    return images.subset(~chosen, f"{images.name}/{rest}"), images.subset(chosen, f"{images.name}/{part}")
 
 
 def digits(split: Split | Literal["all"] = "train") -> ImageSet:
@@ -159,5 +165,4 @@ def digits(split: Split | Literal["all"] = "train") -> ImageSet:
     everything = ImageSet(images, labels, DIGITS_SPLIT, max_value=16.0, mean=0.3058, std=0.3762)
     if split == "all":
         return everything
-    test = stratified_every(labels, _DIGITS_TEST_EVERY)
-    return everything.subset(test if split == "test" else ~test, f"{DIGITS_SPLIT}/{split}")
+    return parted(everything, _DIGITS_TEST_EVERY, "train", "test")[split == "test"]

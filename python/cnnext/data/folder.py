@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ import numpy as np
 
 from .. import _C
 from .archives import TAR_SUFFIXES, unpack
+from .checks import check_integer
 from .datasets import ImageSet, data_folder
 from .idx import DataError
 from .workers import made_ahead
 
-__all__ = ["image_folder"]
+__all__ = ["folder_splits", "image_folder"]
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -25,12 +27,15 @@ _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": (
 _GREY_MODES = ("1", "L", "LA", "La")
 _COLOR_MODES = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 _ARCHIVE_LIMIT = 1 << 36
+_USUAL_MEMORY = 1 << 33  # where the system does not tell
 
 
 def image_folder(
     directory: str | os.PathLike[str],
     split: Literal["train", "val", "test"] | None = None,
     size: tuple[int, int] | None = None,
+    *,
+    max_bytes: int | None = None,
 ) -> ImageSet:
     """The images of a folder, where each class is a subfolder, in the order of the classes' names.
 
@@ -44,6 +49,7 @@ def image_folder(
         split: "train", "val" or "test"; None where there are no such subfolders.
         size: (height, width), to which every image is resized and centre-cropped, keeping its proportions;
             without it all images must have one size.
+        max_bytes: what the images may take, N * C * H * W bytes; None: half of the machine's memory.
 
     Returns:
         An `ImageSet` of uint8 images: (N, 1, H, W) where all are grey, else (N, 3, H, W), RGB (transparency
@@ -51,14 +57,18 @@ def image_folder(
 
     Raises:
         DataError: no images, one that is damaged, too large (pillow's limit against decompression bombs),
-            of another size, or of more than 8 bits a channel; the message names it.
+            of another size, or of more than 8 bits a channel; the message names it. All together are larger
+            than `max_bytes`, which is found out before any is decoded.
         ImportError: pillow is missing.
     """
     Image = _pillow()
     if split is not None and split not in _SPLITS:
         raise ValueError(f"split is {split!r}; the rule is 'train', 'val', 'test' or None")
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size is {size}; the rule is (height, width), both >= 1")
+    if size is not None:
+        if not isinstance(size, (tuple, list)) or len(size) != 2:
+            raise ValueError(f"size is {size}; the rule is (height, width), both >= 1")
+        size = tuple(check_integer("size", side, 1) for side in size)
+    limit = _half_of_memory() if max_bytes is None else check_integer("max_bytes", max_bytes, 1)
     root = _unpacked(Path(directory))
     chosen, names = _classes(root, split)
     paths, labels = _files(chosen, names)
@@ -67,18 +77,23 @@ def image_folder(
         mode = _common_mode(paths, [mode for _, mode in headers])
         if size is None:
             _check_sizes(paths, [size for size, _ in headers])
-        height, width = size or headers[0][0]
-        images = np.empty((len(paths), height, width, len(mode)), np.uint8)
+        shape = (len(paths), len(mode), *(size or headers[0][0]))
+        if math.prod(shape) > limit:
+            raise DataError(
+                f"{chosen}: {shape[0]} images of {'x'.join(map(str, shape[1:]))} bytes are "
+                f"{math.prod(shape)} bytes, the limit is {limit} (max_bytes); size=(height, width) scales"
+            )
+        images = np.empty(shape, np.uint8)
 
         def read(i: int) -> None:
-            images[i] = _opened(Image, paths[i], lambda image: _pixels(image, mode, size))
+            images[i] = _opened(Image, paths[i], lambda image: _pixels(image, mode, size)).transpose(2, 0, 1)
 
         threads = _C.get_num_threads()
         for _ in made_ahead(read, range(len(paths)), threads, 4 * threads):
             pass
     rgb = mode == "RGB"
     return ImageSet(
-        np.ascontiguousarray(images.transpose(0, 3, 1, 2)),
+        images,
         labels,
         f"{root.name}/{split}" if split else root.name,
         classes=len(names),
@@ -86,6 +101,18 @@ def image_folder(
         std=(0.229, 0.224, 0.225) if rgb else 0.25,
         class_names=tuple(names),
     )
+
+
+def folder_splits(directory: str | os.PathLike[str]) -> list[str]:
+    """Which of "train", "val" and "test" `image_folder` finds in the folder, or its archive."""
+    return list(_splits(_unpacked(Path(directory))))
+
+
+def _half_of_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return _USUAL_MEMORY
 
 
 def _pillow() -> Any:
@@ -112,20 +139,30 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def _splits(root: Path) -> dict[str, list[Path]]:
+    """The subfolders that hold the parts of a set.
+
+    One that has such a name and no subfolder is a class, "train" among "bus" and "car", unless all have.
+    """
+    inside = {folder.name: folder for folder in _subfolders(root)}
+    splits = {name: [inside[f] for f in folders if f in inside] for name, folders in _SPLITS.items()}
+    if sum(map(len, splits.values())) < len(inside):
+        splits = {name: [f for f in folders if _subfolders(f)] for name, folders in splits.items()}
+    return {name: folders for name, folders in splits.items() if folders}
+
+
 def _classes(root: Path, split: str | None) -> tuple[Path, list[str]]:
     """The folder whose subfolders are the classes, and their names, of all splits together."""
-    inside = {folder.name: folder for folder in _subfolders(root)}
-    splits = [
-        (name, inside[folder]) for name, folders in _SPLITS.items() for folder in folders if folder in inside
-    ]
+    splits = _splits(root)
+    places = [folder for folders in splits.values() for folder in folders]
     if split is None:
-        if splits and len(splits) == len(inside):
-            raise DataError(f"{root}: has {', '.join(n for n, _ in splits)}; split must say which is meant")
-        return root, list(inside)
-    chosen = dict(reversed(splits)).get(split)
-    if chosen is None:
+        inside = [folder.name for folder in _subfolders(root)]
+        if places and len(places) == len(inside):
+            raise DataError(f"{root}: has {', '.join(splits)}; split must say which is meant")
+        return root, inside
+    if split not in splits:
         raise DataError(f"{root}: no subfolder {' or '.join(_SPLITS[split])}")
-    return chosen, sorted({folder.name for _, place in splits for folder in _subfolders(place)})
+    return splits[split][0], sorted({folder.name for place in places for folder in _subfolders(place)})
 
 
 def _files(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..devices import parse_device
+from .checks import check_integer
 from .datasets import ImageSet
 from .prefetch import prefetched
 from .prepare import prepared
@@ -82,8 +83,12 @@ class DataLoader:
             ("num_workers", num_workers, 0),
             ("prefetch_factor", prefetch_factor, 1),
         ):
-            if operator.index(value) < least:
-                raise ValueError(f"{name} is {value}; the rule is {name} >= {least}")
+            check_integer(name, value, least)
+        for name, value in (("transform", transform), ("batch_transform", batch_transform)):
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} is {value!r}; the rule is a callable, or None")
+        if not isinstance(dataset, ImageSet):
+            raise TypeError(f"dataset is {type(dataset).__name__}; the rule is a data.ImageSet")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -104,7 +109,7 @@ class DataLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """The number of the next pass, counted from 0."""
-        self._position = _Position(epoch)
+        self._position = _Position(check_integer("epoch", epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """The position, in plain numbers: behind the batch that was handed out last, made ahead or not.

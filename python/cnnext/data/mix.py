@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .. import _C
+from .checks import check_integer, check_number
 
 __all__ = ["MixUp"]
 
@@ -23,19 +22,17 @@ class MixUp:
     """
 
     def __init__(self, alpha: float = 1.0, *, num_classes: int) -> None:
-        if not 0 < alpha < math.inf:
-            raise ValueError(f"alpha is {alpha}; the rule is a finite alpha > 0")
-        if num_classes < 1:
-            raise ValueError(f"num_classes is {num_classes}; the rule is num_classes >= 1")
-        self.alpha = alpha
-        self.num_classes = num_classes
+        self.alpha = check_number("alpha", alpha, "a finite alpha > 0", lambda v: v > 0)
+        self.num_classes = check_integer("num_classes", num_classes, 1)
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         n = len(images)
-        if labels.ndim != 1:
-            raise ValueError(f"labels have shape {labels.shape}; the rule is (N,), a class for each image")
+        if labels.shape != (n,):
+            raise ValueError(f"labels have shape {labels.shape}; the rule is ({n},), a class for each image")
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"labels have dtype {labels.dtype}; the rule is an integer dtype")
         if n and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise ValueError(
                 f"labels span {labels.min()}..{labels.max()}; "

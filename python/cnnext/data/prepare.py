@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _C
+from .checks import check_images
 
 __all__ = ["channel_means", "normalisation", "prepared"]
 
@@ -34,8 +35,7 @@ def prepared(
         size: of the result; (0, 0) keeps the images' own.
         scale: what pixels are multiplied by first; without one 1/255 for uint8, else 1.
     """
-    if images.ndim != 4:
-        raise ValueError(f"images has shape {images.shape}; the rule is (N, C, H, W)")
+    check_images(images)
     if scale is None:
         scale = 1 / 255 if images.dtype == np.uint8 else 1.0
     if images.dtype not in (np.uint8, np.float32):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import numbers
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .optimizer import Optimizer
@@ -61,6 +63,19 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a state_dict."""
         self.__dict__.update(state_dict)
+
+
+def check_numbers(rule: str, holds: Callable[[float], bool], **values: Any) -> None:
+    """ValueError that names the first of the values that is no finite number of which `holds`."""
+    for name, value in values.items():
+        plain = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not (plain and math.isfinite(value) and holds(value)):
+            raise ValueError(f"{name}={value} must be {rule}")
+
+
+def check_finite(**values: Any) -> None:
+    """ValueError that names the first of the values that is no finite number."""
+    check_numbers("a finite number", lambda value: True, **values)
 
 
 def for_each_group(name: str, value: Any, optimizer: Optimizer) -> list[Any]:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from .lr_base import LRScheduler, for_each_group
+from .lr_base import LRScheduler, check_finite, check_numbers, for_each_group
 from .optimizer import Optimizer
 
 
@@ -108,8 +108,11 @@ class ReduceLROnPlateau(LRScheduler):
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be an Optimizer, got {type(optimizer).__name__}")
-        if not factor < 1:
-            raise ValueError(f"factor={factor} must be below 1")
+        check_numbers("below 1, and not below 0", lambda value: 0 <= value < 1, factor=factor)
+        check_numbers(
+            "a finite number of 0 or more", lambda value: value >= 0,
+            patience=patience, threshold=threshold, cooldown=cooldown, eps=eps,
+        )  # fmt: skip
         if mode not in ("min", "max"):
             raise ValueError(f"mode={mode!r} must be 'min' or 'max'")
         if threshold_mode not in ("rel", "abs"):
@@ -118,6 +121,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.mode, self.factor, self.patience, self.cooldown, self.eps = mode, factor, patience, cooldown, eps
         self.threshold, self.threshold_mode = threshold, threshold_mode
         self.min_lrs = for_each_group("min_lr", min_lr, optimizer)
+        check_finite(**{f"min_lr[{i}]": least for i, least in enumerate(self.min_lrs)})
         self.last_epoch = 0
         self.best = math.inf if mode == "min" else -math.inf
         self.cooldown_counter = self.num_bad_epochs = 0

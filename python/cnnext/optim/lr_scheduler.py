@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from .lr_base import LRScheduler, for_each_group
+from .lr_base import LRScheduler, check_finite, check_numbers, for_each_group
 from .lr_composite import ReduceLROnPlateau, SequentialLR
 from .optimizer import Optimizer
 
@@ -25,6 +25,10 @@ __all__ = [
     "SequentialLR",
     "StepLR",
 ]
+
+
+def _check_count(**values: int) -> None:
+    check_numbers("at least 1", lambda value: value >= 1, **values)
 
 
 class LambdaLR(LRScheduler):
@@ -52,8 +56,8 @@ class StepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        if step_size < 1:
-            raise ValueError(f"step_size={step_size} must be at least 1")
+        _check_count(step_size=step_size)
+        check_finite(gamma=gamma)
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer, last_epoch)
 
@@ -68,6 +72,7 @@ class MultiStepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
+        check_finite(gamma=gamma)
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer, last_epoch)
 
@@ -84,6 +89,7 @@ class ConstantLR(LRScheduler):
     ) -> None:
         if not 0 <= factor <= 1:
             raise ValueError(f"factor={factor} must lie between 0 and 1")
+        check_numbers("0 or more", lambda value: value >= 0, total_iters=total_iters)
         self.factor, self.total_iters = factor, total_iters
         super().__init__(optimizer, last_epoch)
 
@@ -97,6 +103,7 @@ class ExponentialLR(LRScheduler):
     """Times gamma every epoch."""
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+        check_finite(gamma=gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -111,8 +118,8 @@ class PolynomialLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
-        if total_iters < 1:
-            raise ValueError(f"total_iters={total_iters} must be at least 1")
+        _check_count(total_iters=total_iters)
+        check_numbers("0 or more", lambda value: value >= 0, power=power)
         self.total_iters, self.power = total_iters, power
         super().__init__(optimizer, last_epoch)
 
@@ -137,8 +144,7 @@ class LinearLR(LRScheduler):
             raise ValueError(f"start_factor={start_factor} must be above 0 and at most 1")
         if not 0 <= end_factor <= 1:
             raise ValueError(f"end_factor={end_factor} must lie between 0 and 1")
-        if total_iters < 1:
-            raise ValueError(f"total_iters={total_iters} must be at least 1")
+        _check_count(total_iters=total_iters)
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer, last_epoch)
 
@@ -154,8 +160,8 @@ class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the initial rate to eta_min in T_max steps: Loshchilov and Hutter, 2017."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        if T_max < 1:
-            raise ValueError(f"T_max={T_max} must be at least 1")
+        _check_count(T_max=T_max)
+        check_finite(eta_min=eta_min)
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
@@ -177,6 +183,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         for name, value in (("T_0", T_0), ("T_mult", T_mult)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be an int of at least 1")
+        check_finite(eta_min=eta_min)
         self.T_0, self.T_i, self.T_mult, self.eta_min = T_0, T_0, T_mult, eta_min
         self.T_cur: float = last_epoch
         super().__init__(optimizer, last_epoch)
@@ -231,14 +238,17 @@ class OneCycleLR(LRScheduler):
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("give total_steps, or both epochs and steps_per_epoch")
             total_steps = epochs * steps_per_epoch
-        if total_steps < 1:
-            raise ValueError(f"total_steps={total_steps} must be at least 1")
+        _check_count(total_steps=total_steps)
         if not 0 <= pct_start <= 1:
             raise ValueError(f"pct_start={pct_start} must lie between 0 and 1")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy={anneal_strategy!r} must be 'cos' or 'linear'")
         groups = optimizer.param_groups
         peaks = for_each_group("max_lr", max_lr, optimizer)
+        check_finite(base_momentum=base_momentum, max_momentum=max_momentum)
+        rates = {f"max_lr[{i}]": peak for i, peak in enumerate(peaks)}
+        factors = {"div_factor": div_factor, "final_div_factor": final_div_factor}
+        check_numbers("a finite number above 0", lambda value: value > 0, **rates, **factors)
         if cycle_momentum and not all("momentum" in g or "betas" in g for g in groups):
             raise ValueError("cycle_momentum=True needs an optimizer with momentum or betas")
         self.total_steps, self.anneal_strategy, self.cycle_momentum = (

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.checks import check_integer, check_number
 from ..serialization import load, save
+from .history import check_mode
 
 if TYPE_CHECKING:
     from .loop import Loop
@@ -59,10 +61,9 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         min_delta: float = 0.0,
     ) -> None:
-        if patience < 1:
-            raise ValueError(f"patience is {patience}; the rule is patience >= 1")
-        if min_delta < 0:
-            raise ValueError(f"min_delta is {min_delta}; the rule is min_delta >= 0")
+        check_integer("patience", patience, 1)
+        check_number("min_delta", min_delta, "a finite min_delta >= 0", lambda value: value >= 0)
+        check_mode(mode)
         self.monitor, self.patience, self.mode, self.min_delta = monitor, patience, mode, min_delta
 
     # All follows from the history, so that a resumed run stops where the unbroken one does.
@@ -99,6 +100,7 @@ class KeepBest(Callback):
         restore: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
+        check_mode(mode)
         self.path, self.monitor, self.mode = Path(path), monitor, mode
         self.restore, self.metadata = restore, metadata
 
@@ -115,13 +117,13 @@ class SaveCheckpoint(Callback):
     """Saves all that is needed to go on: after each epoch, every `every` steps, and at an interruption.
 
     Args:
-        path: the file; `fit(..., resume=path)` goes on from it.
+        path: the file; `fit(..., checkpoint=path, resume=True)` goes on from it.
         every: steps of the optimizer; None saves within no epoch.
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int | None = None) -> None:
-        if every is not None and every < 1:
-            raise ValueError(f"every is {every}; the rule is every >= 1")
+        if every is not None:
+            check_integer("every", every, 1)
         self.path, self.every = path, every
 
     def on_batch_end(self, run: Loop) -> None:
@@ -148,8 +150,7 @@ class TensorBoard(Callback):
             import tensorboardX
         except ImportError:
             raise ImportError("event files need tensorboardX: pip install 'cnnext[tensorboard]'") from None
-        if every < 1:
-            raise ValueError(f"every is {every}; the rule is every >= 1")
+        check_integer("every", every, 1)
         self._new_writer = tensorboardX.SummaryWriter
         self._folder, self._every, self._writer = os.fspath(folder), every, None
 

@@ -43,14 +43,8 @@ def save_checkpoint(
         OSError: the file cannot be written.
         TypeError: a state holds something that safetensors does not.
     """
-    parts = {
-        "model": model,
-        "optimizer": optimizer,
-        "scheduler": scheduler,
-        "scaler": scaler,
-        "loader": loader,
-    }
-    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items() if part is not None}
+    parts = _given(model, optimizer, scheduler, scaler, loader)
+    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     save({**state, "random": random.get_state(), "extra": dict(extra or {})}, path, metadata)
 
 
@@ -78,14 +72,7 @@ def load_checkpoint(
     """
     state = load(path)
     missing = {"model", "random", "extra"} - set(state)
-    parts = {
-        "model": model,
-        "optimizer": optimizer,
-        "scheduler": scheduler,
-        "scaler": scaler,
-        "loader": loader,
-    }
-    parts = {name: part for name, part in parts.items() if part is not None}
+    parts = _given(model, optimizer, scheduler, scaler, loader)
     if missing or not parts.keys() <= state.keys():
         absent = ", ".join(sorted(missing | (parts.keys() - state.keys())))
         raise ValueError(f"{os.fspath(path)} is not such a checkpoint: it holds no {absent}")

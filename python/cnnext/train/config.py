@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, Literal
+
+from ..data.checks import check_integer, check_number
 
 __all__ = ["TrainConfig"]
 
@@ -13,6 +14,26 @@ _CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": ("onecycle", "cosine"),
     "amp": ("off", "bfloat16", "float16"),
+}
+_MANY = 1_000_000
+_INTEGERS = {
+    "epochs": (1, _MANY),
+    "batch_size": (1, _MANY),
+    "accumulate": (1, _MANY),
+    "crop": (0, 4096),
+    "size": (0, 4096),
+    "seed": (0, 2**63 - 1),
+}
+_POSITIVE = ("a finite number > 0", lambda value: value > 0)
+_NOT_NEGATIVE = ("a finite number >= 0", lambda value: value >= 0)
+_NUMBERS: dict[str, tuple[str, Any]] = {
+    "lr": _POSITIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "label_smoothing": ("0 <= label_smoothing < 1", lambda value: 0 <= value < 1),
+    "rotate": _NOT_NEGATIVE,
+    "shift": _NOT_NEGATIVE,
+    "zoom": ("0 <= zoom < 1", lambda value: 0 <= value < 1),
+    "clip_norm": _NOT_NEGATIVE,
 }
 
 
@@ -33,13 +54,15 @@ class TrainConfig:
         label_smoothing: 0 <= label_smoothing < 1.
         rotate, shift, zoom: augmentation of the training images: up to `rotate` degrees, `shift`
             pixels, and a factor of 1 - zoom..1 + zoom.
-        flip, crop: mirror half of the images; move each by up to `crop` whole pixels.
-        size: height and width that a folder's images are scaled to; 0 takes them as they are.
+        flip, crop: mirror half of the images; move each by up to `crop` whole pixels; not for segment-digits.
+        size: height and width that a folder's images are scaled to; 0 takes them as they are; 0 for others.
         seed: of the initial weights, the order of images, augmentation and dropout.
         channels_last: give the network its batches with NHWC strides.
         amp: "off", or the dtype of `cnnext.autocast`; with "float16" the loss is scaled.
         accumulate: batches to a step of the optimiser, >= 1.
         clip_norm: the largest joint norm of the gradients; 0: any.
+
+    TypeError for a setting of another type, ValueError for one out of range, or of no effect on `dataset`.
     """
 
     dataset: str
@@ -66,17 +89,23 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        for name in ("epochs", "batch_size", "accumulate"):
-            self._require(name, 1 <= getattr(self, name) <= 1_000_000, f"1 <= {name} <= 1000000")
-        self._require("lr", math.isfinite(self.lr) and self.lr > 0, "a finite number > 0")
-        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "a finite number >= 0")
-        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "0 <= label_smoothing < 1")
-        for name in ("rotate", "shift", "clip_norm"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number >= 0")
-        self._require("zoom", 0 <= self.zoom < 1, "0 <= zoom < 1")
-        for name in ("crop", "size"):
-            self._require(name, 0 <= getattr(self, name) <= 4096, f"0 <= {name} <= 4096")
-        self._require("seed", 0 <= self.seed < 2**63, "0 <= seed < 2**63")
+        if not isinstance(self.model, str):
+            raise TypeError(f"model is {self.model!r}; the rule is a name of cnnext.models.names()")
+        for name, (least, most) in _INTEGERS.items():
+            self._set(name, check_integer(name, getattr(self, name), least, most))
+        for name, (rule, holds) in _NUMBERS.items():
+            self._set(name, check_number(name, getattr(self, name), rule, holds))
+        for name in ("channels_last", "flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; the rule is True or False")
+        # What would change nothing is a mistake.
+        self._require("size", not self.size or self.dataset == "folder", "0 for other data than a folder's")
+        for name in ("flip", "crop"):
+            rule = f"{getattr(type(self), name)} for segment-digits, whose canvases are made as they are"
+            self._require(name, not getattr(self, name) or self.dataset != "segment-digits", rule)
+
+    def _set(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, value)  # a plain number, which JSON takes
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

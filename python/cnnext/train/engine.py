@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import Tensor, data, manual_seed, nn
+from ..data.checks import check_integer
 from ..distributed import Group
 from .callbacks import Callback
 from .config import TrainConfig
@@ -99,8 +100,8 @@ class Trainer(Callback):
         callbacks: tuple[Callback, ...] = (),
         group: Group | None = None,
     ) -> None:
-        if save_every is not None and save_every < 1:
-            raise ValueError(f"save_every is {save_every}; the rule is save_every >= 1")
+        if save_every is not None:
+            check_integer("save_every", save_every, 1)
         self.model = model.to(device)
         self.device, self.config, self.folder = device, config, folder
         self.validation, self.save_every = validation, save_every

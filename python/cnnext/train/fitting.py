@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import Tensor, nn, optim
+from ..data.checks import check_integer
 from .callbacks import Callback, SaveCheckpoint
 from .history import History
 from .loop import Loop, Metric, measure
@@ -67,12 +68,12 @@ def fit(
         quiet: print nothing.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: an argument is wrong, or the checkpoint is damaged or of another network.
         RunError: the loss became infinite or NaN.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was finished first.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs is {epochs}; the rule is epochs >= 1")
+    check_integer("epochs", epochs, 1)
     if checkpoint is None and (resume or save_every is not None):
         raise ValueError("resume and save_every need the path of a checkpoint: checkpoint=...")
     if metrics is None:

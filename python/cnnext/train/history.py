@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TIMES", "History", "as_csv"]
+__all__ = ["TIMES", "History", "as_csv", "check_mode"]
 
 # Kept apart from what is the same for every run of the same configuration.
 TIMES = ("seconds", "images_per_second")
@@ -49,10 +49,11 @@ class History(dict[str, list]):
     def best(self, monitor: str, mode: str = "auto") -> int:
         """The number of the epoch with the best value, from 1, among equals the latest; 0 without epochs.
 
+        NaN is worse than any other.
+
         monitor: the name of a column. mode: "min", "max", or "auto": "min" for names that end in "loss".
         """
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode is {mode!r}; the rule is one of auto, min, max")
+        check_mode(mode)
         if not self:
             return 0
         if monitor not in self:
@@ -77,6 +78,12 @@ class History(dict[str, list]):
         """The text of to_json_lines."""
         columns = self.columns(times)
         return "".join(json.dumps({name: row[name] for name in columns}) + "\n" for row in self.rows)
+
+
+def check_mode(mode: str) -> None:
+    """ValueError for what `History.best` does not take."""
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"mode is {mode!r}; the rule is one of auto, min, max")
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

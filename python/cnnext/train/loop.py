@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .. import Tensor, autocast, nn, no_grad, optim
+from ..data.checks import check_integer, check_number
 from ..functional._common import as_tensor
 from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -110,11 +111,10 @@ class Loop:
         metadata: Mapping[str, Any] | None = None,
         parallel: Parallel | None = None,
     ) -> None:
-        if accumulate < 1:
-            raise ValueError(f"accumulate is {accumulate}; the rule is accumulate >= 1")
+        check_integer("accumulate", accumulate, 1)
         for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if bound is not None and not bound > 0:
-                raise ValueError(f"{name} is {bound}; the rule is {name} > 0")
+            if bound is not None:
+                check_number(name, bound, f"{name} > 0", lambda value: value > 0)
         if scheduler_step not in ("epoch", "step"):
             raise ValueError(f"scheduler_step is {scheduler_step!r}; the rule is one of epoch, step")
         self.model, self.loader, self.optimizer, self.scheduler = model, loader, optimizer, scheduler
@@ -230,8 +230,7 @@ class Loop:
             self._step(batches)
             self.batch += len(batches)
             self.step += 1
-            # The loader has been asked for more than there was, and stands at the next pass.
-            self._fitted = len(batches) < self.accumulate
+            self._fitted = len(batches) < self.accumulate  # the loader has ended, and stands at the next pass
             self._note_position()
             self._whole = True
             self._seconds = before + time.perf_counter() - started

@@ -19,10 +19,10 @@ from ..devices import current, import_cupy, parse_device
 from ..distributed import DistributedError, Group, init
 from .callbacks import Callback
 from .config import TrainConfig
-from .engine import BEST, LAST, Evaluation, Trainer
+from .engine import BEST, LAST, Trainer
 from .loop import mixed_precision
+from .metrics import confusion
 from .progress import INSTALL_HINT, Reporter, SilentReporter
-from .segmentation import segmentation_figure
 from .store import RunError, RunFolder, load_state
 from .tasks import load_data
 
@@ -213,8 +213,8 @@ def _run(
     # From the file, so that what is tested is what was kept.
     trainer.model.load_state_dict(load_state(folder.path / BEST))
     test = trainer.evaluate(test_images)
-    confusion = _confusion(test_images, test)
-    result = Result(folder, trainer.best_epoch, test.loss, test.accuracy, confusion, test.mean_iou)
+    counts = confusion(test.predictions, test_images.labels, test_images.classes)
+    result = Result(folder, trainer.best_epoch, test.loss, test.accuracy, counts, test.mean_iou)
     measured = {
         "test_set": test_images.name,
         "test_images": len(test_images),
@@ -231,22 +231,17 @@ def _run(
     return result
 
 
-def _confusion(images: data.ImageSet, test: Evaluation) -> np.ndarray:
-    """(classes, classes) counts: row = true class, column = predicted class."""
-    cells = (images.labels * images.classes + test.predictions).ravel()
-    return np.bincount(cells, minlength=images.classes**2).reshape(images.classes, images.classes)
-
-
 def _draw(trainer: Trainer, result: Result, images: data.ImageSet, predictions: np.ndarray) -> None:
     from .. import viz
 
+    names = trainer.loop.metadata["class_names"]
     first = next(p.detach().cpu().numpy() for p in trainer.model.parameters() if len(p.shape) == 4)
     figures = {
         "training-curves.png": viz.training_curves(trainer.history),
-        "confusion-matrix.png": viz.confusion_matrix(result.confusion, trainer.loop.metadata["class_names"]),
+        "confusion-matrix.png": viz.confusion_matrix(result.confusion, names),
         "first-layer-filters.png": viz.filters(first),
     }
     if predictions.ndim > 1:
-        figures["segmentation.png"] = segmentation_figure(images, predictions)
+        figures["segmentation.png"] = viz.segmentation(images.images, images.labels, predictions, names)
     for name, figure in figures.items():
         result.folder.write(name, viz.to_png(figure))

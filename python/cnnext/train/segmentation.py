@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import data
 from .config import TrainConfig
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["Canvases", "canvases", "segment_digits", "segmentation_figure"]
+__all__ = ["Canvases", "canvases", "segment_digits"]
 
 _SIDE, _DIGIT = 32, 14  # of a canvas, and of a digit pasted on it
 _INK = 0.4  # from here on a pixel of a digit belongs to it
@@ -92,22 +88,3 @@ def _enlarged(images: np.ndarray) -> np.ndarray:
     at = np.linspace(0, size - 1, _DIGIT)
     weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size))).astype(np.float32)
     return weights @ images[:, 0] @ weights.T
-
-
-def segmentation_figure(images: data.ImageSet, predictions: np.ndarray, limit: int = 8) -> Figure:
-    """Input, true and predicted classes (N, H, W) of the first `limit` images, in three rows; matplotlib."""
-    from matplotlib.figure import Figure
-
-    count = min(limit, len(images))
-    figure = Figure(figsize=(1.2 * count + 0.6, 3.9), layout="constrained")
-    grid = figure.subplots(3, count, squeeze=False)
-    rows = {"input": images.images[:, 0], "truth": images.labels, "prediction": predictions}
-    for axes, (title, pictures) in zip(grid, rows.items(), strict=True):
-        classes = (
-            {} if title == "input" else {"cmap": "tab20", "vmin": 0, "vmax": 19, "interpolation": "nearest"}
-        )
-        for place, picture in zip(axes, pictures, strict=False):
-            place.imshow(picture, **({"cmap": "gray"} | classes))
-            place.set(xticks=[], yticks=[])
-        axes[0].set_ylabel(title)
-    return figure

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import data
+from ..data.datasets import parted
+from ..data.folder import folder_splits
 from .config import TrainConfig
 from .segmentation import segment_digits
 
@@ -36,8 +37,10 @@ def load_data(
     """The images of `config.dataset` to fit, to choose the epoch by, and to test.
 
     Raises:
-        DataError: they cannot be read, or there is no folder where one is needed.
+        DataError: they cannot be read, or there is no folder where one is needed, or one where none is.
     """
+    if folder is not None and not needs_folder(config.dataset):
+        raise data.DataError(f"{config.dataset} ships with cnnext; leave out {os.fspath(folder)}")
     if config.dataset == "segment-digits":
         return segment_digits(config)
     if config.dataset == "digits":
@@ -59,13 +62,11 @@ def load_data(
 
 def _folder(folder: Folder, size: tuple[int, int] | None) -> tuple[data.ImageSet, data.ImageSet]:
     """(train, test) of its subfolders train and test (or val), else every fifth of each class to test."""
-    inside = {path.name for path in Path(folder).iterdir()} if Path(folder).is_dir() else set()
-    if "train" in inside:
-        held = "test" if "test" in inside else "val"
+    splits = folder_splits(folder)
+    if "train" in splits:
+        held = "test" if "test" in splits else "val"
         return data.image_folder(folder, "train", size), data.image_folder(folder, held, size)
-    images = data.image_folder(folder, None, size)
-    test = data.stratified_every(images.labels, _TEST_EVERY)
-    return images.subset(~test, f"{images.name}/train"), images.subset(test, f"{images.name}/test")
+    return parted(data.image_folder(folder, None, size), _TEST_EVERY, "train", "test")
 
 
 def augmentation(config: TrainConfig) -> Callable | None:

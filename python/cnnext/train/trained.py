@@ -13,6 +13,7 @@ from ..data import DataError
 from ..data.folder import _bombs_are_errors, _opened, _pillow, _pixels
 from ..nn import functional as F
 from ..serialization import load, load_metadata
+from ..viz.maps import largest_gradient
 from .checkpoint import check_fits
 from .engine import BEST
 from .store import RunError
@@ -70,8 +71,7 @@ class Trained:
         Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks", 2013.
         """
         x = Tensor(image[None]).requires_grad_()
-        self.model(x)[:, label].mean().backward()
-        return np.abs(x.grad.numpy()[0]).max(0)
+        return largest_gradient(self.model(x)[:, label].mean(), x)
 
 
 def _is_side(size: Any) -> bool:

@@ -48,8 +48,13 @@ def to_array(name: str, value: Any, *shapes: str) -> np.ndarray:
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
-    """image (C, H, W) without axes: colours for C = 3, else the mean over C in grey; stretched to 0..1."""
-    low, high = float(image.min()), float(image.max())
+    """image (C, H, W) without axes: colours for C = 3, else the mean over C in grey; stretched to 0..1.
+
+    NaN is as dark as the darkest, and what is infinite as dark or bright as what is not.
+    """
+    finite = image[np.isfinite(image)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    image = np.nan_to_num(image.astype(np.float64), nan=low, posinf=high, neginf=low)
     scaled = (image - low) / ((high - low) or 1.0)
     if len(image) == 3:
         axes.imshow(scaled.transpose(1, 2, 0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.checks import check_integer
 from .figures import new_figure, show_image, to_array
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def segmentation(
         limit: the first that many images.
 
     Raises:
-        ValueError: the shapes do not fit one another, a class is negative or has no name.
+        ValueError: the shapes do not fit one another, a class is negative, has no name, or there are more
+            than 1000.
         TypeError: the classes are no integers.
     """
     images = to_array("images", images, "(N, C, H, W)")
@@ -43,8 +45,7 @@ def segmentation(
             raise TypeError(f"{name} has dtype {plane.dtype}; the rule is an integer dtype")
         if plane.min() < 0:
             raise ValueError(f"{name} has class {plane.min()}; the rule is 0 or more")
-    if limit < 1:
-        raise ValueError(f"limit is {limit}; the rule is limit >= 1")
+    check_integer("limit", limit, 1)
     classes = 1 + max(int(plane.max()) for plane in planes.values())
     if classes > _MOST_CLASSES:
         raise ValueError(f"there is a class {classes - 1}; the rule is at most {_MOST_CLASSES} classes")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import grad
+from ..data.checks import check_integer
 from ..grad_mode import enable_grad
 from ..nn import Module
+from ..tensor import Tensor
 from .figures import new_figure, show_image, to_array
 from .watch import evaluating, image_batch, outputs_of
 
@@ -20,8 +22,7 @@ __all__ = ["feature_maps", "filters", "saliency", "saliency_map"]
 
 
 def _check_limit(limit: int) -> None:
-    if limit < 1:
-        raise ValueError(f"limit is {limit}; the rule is limit >= 1")
+    check_integer("limit", limit, 1)
 
 
 def filters(weight: Any, limit: int = 64) -> Figure:
@@ -37,7 +38,7 @@ def filters(weight: Any, limit: int = 64) -> Figure:
     columns = min(8, len(tiles))
     rows = -(-len(tiles) // columns)
     figure = new_figure(0.8 * columns, 0.8 * rows)
-    bound = float(np.abs(tiles).max()) or 1.0
+    bound = float(np.abs(tiles[np.isfinite(tiles)]).max(initial=0)) or 1.0
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, tile in zip(figure.axes, tiles, strict=False):
@@ -105,8 +106,13 @@ def saliency_map(model: Module, image: Any, target: int | None = None) -> tuple[
             target = int(logits.detach().argmax(1).item())
         elif not 0 <= target < logits.shape[1]:
             raise ValueError(f"target is {target}; the rule is 0 <= target < {logits.shape[1]}")
-        (gradient,) = grad(logits[0, target], batch)
-    return np.abs(gradient.detach().cpu().numpy()[0].astype(np.float32)).max(axis=0), target
+        return largest_gradient(logits[0, target], batch), target
+
+
+def largest_gradient(value: Tensor, batch: Tensor) -> np.ndarray:
+    """(H, W): the largest |d value / d pixel| over the channels of an image (1, C, H, W)."""
+    (gradient,) = grad(value, batch)
+    return np.abs(gradient.detach().cpu().numpy()[0].astype(np.float32)).max(axis=0)
 
 
 def saliency(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion_matrix", "training_curves"]
 
+_LARGEST = 1e100  # whose axis matplotlib still draws
 _COLOURS = {"train": "#1f6fb4", "validation": "#d9541e"}
 
 
@@ -25,8 +26,10 @@ def training_curves(history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence
             a validation set, validation_loss and validation_accuracy: the rows of a run's ``history.csv``.
             Or one mapping of these keys to lists, with an entry an epoch.
 
+    What is NaN or infinite, or a loss of 0 on its logarithmic axis, is left out of its line.
+
     Raises:
-        ValueError: there is no epoch, or one lacks a key.
+        ValueError: there is no epoch, or one lacks a key or a number for it.
     """
     if isinstance(history, Mapping):
         history = [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
@@ -39,11 +42,15 @@ def training_curves(history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence
         missing = [key for key in needed if key not in row]
         if missing:
             raise ValueError(f"history[{i}] has no {', '.join(missing)}; the rule is {', '.join(needed)}")
+    columns = {key: _column(key, history) for key in needed}
+    logarithmic = any((columns[f"{part}_loss"] > 0).any() for part in parts)
     figure = new_figure(9.0, 3.6)
-    epochs = [row["epoch"] for row in history]
+    epochs = columns["epoch"]
     for axes, kind, factor in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1.0, 100.0), strict=True):
         for part in parts:
-            values = [factor * row[f"{part}_{kind}"] for row in history]
+            values = factor * columns[f"{part}_{kind}"]
+            if kind == "loss" and logarithmic:
+                values = np.where(values > 0, values, np.nan)
             marker = "." if len(epochs) < 40 else None
             axes.plot(epochs, values, color=_COLOURS[part], label=part, marker=marker)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -51,13 +58,27 @@ def training_curves(history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence
         axes.grid(alpha=0.3)
         axes.legend()
     loss_axes, accuracy_axes = figure.axes
-    loss_axes.set_yscale("log")
+    if logarithmic:
+        loss_axes.set_yscale("log")
     loss_axes.set_ylabel("cross-entropy")
     accuracy_axes.set_ylabel("accuracy, %")
     # The first epochs would press everything that matters into the top of the picture.
-    worst = min(row[f"{part}_accuracy"] for row in history[len(history) // 4 :] for part in parts)
+    later = np.concatenate([columns[f"{part}_accuracy"][len(history) // 4 :] for part in parts])
+    worst = later[np.isfinite(later)].min(initial=1.0)
     accuracy_axes.set_ylim(max(0.0, 100 * worst - 2), 100.5)
     return figure
+
+
+def _column(key: str, history: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """float64, from numbers or their texts, as a CSV file has them; NaN for what an axis cannot show."""
+    values = np.empty(len(history))
+    for i, row in enumerate(history):
+        try:
+            values[i] = float(row[key])
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"history[{i}] has {key} {row[key]!r}; the rule is a number") from None
+    values[~(np.abs(values) < _LARGEST)] = np.nan
+    return values
 
 
 def confusion_matrix(counts: Any, names: Sequence[str] | None = None) -> Figure:
@@ -68,7 +89,7 @@ def confusion_matrix(counts: Any, names: Sequence[str] | None = None) -> Figure:
         names: what the classes are called; None: their numbers.
 
     Raises:
-        ValueError: the counts are not square or negative, or the names are not as many.
+        ValueError: the counts are not square, negative or no whole numbers, or the names are not as many.
     """
     counts = to_array("counts", counts, "(classes, classes)")
     classes = len(counts)
@@ -77,6 +98,9 @@ def confusion_matrix(counts: Any, names: Sequence[str] | None = None) -> Figure:
             f"counts has shape {counts.shape} and least value {counts.min()}; "
             "the rule is (classes, classes), 0 or more"
         )
+    if not (np.isfinite(counts).all() and (counts == np.rint(counts)).all()):
+        raise ValueError("counts has parts of images; the rule is whole numbers")
+    counts = counts.astype(np.int64)
     names = [str(i) for i in range(classes)] if names is None else list(names)
     if len(names) != classes:
         raise ValueError(f"names has {len(names)} names; the rule is one for each of {classes} classes")
