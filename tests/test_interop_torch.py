@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ torch = pytest.importorskip("torch", minversion="2.4")
 
 import cnnext as cx  # noqa: E402
 import cnnext.interop.torch as cxt  # noqa: E402
+from cnnext import _C  # noqa: E402
+from cnnext.interop.torch import _fused  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from torch_op_cases import CASES, POOL, STATISTICS, Case, distinct, normal  # noqa: E402
@@ -348,6 +351,14 @@ def test_fused_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(codes, fused[1])
     assert (codes == 255).any()
     torch.testing.assert_close(torch.autograd.grad(y.square().sum(), (x, w, b)), grads)
+
+
+def test_where_it_runs_apart() -> None:
+    """A tensor on CUDA asks whether that library has the operation; without the library it has not."""
+    on_cuda = SimpleNamespace(dtype=torch.float32, is_cuda=True)
+    assert _fused._runs_apart(on_cuda) != _C.op_supported("cuda", "conv2d_relu_max_pool2d_forward", "float32")
+    assert not _fused._runs_apart(torch.ones(1))
+    assert _fused._runs_apart(torch.ones(1).half())
 
 
 def test_no_tensor_is_copied() -> None:

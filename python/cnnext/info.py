@@ -33,12 +33,17 @@ class Info:
 
 def info() -> Info:
     """Version, instruction set, threads, CUDA and build of this installation."""
+    try:
+        devices = tuple(_C.cuda_devices())
+        cuda = "available" if _C.cuda_available() else _C.cuda_reason()
+    except RuntimeError as error:  # of a device that is lost, which is worth telling
+        devices, cuda = (), str(error)
     return Info(
         version=_C.version(),
         isa=_C.isa(),
         isa_available=tuple(_C.isa_available()),
         threads=_C.get_num_threads(),
-        cuda="available" if _C.cuda_available() else _C.cuda_reason(),
-        cuda_devices=tuple(_C.cuda_devices()),
+        cuda=cuda,
+        cuda_devices=devices,
         build=_C.build_info(),
     )

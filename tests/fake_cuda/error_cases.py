@@ -69,6 +69,7 @@ def test_a_lost_context() -> None:
         with pytest.raises(RuntimeError, match="sticky"):
             y.numpy()
         np.testing.assert_array_equal(ops.relu(X), RELU)  # the CPU goes on
+        assert "sticky" in cx.info().cuda
     finally:
         fake.fake_fail(0)
 

@@ -81,7 +81,7 @@ int count(int32_t* n) {
 }
 int describe(int32_t id, char* text, size_t bytes) {
   std::snprintf(text, bytes, "Fake %d, sm_00, 1 GiB", static_cast<int>(id));
-  return 0;
+  return is_lost ? kLost : 0;
 }
 int get_current(int32_t* id) {
   *id = current;

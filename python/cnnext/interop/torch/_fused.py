@@ -41,7 +41,8 @@ def _normal(
 
 def _runs_apart(x: Tensor) -> bool:
     """Do convolution and pool run one after the other? 16 bits do, and devices without such a kernel."""
-    return is_half(x) or (x.is_cuda and not _C.op_supported("cuda", "conv2d_relu_max_pool2d", "float32"))
+    op = "conv2d_relu_max_pool2d_forward"
+    return is_half(x) or (x.is_cuda and not _C.op_supported("cuda", op, "float32"))
 
 
 # ---- forward ----
