@@ -261,7 +261,20 @@ cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : note_error(cudaErrorInvalidDevice);
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : static_cast<int>(control().shared_limit);
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = 4;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(control().shared_limit);
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = control().capability / 10;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = control().capability % 10;
+      break;
+  }
   return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
