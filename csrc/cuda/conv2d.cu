@@ -25,6 +25,7 @@ Ran conv2d_forward(const Op& op, const Conv2dDesc& whole) {
   const Conv2dDesc d = pixels_as_images(whole);
   if (is_depthwise(d)) return depthwise_forward(op, d);
   if (!fits_gemm(d)) return Ran::kUnsupported;
+  if (const char* ran = wgmma_forward(op, d)) return op.done(ran);
   if (const char* ran = mma_forward(op, d)) return op.done(ran);
   if (d.dtype != CNNEXT_FLOAT32) return Ran::kUnsupported;
   dispatch_format(d, [&](auto nhwc) { run_gemm(op, ConvForward<float, decltype(nhwc)::value>(d)); });

@@ -87,6 +87,21 @@ int64_t multiprocessors(const Op& op) {
   return greatest(count, 1);
 }
 
+bool has_wgmma(const Op& op) {
+#if CNNEXT_CUDA_SM_90A
+  int device = 0, major = 0, minor = 0;
+  check(op, "asking for the current device", cudaGetDevice(&device));
+  check(op, "asking for the device's compute capability",
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  check(op, "asking for the device's compute capability",
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  return major == 9 && minor == 0;
+#else
+  static_cast<void>(op);
+  return false;
+#endif
+}
+
 const char* mma_name(MmaPass pass, const Conv2dDesc& d, int shape) {
   constexpr int kPasses = 3, kKinds = 4;
   using Name = std::array<char, 48>;

@@ -16,6 +16,7 @@ bool in_chunks(const Tensor& t, int64_t channels) {
 }
 
 int64_t multiprocessors(const Op& op);
+bool has_wgmma(const Op& op);  // and TMA: the device, and this library for it
 
 enum class MmaPass { kForward, kData, kWeights };
 const char* mma_name(MmaPass pass, const Conv2dDesc& d, int shape);

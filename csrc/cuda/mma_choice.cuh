@@ -72,4 +72,15 @@ constexpr MmaChoice choose_mma(const MmaWork& work, int64_t sms) {
   return best;
 }
 
+// The tile of wgmma_gemm.cuh, with the clocks of half of a strip, which is twice as deep as the others'.
+// wgmma takes 512 for a whole one, and shared memory 640: 32 KiB are written, 48 KiB read.
+constexpr MmaShape kWgmmaShape = {128, 128, 4, 1, 320};
+
+// Whether it is done sooner than the best tile of mma.sync.
+constexpr bool prefers_wgmma(const MmaWork& work, int64_t sms) {
+  const MmaChoice other = choose_mma(work, sms);
+  return mma_clocks(work, kWgmmaShape, 1, sms) <=
+         mma_clocks(work, kMmaShapes[other.shape], other.slices, sms);
+}
+
 }  // namespace cnnext::cuda

@@ -100,16 +100,18 @@ class MmaStore {
   static_assert(kItems * kSlabs <= 64, "mend has so many bits");
 
  public:
-  // Of the block's tile in that row and column of tiles.
-  CNNEXT_DEVICE MmaStore(const MmaJob<Problem>& job, int batch, int row, int column)
-      : job_(job),
+  // A warp's, which begin there; they go through shared memory from byte `slab` on.
+  CNNEXT_DEVICE MmaStore(const Problem& problem, bool whole_results, int64_t batch, int64_t row0,
+                         int64_t column0, int slab)
+      : problem_(problem),
+        whole_results_(whole_results),
         batch_(batch),
-        row0_((row * int64_t{2} + static_cast<int>(threadIdx.x) / 64) * Tile::kWarpRows),
-        column0_((column * int64_t{2} + static_cast<int>(threadIdx.x) / 32 % 2) * Tile::kWarpColumns) {}
+        row0_(row0),
+        column0_(column0),
+        slab_(slab) {}
 
   CNNEXT_DEVICE void operator()(const float (&sums)[kSlabs][Tile::kWarpColumns / 8][4]) const {
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    const Shared<float> slab = dynamic_shared<float>(warp * 16 * kPitch * 4, 16 * kPitch);
+    const Shared<float> slab = dynamic_shared<float>(slab_, 16 * kPitch);
     uint64_t mend = 0;
 #pragma unroll 1  // a slab's code is long
     for (int s = 0; s < kSlabs; ++s) {
@@ -173,38 +175,39 @@ class MmaStore {
     const int row = kVectors ? Tile::item_row(lane, i) : lane % 16;
     const int column = kVectors ? Tile::item_column(lane) : lane / 16 + i * 2;
     const int64_t m = row0_ + s * 16 + row, n = column0_ + column;
-    return {m, n, row * kPitch + column, m < job_.problem.rows() && n < job_.problem.columns()};
+    return {m, n, row * kPitch + column, m < problem_.rows() && n < problem_.columns()};
   }
   CNNEXT_DEVICE void put(const Item& item, const Vec<float, kWidth>& values) const {
-    const typename Problem::Result result = job_.problem.result(batch_, item.m);
-    if (kWidth == 1 || job_.whole_results) {
-      job_.problem.template put<kWidth>(result, item.n, values);
+    const typename Problem::Result result = problem_.result(batch_, item.m);
+    if (kWidth == 1 || whole_results_) {
+      problem_.template put<kWidth>(result, item.n, values);
     } else if constexpr (kWidth > 1) {
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        if (item.n + j < job_.problem.columns()) {
-          job_.problem.template put<1>(result, item.n + j, {{values[j]}});
+        if (item.n + j < problem_.columns()) {
+          problem_.template put<1>(result, item.n + j, {{values[j]}});
         }
       }
     }
   }
   // Padding under an infinite weight made a NaN (sum_inside), or there is one to be had.
   CNNEXT_DEVICE void sum_again(uint64_t mend) const {
-    const Problem& problem = job_.problem;
 #pragma unroll 1
     for (int number = 0; mend != 0; ++number, mend >>= 1) {
       if (!(mend & 1)) continue;
       const Item item = item_of(number / kItems, number % kItems);
-      const typename Problem::Result result = problem.result(batch_, item.m);
+      const typename Problem::Result result = problem_.result(batch_, item.m);
 #pragma unroll 1
-      for (int64_t n = item.n; n < least(item.n + kWidth, problem.columns()); ++n) {
-        problem.template put<1>(result, n, {{sum_inside(problem, batch_, item.m, n)}});
+      for (int64_t n = item.n; n < least(item.n + kWidth, problem_.columns()); ++n) {
+        problem_.template put<1>(result, n, {{sum_inside(problem_, batch_, item.m, n)}});
       }
     }
   }
 
-  const MmaJob<Problem>& job_;
+  const Problem& problem_;
+  bool whole_results_;
   int64_t batch_, row0_, column0_;
+  int slab_;
 };
 
 template <class Problem, class Tile, bool kWholeA, bool kWholeB>
@@ -262,7 +265,10 @@ __global__ void __launch_bounds__(kMmaThreads, Tile::kBlocks)
       stage = stage == kAhead * Tile::kStageValues ? 0 : stage + Tile::kStageValues;
     }
     block_barrier();  // the results take the strips' place
-    MmaStore<Problem, Tile>(job, batch, row, column)(sums);
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    MmaStore<Problem, Tile>(
+        problem, job.whole_results, batch, (row * int64_t{2} + warp / 2) * Tile::kWarpRows,
+        (column * int64_t{2} + warp % 2) * Tile::kWarpColumns, warp * Tile::kSlabBytes)(sums);
     block_barrier();  // and the next tile's strips theirs
   }
 }

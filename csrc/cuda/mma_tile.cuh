@@ -77,31 +77,36 @@ CNNEXT_DEVICE void load_fragments(uint32_t (&out)[4], const Shared<T>& tile, int
   }
 }
 
-template <class T, int kRows_, int kColumns_, int kStages_, int kBlocks_>
-struct MmaTile {
-  using Value = T;
-  static constexpr int kRows = kRows_, kColumns = kColumns_, kStages = kStages_;
-  static constexpr int kBlocks = kBlocks_;  // on one SM: what registers are for
-  static constexpr int kDepth = kStripBytes / static_cast<int>(sizeof(T)), kChunk = kWidest<T>;
-  static constexpr int kWarpRows = kRows / 2, kWarpColumns = kColumns / 2;
-  static constexpr int kStageValues = (kRows + kColumns) * kDepth;
-  static constexpr int kBytes = kStages * kStageValues * static_cast<int>(sizeof(T));
-  // No kernel has to ask for more than 48 KiB, and the blocks fit beside each other on the smallest SMs.
-  static_assert(kBytes <= 48 << 10 && kBlocks * (kBytes + 1024) <= 100 << 10);
-
-  // A slab of 16 rows of a warp's results on its way out; its pitch keeps the fragments' rows apart.
-  static constexpr int kSlabPitch = kWarpColumns + 8;
-  static_assert(kMmaThreads / 32 * 16 * kSlabPitch * 4 <= kBytes);
+// A slab of 16 rows of a warp's results on its way out; its pitch keeps the fragments' rows apart.
+template <class T, int kColumns>
+struct MmaSlab {
+  static constexpr int kChunk = kWidest<T>, kWarpColumns = kColumns;
+  static constexpr int kSlabPitch = kColumns + 8, kSlabBytes = 16 * kSlabPitch * 4;
   // Where a lane puts its first two sums of eight columns; the others are eight rows further down.
   CNNEXT_INDEX static int sum_in_slab(int lane, int j) {
     return lane / 4 * kSlabPitch + j * 8 + lane % 4 * 2;
   }
   // The chunk of results that a lane reads in step i. Of eight values every other four lanes begin with the
   // upper four.
-  static constexpr int kAcross = kWarpColumns / kChunk;
+  static constexpr int kAcross = kColumns / kChunk;
   CNNEXT_INDEX static int item_row(int lane, int i) { return (lane + i * 32) / kAcross; }
   CNNEXT_INDEX static int item_column(int lane) { return lane % kAcross * kChunk; }
   CNNEXT_INDEX static bool is_late(int lane) { return lane / 4 % 2 != 0; }
+};
+
+template <class T, int kRows_, int kColumns_, int kStages_, int kBlocks_>
+struct MmaTile : MmaSlab<T, kColumns_ / 2> {
+  using Value = T;
+  static constexpr int kRows = kRows_, kColumns = kColumns_, kStages = kStages_;
+  static constexpr int kBlocks = kBlocks_;  // on one SM: what registers are for
+  static constexpr int kDepth = kStripBytes / static_cast<int>(sizeof(T));
+  static constexpr int kWarpRows = kRows / 2, kWarpColumns = kColumns / 2;
+  static constexpr int kStageValues = (kRows + kColumns) * kDepth;
+  static constexpr int kBytes = kStages * kStageValues * static_cast<int>(sizeof(T));
+  // No kernel has to ask for more than 48 KiB, and the blocks fit beside each other on the smallest SMs.
+  static_assert(kBytes <= 48 << 10 && kBlocks * (kBytes + 1024) <= 100 << 10);
+
+  static_assert(kMmaThreads / 32 * MmaSlab<T, kWarpColumns>::kSlabBytes <= kBytes);
 };
 
 // sums (a warp's) += a strip of a times a strip of b.

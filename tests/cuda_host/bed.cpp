@@ -13,7 +13,9 @@
 #include "context.h"
 #include "fake_memory.h"
 #include "fault_handler.h"
+#include "mbarrier.h"
 #include "shared_memory.h"
+#include "tma.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -24,7 +26,7 @@ namespace {
 constexpr int kMostThreads = 1024;
 constexpr size_t kStack = 160 * 1024;
 
-enum class State { kReady, kAtBarrier, kInWarp, kDone };
+enum class State { kReady, kAtBarrier, kInWarp, kWaiting, kDone };
 
 struct Thread {
   Context context;
@@ -33,12 +35,14 @@ struct Thread {
   Where where;
   const char* what;
   void* operand;
+  bool (*is_ready)(void*);  // of one that waits
+  uint64_t proxy_fences;
 };
 
 struct Block {
   Thread threads[kMostThreads];
   int count, done, at_barrier;
-  int in_warp[kMostThreads / kWarp];
+  int in_warp[kMostThreads / kWarp], in_group[kMostThreads / kGroup];
   uint32_t warp_barriers[kMostThreads / kWarp];
   uint32_t barriers;
   uint64_t number;
@@ -101,8 +105,12 @@ void start_block(uint64_t number, uint3 index, dim3 shape, const std::vector<int
   block.number = number;
   block.order = order;
   std::fill(std::begin(block.in_warp), std::end(block.in_warp), 0);
+  std::fill(std::begin(block.in_group), std::end(block.in_group), 0);
   std::fill(std::begin(block.warp_barriers), std::end(block.warp_barriers), 0);
   start_shared_memory(b.shared_bytes);
+  start_mbarriers();
+  start_tma();
+  start_wgmma();
   for (int i = 0; i < block.count; ++i) {
     Thread& t = block.threads[i];
     t.state = State::kReady;
@@ -110,6 +118,7 @@ void start_block(uint64_t number, uint3 index, dim3 shape, const std::vector<int
     t.index = {n % shape.x, n / shape.x % shape.y, n / (shape.x * shape.y)};
     t.where = {"", 0};
     t.what = "running";
+    t.proxy_fences = 0;
     prepare(&t.context, b.stacks + static_cast<size_t>(i) * kStack, kStack, thread_main);
   }
 }
@@ -138,6 +147,7 @@ void run_block() {
     bool moved = false;
     for (const int i : b.block.order) {
       Thread& t = b.block.threads[i];
+      if (t.state == State::kWaiting && t.is_ready(t.operand)) t.state = State::kReady;
       if (t.state != State::kReady) continue;
       moved = true;
       b.current = i;
@@ -145,9 +155,33 @@ void run_block() {
       switch_context(&b.scheduler, &t.context);
       if (b.failed) break;
     }
-    if (!moved) report_stuck();
+    if (!moved && !finish_a_copy()) report_stuck();
   }
   b.current = -1;
+}
+
+// A meeting of `size` threads from a multiple of it on, of whom *came are there already.
+void meet(const char* what, Where where, void* operand, void (*finish)(void* const*), int size, int* came) {
+  Bed& b = bed();
+  Block& block = b.block;
+  Thread& t = b.thread();
+  t.where = where;
+  t.what = what;
+  t.operand = operand;
+  t.state = State::kInWarp;
+  if (++*came < size) return back_to_scheduler();
+  const int first = b.current / size * size;
+  void* operands[kGroup];
+  for (int lane = 0; lane < size; ++lane) {
+    Thread& other = block.threads[first + lane];
+    if (strcmp(other.what, what) != 0 || other.where.line != where.line) {
+      report("%s while %s", name_of(t).c_str(), name_of(other).c_str());
+    }
+    operands[lane] = other.operand;
+  }
+  finish(operands);
+  for (int lane = 0; lane < size; ++lane) block.threads[first + lane].state = State::kReady;
+  *came = 0;
 }
 
 // Warps in a shuffled order, lanes of a warp too.
@@ -182,6 +216,9 @@ Moment now() {
   return {b.current, b.block.number, b.block.barriers, b.block.warp_barriers[b.current / kWarp]};
 }
 
+uint64_t& proxy_fences() { return bed().thread().proxy_fences; }
+uint64_t proxy_fences_of(int thread) { return bed().block.threads[thread].proxy_fences; }
+
 void report(const char* format, ...) {
   char text[512];
   va_list arguments;
@@ -199,7 +236,7 @@ void report(const char* format, ...) {
 
 // Notes that the barrier has run. Threads come here often, so what is found once is not looked up by name
 // again.
-static bool is_skipped(Where where) {
+bool is_skipped(Where where) {
   static std::vector<Where> known;
   if (control().seen.empty()) known.clear();  // a test has begun a new list
   const auto same = [&](const Where& w) { return w.file == where.file && w.line == where.line; };
@@ -232,25 +269,23 @@ void wait_at_barrier(Where where) {
 
 void meet_in_warp(const char* what, Where where, void* operand, void (*finish)(void* const*)) {
   Bed& b = bed();
-  Block& block = b.block;
-  Thread& t = b.thread();
-  const int warp = b.current / kWarp;
+  meet(what, where, operand, finish, kWarp, &b.block.in_warp[b.current / kWarp]);
+}
+void meet_in_group(const char* what, Where where, void* operand, void (*finish)(void* const*)) {
+  Bed& b = bed();
+  if (b.block.count % kGroup != 0) report("%s in a block of %d threads", what, b.block.count);
+  meet(what, where, operand, finish, kGroup, &b.block.in_group[b.current / kGroup]);
+}
+
+void wait_until(const char* what, Where where, bool (*is_ready)(void*), void* argument) {
+  if (is_ready(argument)) return;
+  Thread& t = bed().thread();
   t.where = where;
   t.what = what;
-  t.operand = operand;
-  t.state = State::kInWarp;
-  if (++block.in_warp[warp] < kWarp) return back_to_scheduler();
-  void* operands[kWarp];
-  for (int lane = 0; lane < kWarp; ++lane) {
-    Thread& other = block.threads[warp * kWarp + lane];
-    if (strcmp(other.what, what) != 0 || other.where.line != where.line) {
-      report("%s while %s", name_of(t).c_str(), name_of(other).c_str());
-    }
-    operands[lane] = other.operand;
-  }
-  finish(operands);
-  for (int lane = 0; lane < kWarp; ++lane) block.threads[warp * kWarp + lane].state = State::kReady;
-  block.in_warp[warp] = 0;
+  t.operand = argument;
+  t.is_ready = is_ready;
+  t.state = State::kWaiting;
+  back_to_scheduler();
 }
 
 void wait_at_warp_barrier(Where where) {

@@ -14,7 +14,7 @@
 
 namespace cuda_host {
 
-constexpr int kWarp = 32;
+constexpr int kWarp = 32, kGroup = 128;  // threads of a warp, and of a warp group
 
 // A line of device code that is a barrier.
 using Site = std::pair<std::string, int>;
@@ -25,6 +25,7 @@ struct Control {
   Site skipped{"", 0};  // this barrier does nothing: what a forgotten one would do
   std::set<Site> seen;  // the barriers that ran
   size_t shared_limit = 227 * 1024;
+  int capability = 80;   // of the fake device: 90 has TMA and wgmma
   uint64_t threads = 0;  // that have run
 };
 Control& control();
@@ -44,6 +45,12 @@ void wait_at_warp_barrier(Where where);
 // Every lane of the warp comes with its operand; when all have, finish(operands of the 32 lanes) runs once
 // and all go on. `what` names the exchange: lanes that meet in different ones have diverged.
 void meet_in_warp(const char* what, Where where, void* operand, void (*finish)(void* const* operands));
+// The same with the 128 threads of a warp group.
+void meet_in_group(const char* what, Where where, void* operand, void (*finish)(void* const* operands));
+// Until is_ready(argument), which somebody else brings about.
+void wait_until(const char* what, Where where, bool (*is_ready)(void*), void* argument);
+// Notes that this barrier has run; whether the test leaves it out.
+bool is_skipped(Where where);
 
 [[noreturn]] void report(const char* format, ...) __attribute__((format(printf, 1, 2)));
 bool in_kernel();
@@ -56,6 +63,8 @@ struct Moment {
   uint32_t warp_barriers;  // that the warp has passed since
 };
 Moment now();
+uint64_t& proxy_fences();  // that the running thread has passed
+uint64_t proxy_fences_of(int thread);
 size_t dynamic_shared_bytes();
 
 }  // namespace cuda_host

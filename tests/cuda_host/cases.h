@@ -26,4 +26,5 @@ void cases_optim(Suite& suite);
 void cases_conv(Suite& suite);
 void cases_conv_fused(Suite& suite);
 void cases_conv_mma(Suite& suite);
+void cases_conv_wgmma(Suite& suite);
 void cases_copy(Suite& suite);

@@ -118,6 +118,9 @@ class Shared {
     ::cuda_host::write_shared(region_, at, sizeof(T), N, &value);
   }
   const ::cuda_host::Region& region() const { return region_; }
+  uint32_t address(int at) const {
+    return static_cast<uint32_t>(region_.begin + static_cast<size_t>(at) * sizeof(T));
+  }
 
  private:
   ::cuda_host::Region region_;

@@ -286,10 +286,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       *value = static_cast<int>(control().shared_limit);
       break;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 8;
+      *value = control().capability / 10;
       break;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
+      *value = control().capability % 10;
       break;
     case cudaDevAttrL2CacheSize:
       *value = 1 << 20;

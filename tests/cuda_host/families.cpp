@@ -8,6 +8,7 @@ const Family kFamilies[] = {
     {"copy", cases_copy},
     {"softmax", cases_softmax},
     {"conv_mma", cases_conv_mma},  // before conv, whose shapes do not need all of its barriers
+    {"conv_wgmma", cases_conv_wgmma},
     {"conv", cases_conv},
     {"conv_fused", cases_conv_fused},
     {"optim", cases_optim},

@@ -1,5 +1,5 @@
 // Uses every primitive, so that nvcc and its assembler see those that no kernel uses yet. Never runs.
-#include "cuda/device_utils.cuh"
+#include "cuda/hopper_utils.cuh"
 
 namespace cnnext::cuda {
 
@@ -32,6 +32,41 @@ __global__ void use_tensor_cores(const T* from, float* to) {
   atomic_max(reinterpret_cast<uint32_t*>(to), 1);
 }
 
+template <class T, bool kAcross>
+__global__ void __launch_bounds__(384, 1)
+    use_hopper([[maybe_unused]] const __grid_constant__ TensorMap map, [[maybe_unused]] float* to) {
+#if CNNEXT_HOPPER
+  CNNEXT_SHARED(uint64_t, barriers, 1);
+  const Shared<T> tile = dynamic_shared<T>(0, 8192);
+  if (threadIdx.x == 0) {
+    mbarrier_init(barriers, 0, 2);
+    mbarrier_init_fence();
+    mbarrier_expect(barriers, 0, 3 * 8192);
+    mbarrier_arrive(barriers, 0);
+    load_box(map, tile, 0, barriers, 0, {0, 1});
+    load_box(map, tile, 4096, barriers, 0, {0, 1, 2, 3});
+    load_pixels(map, tile, 8192, barriers, 0, {0, 1, 2, 3}, 4, 5);
+  }
+  mbarrier_wait(barriers, 0, 0);
+  if (threadIdx.x < kWarpgroup) {
+    fewer_registers<40>();
+    return;
+  }
+  more_registers<232>();
+  async_proxy_fence();
+  const uint64_t a = wgmma_descriptor(tile.address(0), 8192, 1024);
+  float sums[16][4];
+  wgmma_fence();
+  wgmma_64x128<T, kAcross, kAcross>(sums, a, advanced(a, 32), false);
+  wgmma_commit();
+  wgmma_wait<0>();
+  for (int i = 0; i < 64; ++i) to[threadIdx.x * 64 + static_cast<unsigned>(i)] = sums[i / 4][i % 4];
+#endif
+}
+
+template __global__ void use_hopper<float, false>(const __grid_constant__ TensorMap, float*);
+template __global__ void use_hopper<float16, true>(const __grid_constant__ TensorMap, float*);
+template __global__ void use_hopper<bfloat16, true>(const __grid_constant__ TensorMap, float*);
 template __global__ void use_tensor_cores<float>(const float*, float*);
 template __global__ void use_tensor_cores<float16>(const float16*, float*);
 template __global__ void use_tensor_cores<bfloat16>(const bfloat16*, float*);

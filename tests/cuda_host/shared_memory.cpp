@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <list>
 #include <map>
 #include <vector>
 
@@ -11,6 +12,7 @@ namespace cuda_host {
 namespace {
 
 constexpr size_t kMostBytes = 256 * 1024;
+constexpr size_t kDynamicBegin = 16;  // aligned to no more than CUDA says
 
 struct Access {
   uint64_t block = 0;  // 0: never
@@ -23,6 +25,8 @@ struct Shadow {
   Access write, read;
   bool read_by_lanes = false, read_by_warps = false;
   bool expected = false;
+  Phase phase;          // whose end says that TMA's write is there; of a thread's write, none
+  uint64_t fences = 0;  // of the asynchronous proxy, that the writing thread had passed
 };
 
 struct Memory {
@@ -30,6 +34,7 @@ struct Memory {
   Shadow shadow[kMostBytes];
   size_t used = 0, dynamic_bytes = 0;
   std::map<const void*, Region> arrays;
+  std::list<AsyncRead> async_reads;
 };
 Memory& memory() {
   static Memory* const the_memory = new Memory;
@@ -70,6 +75,19 @@ size_t check_bounds(const Region& r, int64_t at, size_t size, size_t count, cons
   return begin;
 }
 
+// Whether wgmma may still be reading some of these bytes.
+void check_async_reads(size_t begin, size_t bytes) {
+  std::list<AsyncRead>& reads = memory().async_reads;
+  reads.remove_if([](const AsyncRead& read) { return read.warps == 0; });
+  for (const AsyncRead& read : reads) {
+    if (begin < read.end && read.begin < begin + bytes) {
+      report(
+          "race: writes bytes %zu and on of shared memory, which a wgmma reads that not all warps waited for",
+          begin);
+    }
+  }
+}
+
 void note_write(const Region& r, size_t byte, const Moment& m, int64_t at) {
   Shadow& s = memory().shadow[byte];
   if (unordered(s.write, m)) {
@@ -81,12 +99,16 @@ void note_write(const Region& r, size_t byte, const Moment& m, int64_t at) {
            static_cast<long long>(at), r.name, s.read.thread);
   }
   s.write = access(m);
+  s.phase = {};
+  s.fences = proxy_fences();
 }
 void mark_written(size_t byte, size_t bytes, bool expected) {
   Shadow* const s = &memory().shadow[byte];
   for (size_t i = 0; i < bytes; ++i) {
     s[i].write = s[0].write;
     s[i].expected = expected;
+    s[i].phase = s[0].phase;
+    s[i].fences = s[0].fences;
   }
 }
 
@@ -95,13 +117,17 @@ void note_read(const Region& r, size_t byte, const Moment& m, int64_t at) {
   if (s.write.block != m.block) {
     report("reads element %lld of shared %s, which nobody has written", static_cast<long long>(at), r.name);
   }
-  if (unordered(s.write, m)) {
+  if (s.expected) {
+    report("reads element %lld of shared %s before cp.async's or TMA's data has arrived",
+           static_cast<long long>(at), r.name);
+  }
+  if (s.phase.barrier >= 0 && !has_waited_for(m.thread, s.phase)) {
+    report("reads element %lld of shared %s before its mbarrier said that it is there",
+           static_cast<long long>(at), r.name);
+  }
+  if (s.phase.barrier < 0 && unordered(s.write, m)) {
     report("race: reads element %lld of shared %s, which thread %d wrote since the last barrier",
            static_cast<long long>(at), r.name, s.write.thread);
-  }
-  if (s.expected) {
-    report("reads element %lld of shared %s before cp.async's data has arrived", static_cast<long long>(at),
-           r.name);
   }
   const bool fresh = s.read.block != m.block || s.read.barriers != m.barriers;
   if (fresh) s.read_by_lanes = s.read_by_warps = false;
@@ -120,7 +146,8 @@ void start_shared_memory(size_t dynamic_bytes) {
   Memory& m = memory();
   m.arrays.clear();
   m.dynamic_bytes = dynamic_bytes;
-  m.used = (dynamic_bytes + 15) / 16 * 16;
+  m.used = kDynamicBegin + (dynamic_bytes + 15) / 16 * 16;
+  m.async_reads.clear();
 }
 
 Region static_region(const void* declaration, const char* name, size_t bytes) {
@@ -139,7 +166,7 @@ Region dynamic_region(size_t offset, size_t bytes) {
     report("takes bytes %zu to %zu of dynamic shared memory; the launch gave %zu", offset, offset + bytes,
            memory().dynamic_bytes);
   }
-  return {"dynamic memory", offset, bytes};
+  return {"dynamic memory", kDynamicBegin + offset, bytes};
 }
 
 void read_shared(const Region& r, int64_t at, size_t size, size_t count, void* to) {
@@ -153,6 +180,7 @@ void read_shared(const Region& r, int64_t at, size_t size, size_t count, void* t
 
 void write_shared(const Region& r, int64_t at, size_t size, size_t count, const void* from) {
   const size_t begin = check_bounds(r, at, size, count, "writes");
+  check_async_reads(begin, size * count);
   const Moment m = now();
   for (size_t i = 0; i < size * count; i += granule(size)) {
     note_write(r, begin + i, m, at + static_cast<int64_t>(i / size));
@@ -168,6 +196,54 @@ void expect_shared(const Region& r, int64_t at, size_t size, size_t count) {
     note_write(r, begin + i, m, at + static_cast<int64_t>(i / size));
     mark_written(begin + i, granule(size), true);
   }
+}
+
+void expect_async(size_t begin, size_t bytes, const Phase& phase) {
+  if (begin + bytes > memory().used) report("TMA writes past the end of shared memory");
+  check_async_reads(begin, bytes);
+  const Moment m = now();
+  for (size_t i = 0; i < bytes; ++i) {
+    Shadow& s = memory().shadow[begin + i];
+    if (s.write.block == m.block && s.expected) report("TMA writes where bytes are already on their way");
+    s.write = access(m);
+    s.expected = true;
+    s.phase = phase;
+  }
+}
+
+void write_async(size_t begin, const void* from, size_t bytes) {
+  std::memcpy(memory().bytes + begin, from, bytes);
+  for (size_t i = 0; i < bytes; ++i) memory().shadow[begin + i].expected = false;
+}
+
+void read_async(size_t begin, int first_thread, void* to) {
+  if (begin % 16 != 0 || begin + 16 > memory().used) report("wgmma reads 16 bytes at address %zu", begin);
+  const Moment m = now();
+  for (size_t byte = begin; byte < begin + 16; byte += 4) {
+    const Shadow& s = memory().shadow[byte];
+    if (s.write.block != m.block)
+      report("wgmma reads byte %zu of shared memory, which nobody has written", byte);
+    if (s.expected) report("wgmma reads byte %zu of shared memory before TMA has written it", byte);
+    if (s.phase.barrier >= 0) {
+      for (int i = 0; i < kGroup; ++i) {
+        if (has_waited_for(first_thread + i, s.phase)) continue;
+        report("wgmma reads byte %zu of shared memory; thread %d has not waited for its mbarrier", byte,
+               first_thread + i);
+      }
+    } else if (s.fences >= proxy_fences_of(s.write.thread)) {
+      report("wgmma reads byte %zu of shared memory, which thread %d wrote without async_proxy_fence()", byte,
+             s.write.thread);
+    } else if (s.write.barriers == m.barriers) {
+      report("race: wgmma reads byte %zu of shared memory, which thread %d wrote since the last barrier",
+             byte, s.write.thread);
+    }
+  }
+  std::memcpy(to, memory().bytes + begin, 16);
+}
+
+AsyncRead* begin_async_read(size_t begin, size_t end, uint32_t warps) {
+  memory().async_reads.push_back({begin, end, warps});
+  return &memory().async_reads.back();
 }
 
 }  // namespace cuda_host

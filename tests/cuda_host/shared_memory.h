@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "mbarrier.h"
+
 namespace cuda_host {
 
 struct Region {
@@ -21,5 +23,19 @@ void read_shared(const Region& region, int64_t at, size_t size, size_t count, vo
 void write_shared(const Region& region, int64_t at, size_t size, size_t count, const void* from);
 // cp.async has been told to write there, and until its wait nobody may look.
 void expect_shared(const Region& region, int64_t at, size_t size, size_t count);
+
+// The asynchronous proxy, by addresses in shared memory. TMA has been told to write there:
+void expect_async(size_t begin, size_t bytes, const Phase& phase);
+// its bytes are there;
+void write_async(size_t begin, const void* from, size_t bytes);
+// a warp group, whose first thread is this, reads 16 bytes by wgmma.
+void read_async(size_t begin, int first_thread, void* to);
+
+// What wgmma may still be reading, until each of the group's warps has waited for it: nobody may write there.
+struct AsyncRead {
+  size_t begin, end;
+  uint32_t warps;  // of the block, that have not waited yet
+};
+AsyncRead* begin_async_read(size_t begin, size_t end, uint32_t warps);
 
 }  // namespace cuda_host

@@ -83,6 +83,13 @@ void tiles_follow_the_shape() {
   CHECK_EQ(choose_mma({64 * 28 * 28, 512, 1, 36, 0, 1}, 2 * kSms).shape, choose_mma(much, kSms).shape);
 }
 
+void wgmma_is_taken_where_it_is_faster() {
+  CHECK(prefers_wgmma({32 * 28 * 28, 512, 1, 36, 0, 1}, kSms));
+  CHECK(prefers_wgmma({32 * 56 * 56, 256, 1, 2, 0, 1}, kSms));
+  CHECK(!prefers_wgmma({32 * 56 * 56, 64, 1, 18, 0, 1}, kSms));  // half of its columns would stay empty
+  CHECK(!prefers_wgmma({49, 2048, 1, 16, 0, 1}, kSms));          // too few tiles
+}
+
 void slices_fill_the_device() {
   // The weights' gradient of a 3x3 convolution of 64 channels at 56 x 56: few tiles, a long sum.
   const MmaWork small{64, 576, 1, 32 * 56 * 56 / 32, 0, 512};
@@ -112,6 +119,7 @@ int main() {
   RUN(conflicts_are_seen);
   RUN(places);
   RUN(tiles_follow_the_shape);
+  RUN(wgmma_is_taken_where_it_is_faster);
   RUN(slices_fill_the_device);
   return check::result();
 }

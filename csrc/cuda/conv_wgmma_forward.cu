@@ -1,0 +1,84 @@
+#include "cuda/conv_mma_parts.cuh"
+#include "cuda/mma_banks.cuh"
+#include "cuda/wgmma_gemm.cuh"
+
+namespace cnnext::cuda {
+namespace {
+
+static_assert(slab_is_free<WgmmaTile<float16>>());
+
+// The windows' pixels that a tap takes. Their positions are what the results' shape says, so that padding
+// behind the image need not be known.
+PixelBoxes boxes_of(const Conv2dDesc& d, int box_pixels, int box_channels) {
+  return {d.N,        d.H,         d.W, d.C, {-d.pad_top, d.stride_h, d.P}, {-d.pad_left, d.stride_w, d.Q},
+          box_pixels, box_channels};
+}
+
+// One pixel a window, at the same place: then `a` is a matrix.
+bool is_matrix(const Conv2dDesc& d) { return d.H * d.W == 1 && d.R * d.S == 1 && d.P * d.Q == 1; }
+
+bool takes(const Conv2dDesc& d) {
+  constexpr int64_t kDepth = WgmmaTile<float16>::kDepth, kMost = INT32_MAX;
+  const int64_t channels = d.C / d.groups, terms = channels * d.R * d.S;
+  if (d.dtype != CNNEXT_FLOAT16 && d.dtype != CNNEXT_BFLOAT16) return false;
+  if (d.format != Format::kNHWC || channels == 0 || channels % kDepth != 0 || terms >= kMost ||
+      d.N >= kMost || d.K + kDepth * 2 >= kMost || !is_aligned(d.x.data)) {
+    return false;
+  }
+  if (d.N * d.P * d.Q == 0 || d.K == 0) return false;
+  if (is_matrix(d)) return true;
+  const int64_t most_offset = greatest((d.R - 1) * d.dilation_h, (d.S - 1) * d.dilation_w);
+  return fits_pixel_boxes(boxes_of(d, 1, 1), most_offset);
+}
+
+template <class T>
+void forward(const Op& op, const Conv2dDesc& given, int64_t sms) {
+  using Tile = WgmmaTile<T>;
+  using Problem = ConvForward<T, true>;
+  const Conv2dDesc d = with_terms_in_order<T>(op, given);
+  const Problem problem(d);
+  const int64_t channels = d.C / d.groups, terms = channels * d.R * d.S;
+  const auto narrow = [](int64_t n) { return static_cast<int>(n); };
+  const WgmmaWalk walk{narrow(channels / Tile::kDepth),
+                       narrow(d.S),
+                       narrow(d.R),
+                       narrow(worth(d.dilation_w, d.S)),
+                       narrow(worth(d.dilation_h, d.R)),
+                       channels,
+                       FastDivisor(d.P),
+                       FastDivisor(d.Q),
+                       narrow(d.stride_h),
+                       narrow(-d.pad_top),
+                       narrow(d.stride_w),
+                       narrow(-d.pad_left)};
+  const bool whole_results = in_chunks<T>(d.y, d.K / d.groups) && is_aligned(problem.epilogue.bias) &&
+                             is_aligned(problem.epilogue.residual);
+  const TensorMap weights =
+      map_boxes(op, d.dtype, d.w.data, {{terms, 1, Tile::kDepth}, {d.K, d.w.strides[0], Tile::kColumns}});
+  WgmmaJob<Problem> job{{}, weights, problem, walk, narrow(terms / Tile::kDepth), 0, 0, whole_results};
+  if (is_matrix(d)) {
+    job.a = map_boxes(op, d.dtype, d.x.data, {{d.C, 1, Tile::kDepth}, {d.N, d.C, Tile::kRows}});
+    run_wgmma<false>(op, job, sms);
+  } else {
+    job.a = map_pixels(op, d.dtype, d.x.data, boxes_of(d, Tile::kRows, Tile::kDepth));
+    run_wgmma<true>(op, job, sms);
+  }
+}
+
+}  // namespace
+
+const char* wgmma_forward(const Op& op, const Conv2dDesc& d) {
+  if (!takes(d) || !has_wgmma(op)) return nullptr;
+  const int64_t sms = multiprocessors(op), group_k = d.K / d.groups;
+  const MmaWork work{
+      d.N * d.P * d.Q, group_k, d.groups, strips_of<float16>(d.C / d.groups * d.R * d.S), 0, 1};
+  if (!prefers_wgmma(work, sms)) return nullptr;
+  if (d.dtype == CNNEXT_FLOAT16) {
+    forward<float16>(op, d, sms);
+  } else {
+    forward<bfloat16>(op, d, sms);
+  }
+  return "cuda/conv2d_wgmma_128x128_nhwc";
+}
+
+}  // namespace cnnext::cuda
