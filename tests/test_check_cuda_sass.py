@@ -14,6 +14,7 @@ WHOLE = "_ZN6cnnext4cuda8mma_gemmINS0_11ConvForwardINS0_8bfloat16ELb1EEENS0_7Mma
 GATHERED = WHOLE.replace("ELb1ELb1EEEv", "ELb0ELb1EEEv")
 TF32 = "_ZN6cnnext4cuda8mma_gemmINS0_16ConvBackwardDataIfLb1EEENS0_7MmaTileIfLi128ELi64ELi3ELi2EEELb1ELb1EEEvNS0_6MmaJobIT_EE"  # noqa: E501
 STRICT = "_ZN6cnnext4cuda4gemmINS0_11ConvForwardIfLb1EEEEEvT_l"
+HOPPER = "_ZN6cnnext4cuda10wgmma_gemmINS0_11ConvForwardINS0_7float16ELb1EEENS0_9WgmmaTileIS3_EELb1EEEvNS0_8WgmmaJobIT_EE"  # noqa: E501
 OTHER = "_ZN6cnnext4cuda10add_slicesINS0_19ConvBackwardWeightsIfLb1EEEEEvT_"
 
 
@@ -34,6 +35,7 @@ def listing(arch: str = "sm_80", **changes: list[str]) -> str:
         GATHERED: ["HMMA"] * 32,
         TF32: ["HMMA"] * 32 + ["LDGSTS"],
         STRICT: ["FFMA"] * 3,
+        HOPPER: ["HGMMA", "UTMALDG"] if arch == "sm_90a" else ["EXIT"],
         OTHER: ["LDG"],
     }
     codes.update({globals()[name]: code for name, code in changes.items()})
@@ -54,18 +56,21 @@ def check(tool: ModuleType, text: str) -> list[str]:
 def test_what_it_counts(tool: ModuleType) -> None:
     found = list(tool.kernels((listing() + listing("sm_90a")).splitlines()))
     assert [(k.name, k.arch) for k in found] == [
-        (name, arch) for arch in ("sm_80", "sm_90a") for name in (WHOLE, GATHERED, TF32, STRICT, OTHER)
+        (name, arch)
+        for arch in ("sm_80", "sm_90a")
+        for name in (WHOLE, GATHERED, TF32, STRICT, HOPPER, OTHER)
     ]
     assert dict(found[0].count) == {"HMMA": 16, "LDGSTS": 1, "LDSM": 1, "FFMA": 1}
-    assert [tool.kind_of(k) for k in found[:5]] == [
+    assert [tool.kind_of(k) for k in found[:6]] == [
         "ConvForward 64x64 16 bits",
         "ConvForward 64x64 16 bits, gathered",
         "ConvBackwardData 128x64 tf32",
         "ConvForward, strict",
+        "ConvForward on Hopper",
         "",
     ]
     assert not tool.check(found)
-    assert len(list(tool.table(found))) == 8
+    assert len(list(tool.table(found))) == 10
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,7 @@ def test_what_it_counts(tool: ModuleType) -> None:
         ({"TF32": ["HMMA"] * 32}, "no LDGSTS"),
         ({"STRICT": ["FFMA", "HMMA"]}, "1 HMMA in strict float32"),
         ({"STRICT": ["FMUL"]}, "no FFMA"),
+        ({"HOPPER": ["UTMALDG"]}, "sm_80 ConvForward on Hopper: UTMALDG on another architecture"),
     ],
 )
 def test_what_it_finds(tool: ModuleType, changes: dict[str, list[str]], says: str) -> None:
@@ -85,10 +91,15 @@ def test_what_it_finds(tool: ModuleType, changes: dict[str, list[str]], says: st
     assert says in problem
 
 
+def test_hopper_without_its_instructions(tool: ModuleType) -> None:
+    problems = check(tool, listing("sm_90a", HOPPER=["HMMA"]))
+    assert problems == [f"sm_90a ConvForward on Hopper: no {name}" for name in ("HGMMA", "UTMALDG")]
+
+
 def test_an_architecture_that_lacks_a_kernel(tool: ModuleType) -> None:
-    whole, _ = listing().split(f"\t\tFunction : {STRICT}")
-    assert check(tool, listing() + whole.replace("sm_80", "sm_90a")) == [f"sm_90a: no code of {STRICT}"]
-    assert check(tool, whole) == ["no kernel of the kind 'strict' was found"]
+    without = listing().replace(f"\t\tFunction : {STRICT}", f"\t\tFunction : {OTHER}")
+    assert check(tool, listing() + without.replace("sm_80", "sm_86")) == [f"sm_86: no code of {STRICT}"]
+    assert check(tool, without) == ["no kernel of the kind 'strict' was found"]
 
 
 def test_a_folder_without_objects(

@@ -4,8 +4,9 @@
 Reads the machine code (SASS) of the matrix products in a build's objects, for every architecture, with
 cuobjdump and nvdisasm (of the CUDA toolkit, or PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm). Those
 on tensor cores must multiply a strip of their tile by as many HMMA as it has parts, and, where they take
-operands whole, have them copied by LDGSTS (cp.async) and read by LDSM (ldmatrix); strict float32 must be FFMA
-without any HMMA. Prints a line for each kind and architecture; exits 1 where that is not so.
+operands whole, have them copied by LDGSTS (cp.async) and read by LDSM (ldmatrix). Those for Hopper must have
+HGMMA (wgmma) and UTMALDG (TMA) there, and neither elsewhere; strict float32 must be FFMA without any HMMA.
+Prints a line for each kind and architecture; exits 1 where that is not so.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-OBJECTS = ("conv2d", "conv_mma_forward", "conv_mma_data", "conv_mma_weights")
-COUNTED = ("HMMA", "FFMA", "LDGSTS", "LDSM")
+OBJECTS = ("conv2d", "conv_mma_forward", "conv_mma_data", "conv_mma_weights", "conv_wgmma_forward")
+COUNTED = ("HMMA", "FFMA", "LDGSTS", "LDSM", "HGMMA", "UTMALDG")
+
+HOPPER = "sm_90a"
 
 _ARCH = re.compile(r"code for (sm_\w+)")
 _KERNEL = re.compile(r"Function : (\S+)")
 _INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9]*)")
 # Of a mangled name: the problem, the tile's type, rows, columns, stages and blocks, and whether it is whole.
 _TENSOR = re.compile(r"8mma_gemmINS0_\d+(\w+?)I.*?7MmaTileI(\w+?)Li(\d+)ELi(\d+)ELi\d+ELi\d+EEELb([01])E")
+_HOPPER = re.compile(r"10wgmma_gemmINS0_\d+(\w+?)I")
 _STRICT = re.compile(r"4gemmINS0_\d+(\w+?)I")
 _SUMS_OF_HMMA = (
     256  # rows times columns of a tile for each HMMA of a warp in a strip: 4 warps of 16 x 8, twice
@@ -63,6 +67,8 @@ def kind_of(kernel: Kernel) -> str:
     if found := _TENSOR.search(kernel.name):
         dtype = "tf32" if found[2] == "f" else "16 bits"
         return f"{found[1]} {found[3]}x{found[4]} {dtype}{'' if found[5] == '1' else ', gathered'}"
+    if found := _HOPPER.search(kernel.name):
+        return f"{found[1]} on Hopper"
     found = _STRICT.search(kernel.name)
     return f"{found[1]}, strict" if found else ""
 
@@ -70,6 +76,11 @@ def kind_of(kernel: Kernel) -> str:
 def faults(kernel: Kernel) -> list[str]:
     """What is not as it is meant to be."""
     count, found = kernel.count, _TENSOR.search(kernel.name)
+    if _HOPPER.search(kernel.name):
+        there = [name for name in ("HGMMA", "UTMALDG") if count[name]]
+        if kernel.arch != HOPPER:
+            return [f"{name} on another architecture" for name in there]
+        return [f"no {name}" for name in ("HGMMA", "UTMALDG") if name not in there]
     if not found:
         problems = [f"{count['HMMA']} HMMA in strict float32"] if count["HMMA"] else []
         return problems + ([] if count["FFMA"] else ["no FFMA"])
@@ -91,7 +102,7 @@ def check(found: list[Kernel]) -> list[str]:
     for arch in sorted({kernel.arch for kernel in found}):
         missing = names - {kernel.name for kernel in products if kernel.arch == arch}
         problems += [f"{arch}: no code of {name}" for name in sorted(missing)]
-    for word in ("strict", "16 bits", "tf32"):
+    for word in ("strict", "16 bits", "tf32", "Hopper"):
         if not any(word in kind_of(kernel) for kernel in products):
             problems.append(f"no kernel of the kind {word!r} was found")
     return problems

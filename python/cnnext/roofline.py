@@ -37,7 +37,7 @@ FAMILIES: dict[str, tuple[str, float]] = {
 CUDA_ALGORITHMS: dict[str, str] = {
     "conv2d_relu_max_pool2d": "convolution and max-pool, some images at a time",
     "conv2d_batch_norm": "convolution, then batch norm",
-    "_mma_": "implicit GEMM, tensor cores",
+    "mma_": "implicit GEMM, tensor cores",
     "_gemm_": "implicit GEMM",
     "depthwise": "depthwise",
     "max_pool": "max-pool",
