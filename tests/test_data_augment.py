@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from cnnext import _C, data
 from cnnext.data.prepare import prepared
+from cnnext.train.segmentation import Canvases
 
 RGB = np.random.default_rng(1).random((6, 3, 9, 7), dtype=np.float32)
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -370,6 +371,12 @@ def test_mixup_blends_images_and_labels_alike():
         (lambda: data.ImageSet(RGB, np.arange(6), mean=(1.0, 2.0)), "mean is"),
         (lambda: data.ImageSet(RGB, np.arange(6), std=0.0), "std is 0"),
         (lambda: data.ImageSet(RGB, np.arange(6), class_names=("a",)), "class_names has 1 names"),
+        (lambda: data.ImageSet(RGB, np.arange(6), mean=np.nan), "mean is nan"),
+        (lambda: data.ImageSet(RGB, np.arange(6), std=np.inf), "std is inf"),
+        (lambda: data.ImageSet(RGB, np.arange(6), max_value=0.0), "max_value is 0.0; the rule is a finite n"),
+        (lambda: data.ImageSet(RGB, np.arange(6), max_value=np.nan), "max_value is nan"),
+        (lambda: data.ImageSet(RGB[:0], np.arange(0), classes=0), "classes is 0; the rule is classes >= 1"),
+        (lambda: Canvases(RGB, np.zeros((6, 9, 7), int), mean=np.inf), "mean is inf"),
     ],
 )
 def test_bad_arguments(call, message):

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from .checks import check_images, check_integer, check_number, check_values
 from .idx import DataError
 from .prepare import normalisation, prepared
 
@@ -59,8 +60,7 @@ class ImageSet:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4:
-            raise ValueError(f"images has shape {self.images.shape}; the rule is (N, C, H, W)")
+        self._check_images()
         if self.labels.shape != (len(self.images),):
             raise ValueError(
                 f"labels has shape {self.labels.shape}; the rule is one label an image, ({len(self.images)},)"
@@ -71,11 +71,14 @@ class ImageSet:
             raise ValueError(
                 f"labels span {self.labels.min()}..{self.labels.max()}; the rule is 0..{self.classes - 1}"
             )
+
+    def _check_images(self) -> None:
+        """All but the labels."""
+        channels = check_images(self.images)[1]
+        check_integer("classes", self.classes, 1)
+        check_number("max_value", self.max_value, "a finite number > 0", lambda value: value > 0)
         for name, value in (("mean", self.mean), ("std", self.std)):
-            if np.size(value) not in (1, self.images.shape[1]):
-                raise ValueError(
-                    f"{name} is {value}; the rule is one number, or {self.images.shape[1]}, one a channel"
-                )
+            check_values(name, value, channels)
         if not np.all(np.asarray(self.std) > 0):
             raise ValueError(f"std is {self.std}; the rule is std > 0")
         if self.class_names is not None and len(self.class_names) != self.classes:

@@ -23,6 +23,7 @@ class Canvases(data.ImageSet):
     """An ImageSet whose labels are of pixels: (N, H, W), 0 for the background, 1 + d for a digit d."""
 
     def __post_init__(self) -> None:
+        self._check_images()
         expected = (len(self.images), *self.images.shape[2:])
         if self.labels.shape != expected:
             raise ValueError(f"labels has shape {self.labels.shape}; the rule is one a pixel, {expected}")
