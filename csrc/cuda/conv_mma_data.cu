@@ -3,21 +3,30 @@
 namespace cnnext::cuda {
 namespace {
 
+constexpr int kByWgmma = kMmaShapeCount;  // in place of a shape
+
 template <class T, bool kNhwc, bool kWhole>
 int backward_data(const Op& op, const Conv2dDesc& given) {
   const Conv2dDesc d = with_channels_last<T>(op, given);
   const bool whole_results =
       kNhwc && in_chunks<T>(d.x, d.C / d.groups) && (!present(d.bias) || is_aligned(d.bias.data));
   const int64_t sms = multiprocessors(op);
-  int shape = 0;  // the last phase's
+  int shape = 0;          // the last phase's
+  bool by_wgmma = false;  // some phase
   for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
     const ConvBackwardData<T, kNhwc> problem(d, down, right);
     const MmaWork work{
         problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirstShape<T, kWhole>, 1};
+    if constexpr (kWhole && sizeof(T) == 2) {
+      if (wgmma_backward_data(op, d, problem, work, whole_results)) {
+        by_wgmma = true;
+        return;
+      }
+    }
     shape = choose_mma(work, sms).shape;
     run_choice<T, kWhole>(op, problem, shape, whole_results);
   });
-  return shape;
+  return by_wgmma ? kByWgmma : shape;
 }
 
 }  // namespace
@@ -34,6 +43,7 @@ const char* mma_backward_data(const Op& op, const Conv2dDesc& d) {
       shape = backward_data<T, kNhwc, false>(op, d);
     }
   });
+  if (shape == kByWgmma) return "cuda/conv2d_data_wgmma_128x128_nhwc";
   return runs ? mma_name(MmaPass::kData, d, shape) : nullptr;
 }
 

@@ -50,6 +50,7 @@ void meet_in_warp(const char* what, Where where, void* operand, void (*finish)(v
 void meet_in_group(const char* what, Where where, void* operand, void (*finish)(void* const* operands));
 // Until is_ready(argument), which somebody else brings about.
 void wait_until(const char* what, Where where, bool (*is_ready)(void*), void* argument);
+void let_others_run();  // before the running thread goes on
 // Notes that this barrier has run; whether the test leaves it out.
 bool is_skipped(Where where);
 
