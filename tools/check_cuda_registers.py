@@ -46,8 +46,8 @@ FAMILIES = {
     "mma, gathered": Family(
         r"mma_gemm<.*MmaTile<.*, 64, 64, 4, 2>.*", blocks=2, threads=128, spilled=0, stack=64
     ),
-    # Elsewhere than on sm_90a it is empty. Its registers are shared out as it runs: 40 to a thread that
-    # brings strips, 232 to one that multiplies and holds 64 sums.
+    # Empty elsewhere than on sm_90a. Its registers are shared out as it runs: 40 to a thread that brings
+    # strips, 232 to one that multiplies and holds 64 sums.
     "wgmma": Family(r"wgmma_gemm<.*>", blocks=1, threads=384, spilled=0, stack=64),
     "pack_terms": Family(r"pack_terms<.*>", blocks=4),
     "depthwise": Family(r"depthwise_(forward|data)_kernel<.*>", blocks=2),

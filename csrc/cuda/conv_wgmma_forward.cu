@@ -39,18 +39,15 @@ void forward(const Op& op, const Conv2dDesc& given, int64_t sms) {
   const Problem problem(d);
   const int64_t channels = d.C / d.groups, terms = channels * d.R * d.S;
   const auto narrow = [](int64_t n) { return static_cast<int>(n); };
+  const auto taps = [&](int64_t count, int64_t dilation) {
+    return WgmmaTaps{narrow(count), 0, narrow(worth(dilation, count)), 0, 0};
+  };
   const WgmmaWalk walk{narrow(channels / Tile::kDepth),
-                       narrow(d.S),
-                       narrow(d.R),
-                       narrow(worth(d.dilation_w, d.S)),
-                       narrow(worth(d.dilation_h, d.R)),
                        channels,
-                       FastDivisor(d.P),
-                       FastDivisor(d.Q),
-                       narrow(d.stride_h),
-                       narrow(-d.pad_top),
-                       narrow(d.stride_w),
-                       narrow(-d.pad_left)};
+                       taps(d.R, d.dilation_h),
+                       taps(d.S, d.dilation_w),
+                       {FastDivisor(d.P), narrow(-d.pad_top), narrow(d.stride_h)},
+                       {FastDivisor(d.Q), narrow(-d.pad_left), narrow(d.stride_w)}};
   const bool whole_results = in_chunks<T>(d.y, d.K / d.groups) && is_aligned(problem.epilogue.bias) &&
                              is_aligned(problem.epilogue.residual);
   const TensorMap weights =

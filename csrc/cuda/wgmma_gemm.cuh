@@ -12,6 +12,7 @@ namespace cnnext::cuda {
 
 constexpr int kWgmmaConsumers = 2, kWgmmaThreads = (kWgmmaConsumers + 1) * kWarpgroup;
 constexpr int kSwizzleBytes = 128, kSwizzleAlignment = 1024;
+constexpr int kSwizzledLines = 64;  // where lines lie side by side, of 16 bits
 
 // A strip is 128 bytes of terms, so that a line of it is a row of the swizzle.
 template <class T>
@@ -27,13 +28,22 @@ struct WgmmaTile : MmaSlab<T, 128> {
 };
 
 // Which pixels and channels of `a` a strip takes: its blocks of channels run fastest, then the columns of
-// taps, then their rows. Of b it takes terms strip * kDepth and on.
+// taps, then their rows. Of b it takes terms strip * kDepth and on where they lie side by side, else the
+// weights of the same taps and channels.
+struct WgmmaTaps {
+  int count;
+  int first_offset, offset;  // of the pixels, from tap to tap
+  int first, step;           // of the weights
+};
+struct WgmmaWindows {
+  FastDivisor count;
+  int first, step;  // their positions
+};
 struct WgmmaWalk {
-  int blocks, tap_columns, tap_rows;
-  int column_offset, row_offset;  // from tap to tap
+  int blocks;
   int64_t group_channels;
-  FastDivisor by_height, by_width;  // of the windows
-  int row_step, row_first, column_step, column_first;
+  WgmmaTaps rows, columns;
+  WgmmaWindows down, right;
 };
 
 // A launch's arguments.
@@ -78,12 +88,13 @@ CNNEXT_DEVICE void bring_strips(const WgmmaJob<Problem>& job, const Shared<typen
   WgmmaStage<Tile::kStages> stage;
   for_each_wgmma_tile(job, [&](int64_t batch, int64_t row, int64_t column) {
     const int64_t m = row * Tile::kRows;
-    int64_t q = m, rest = walk.by_width.split(&q);
-    const int64_t image = walk.by_height.split(&rest);
+    int64_t q = m, rest = walk.right.count.split(&q);
+    const int64_t image = walk.down.count.split(&rest);
     const int channel0 = static_cast<int>(batch * walk.group_channels);
-    const int x = static_cast<int>(q) * walk.column_step + walk.column_first,
-              y = static_cast<int>(rest) * walk.row_step + walk.row_first;
-    const int line_b = static_cast<int>(batch * job.problem.columns() + column * Tile::kColumns);
+    const int x = static_cast<int>(q) * walk.right.step + walk.right.first,
+              y = static_cast<int>(rest) * walk.down.step + walk.down.first;
+    const int column0 = static_cast<int>(column * Tile::kColumns);
+    [[maybe_unused]] const int line_b = static_cast<int>(batch * job.problem.columns()) + column0;
     int block = 0, tap_column = 0, tap_row = 0;
 #pragma unroll 1
     for (int strip = 0; strip < job.strips; ++strip) {
@@ -92,16 +103,26 @@ CNNEXT_DEVICE void bring_strips(const WgmmaJob<Problem>& job, const Shared<typen
       const int at = stage.number * (Tile::kStageBytes / kSize), channel = channel0 + block * Tile::kDepth;
       if constexpr (kPixels) {
         load_pixels(job.a, tiles, at, barriers, stage.number, {channel, x, y, static_cast<int>(image)},
-                    tap_column * walk.column_offset, tap_row * walk.row_offset);
+                    walk.columns.first_offset + tap_column * walk.columns.offset,
+                    walk.rows.first_offset + tap_row * walk.rows.offset);
       } else {
         load_box(job.a, tiles, at, barriers, stage.number, {channel, static_cast<int>(m)});
       }
-      load_box(job.b, tiles, at + Tile::kBytesA / kSize, barriers, stage.number,
-               {strip * Tile::kDepth, line_b});
+      const int at_b = at + Tile::kBytesA / kSize;
+      if constexpr (Problem::kBAlongDepth) {
+        load_box(job.b, tiles, at_b, barriers, stage.number, {strip * Tile::kDepth, line_b});
+      } else {
+#pragma unroll
+        for (int part = 0; part < Tile::kColumns; part += kSwizzledLines) {
+          load_box(job.b, tiles, at_b + part * Tile::kDepth, barriers, stage.number,
+                   {column0 + part, walk.columns.first + tap_column * walk.columns.step,
+                    walk.rows.first + tap_row * walk.rows.step, channel});
+        }
+      }
       stage.advance();
       if (++block < walk.blocks) continue;
       block = 0;
-      if (++tap_column < walk.tap_columns) continue;
+      if (++tap_column < walk.columns.count) continue;
       tap_column = 0;
       ++tap_row;
     }
@@ -114,8 +135,10 @@ CNNEXT_DEVICE void multiply_strips(const WgmmaJob<Problem>& job, int base, uint3
                                    const Shared<uint64_t>& barriers) {
   const int me = static_cast<int>(threadIdx.x) - kWarpgroup, warp = me / 32;
   const bool is_first = me % 32 == 0;
+  constexpr bool kAcrossB = !Problem::kBAlongDepth;
   constexpr int kStep = 32;                  // bytes of terms that a product takes
-  constexpr int kEight = kSwizzleBytes * 8;  // to the next eight lines
+  constexpr int kEight = kSwizzleBytes * 8;  // to the next eight lines, or terms
+  constexpr int kStepB = kAcrossB ? kEight * 2 : kStep, kNextLines = kSwizzleBytes * Tile::kDepth;
   const uint32_t rows = address + static_cast<uint32_t>(warp / 4 * 64 * kSwizzleBytes);
   WgmmaStage<Tile::kStages> stage;
   for_each_wgmma_tile(job, [&](int64_t batch, int64_t row, int64_t column) {
@@ -125,13 +148,13 @@ CNNEXT_DEVICE void multiply_strips(const WgmmaJob<Problem>& job, int base, uint3
     for (int strip = 0; strip < job.strips; ++strip) {
       const auto offset = static_cast<uint32_t>(stage.number * Tile::kStageBytes);
       const uint64_t a = wgmma_descriptor(rows + offset, 0, kEight),
-                     b = wgmma_descriptor(address + offset + Tile::kBytesA, 0, kEight);
+                     b = wgmma_descriptor(address + offset + Tile::kBytesA, kNextLines, kEight);
       mbarrier_wait(barriers, stage.number, stage.parity);
       wgmma_fence();
 #pragma unroll
-      for (int at = 0; at < kSwizzleBytes; at += kStep) {
-        wgmma_64x128<typename Problem::Value, false, false>(sums[0], advanced(a, at), advanced(b, at),
-                                                            strip > 0 || at > 0);
+      for (int i = 0; i < kSwizzleBytes / kStep; ++i) {
+        wgmma_64x128<typename Problem::Value, false, kAcrossB>(sums[0], advanced(a, i * kStep),
+                                                               advanced(b, i * kStepB), strip > 0 || i > 0);
       }
       wgmma_commit();
       wgmma_wait<1>();  // the strip before is multiplied

@@ -216,6 +216,8 @@ Moment now() {
   return {b.current, b.block.number, b.block.barriers, b.block.warp_barriers[b.current / kWarp]};
 }
 
+void let_others_run() { back_to_scheduler(); }
+
 uint64_t& proxy_fences() { return bed().thread().proxy_fences; }
 uint64_t proxy_fences_of(int thread) { return bed().block.threads[thread].proxy_fences; }
 

@@ -25,7 +25,8 @@ struct Control {
   Site skipped{"", 0};  // this barrier does nothing: what a forgotten one would do
   std::set<Site> seen;  // the barriers that ran
   size_t shared_limit = 227 * 1024;
-  int capability = 80;   // of the fake device: 90 has TMA and wgmma
+  // Of the fake device; capability 90 has TMA and wgmma.
+  int capability = 80, multiprocessors = 4;
   uint64_t threads = 0;  // that have run
 };
 Control& control();
@@ -49,6 +50,7 @@ void meet_in_warp(const char* what, Where where, void* operand, void (*finish)(v
 void meet_in_group(const char* what, Where where, void* operand, void (*finish)(void* const* operands));
 // Until is_ready(argument), which somebody else brings about.
 void wait_until(const char* what, Where where, bool (*is_ready)(void*), void* argument);
+void let_others_run();  // before the running thread goes on
 // Notes that this barrier has run; whether the test leaves it out.
 bool is_skipped(Where where);
 

@@ -5,9 +5,9 @@
 
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -76,7 +76,7 @@ class Suite {
   void stop_at_first_failure() { stops_ = true; }
   void fail(const std::string& text);
   void permit_tf32(bool permitted);
-  void expect_ran(const std::string& kernel);  // at some time before
+  void expect_ran(const std::string& kernel, int cases = 1);  // in so many at least, before
 
  private:
   using Runner = std::function<cnnext::Ran(const cnnext::OpTable&, Side, cnnext::Exec&)>;
@@ -93,7 +93,7 @@ class Suite {
   int failures_ = 0, runs_ = 0;
   bool stops_ = false;
   std::string first_failure_;
-  std::set<std::string> ran_;
+  std::map<std::string, int> ran_;
 };
 
 // The families of kernels, by name.
