@@ -2,10 +2,9 @@
 // the taps that lie inside. Backward-weights: for each tap a sum per result channel over all pixels
 // (channels.cuh). Result channel k reads channel k / multiple; where that is not k itself, items are single
 // channels.
-#include "cuda/activation.cuh"
 #include "cuda/channels.cuh"
 #include "cuda/conv_depthwise.cuh"
-#include "cuda/pool.cuh"
+#include "cuda/conv_depthwise_strips.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -46,12 +45,6 @@ CNNEXT_DEVICE void add_products(const DepthwiseShape& s, const T* w, int64_t k, 
 #pragma unroll
   for (int j = 0; j < V; ++j) (*sum)[j] += values[j] * to_float(weights[j * s.channel_step]);
 }
-
-struct DepthwiseEpilogue {
-  const void *bias, *residual;
-  int32_t activation;
-  float alpha;
-};
 
 template <class T, int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
@@ -173,28 +166,41 @@ Ran depthwise_forward(const Op& op, const Conv2dDesc& d) {
   const DepthwiseEpilogue epilogue{present(d.bias) ? d.bias.data : nullptr,
                                    present(d.residual) ? d.residual.data : nullptr, d.activation,
                                    static_cast<float>(d.activation_alpha)};
+  bool strips = false;
   const bool known = dispatch_depthwise(d, [&](auto t, auto v, auto nhwc) {
     using T = decltype(t);
     constexpr int V = decltype(v)::value;
     constexpr bool kNhwc = decltype(nhwc)::value;
+    if constexpr (!kNhwc || V > 1) {
+      strips = is_for_strips(d);
+      if (strips) return run_depthwise_strips<T, V, kNhwc>(op, d, false, epilogue);
+    }
     const Images<V, kNhwc> from(d.N, d.C, d.H, d.W), to(d.N, d.K, d.P, d.Q);
     launch_flat(op, depthwise_forward_kernel<T, V, kNhwc>, blocks_for(to.count(), kBlock), DepthwiseShape(d),
                 from, to, data<const T>(d.x), data<const T>(d.w), data<T>(d.y), epilogue);
   });
-  return known ? op.done("cuda/depthwise_forward") : Ran::kUnsupported;
+  if (!known) return Ran::kUnsupported;
+  return op.done(strips ? "cuda/depthwise_forward_strips" : "cuda/depthwise_forward");
 }
 
 Ran depthwise_backward_data(const Op& op, const Conv2dDesc& d) {
+  bool strips = false;
   const bool known = dispatch_depthwise(d, [&](auto t, auto v, auto nhwc) {
     using T = decltype(t);
     constexpr int V = decltype(v)::value;
     constexpr bool kNhwc = decltype(nhwc)::value;
+    if constexpr (!kNhwc || V > 1) {
+      strips = is_for_strips(d);
+      const DepthwiseEpilogue epilogue{present(d.bias) ? d.bias.data : nullptr, nullptr, CNNEXT_ACT_NONE, 0};
+      if (strips) return run_depthwise_strips<T, V, kNhwc>(op, d, true, epilogue);
+    }
     const Images<V, kNhwc> to(d.N, d.C, d.H, d.W), from(d.N, d.K, d.P, d.Q);
     const T* const bias = present(d.bias) ? data<const T>(d.bias) : nullptr;
     launch_flat(op, depthwise_data_kernel<T, V, kNhwc>, blocks_for(to.count(), kBlock), DepthwiseShape(d), to,
                 from, data<T>(d.x), data<const T>(d.w), data<const T>(d.y), bias);
   });
-  return known ? op.done("cuda/depthwise_backward_data") : Ran::kUnsupported;
+  if (!known) return Ran::kUnsupported;
+  return op.done(strips ? "cuda/depthwise_backward_data_strips" : "cuda/depthwise_backward_data");
 }
 
 Ran depthwise_backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts) {
