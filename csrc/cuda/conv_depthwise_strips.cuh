@@ -53,7 +53,7 @@ struct DepthwiseStrips {
 };
 
 template <class T, int V, bool kNhwc, int kTaps>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, 2)
     depthwise_strips_kernel(DepthwiseStrips<T, V, kNhwc> s, DepthwiseEpilogue epilogue) {
   for (int64_t item = first_item(); item < s.strips.count(); item += item_step()) {
     const Pixel at = s.strips.pixel(item);
