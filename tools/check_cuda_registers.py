@@ -51,6 +51,8 @@ FAMILIES = {
     "wgmma": Family(r"wgmma_gemm<.*>", blocks=1, threads=384, spilled=0, stack=64),
     "pack_terms": Family(r"pack_terms<.*>", blocks=4),
     "depthwise": Family(r"depthwise_(forward|data)_kernel<.*>", blocks=2),
+    # A thread holds its strip's sums and as many weights. On sm_100 ptxas would rather have 143 registers.
+    "depthwise strips": Family(r"depthwise_strips_kernel<.*>", blocks=2),
     "max_pool_forward": Family(r"max_pool_forward<.*>", blocks=2),
     # Indices of 64 bits, for what 32 do not count, do not all stay in registers.
     "max_pool_backward": Family(r"max_pool_backward<.*>", blocks=2, spilled=128, stack=48),

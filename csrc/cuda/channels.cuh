@@ -193,22 +193,26 @@ struct Partial {
   int64_t slices;
 };
 
+// By V neighbouring elements of a channel or, kNhwc, of V channels at once.
+template <int V, bool kNhwc, class Reader>
+Partial reduce_as(const Op& op, const ChannelShape& s, const Reader& reader) {
+  const Slices<V, kNhwc> cut(s);
+  float* const partial = op.scratch<float>(cut.slices * Reader::State::kFields * s.C);
+  if constexpr (kNhwc) {
+    launch_flat(op, reduce_nhwc<Reader, V>, cut.blocks(), s, cut, reader, partial);
+  } else {
+    launch_flat(op, reduce_nchw<Reader, V>, cut.blocks(), s, cut, FastDivisor(greatest(s.inner / V, 1)),
+                reader, partial);
+  }
+  return {partial, cut.slices};
+}
+
 template <class T, class Reader>
 Partial reduce_channels(const Op& op, Format format, const ChannelShape& s,
                         std::initializer_list<const void*> pointers, const Reader& reader) {
   Partial result{};
   dispatch_channels<T>(format, s, pointers, [&](auto v, auto nhwc) {
-    constexpr int V = decltype(v)::value;
-    constexpr bool kNhwc = decltype(nhwc)::value;
-    const Slices<V, kNhwc> cut(s);
-    float* const partial = op.scratch<float>(cut.slices * Reader::State::kFields * s.C);
-    if constexpr (kNhwc) {
-      launch_flat(op, reduce_nhwc<Reader, V>, cut.blocks(), s, cut, reader, partial);
-    } else {
-      launch_flat(op, reduce_nchw<Reader, V>, cut.blocks(), s, cut, FastDivisor(greatest(s.inner / V, 1)),
-                  reader, partial);
-    }
-    result = {partial, cut.slices};
+    result = reduce_as<decltype(v)::value, decltype(nhwc)::value>(op, s, reader);
   });
   return result;
 }

@@ -1,11 +1,10 @@
 // Forward and backward-data: one thread a result (NCHW), or the results of 16 bytes of channels (NHWC), over
-// the taps that lie inside. Backward-weights: for each tap a sum per result channel over all pixels
+// the taps that lie inside. Backward-weights: for each row of taps sums per result channel over all pixels
 // (channels.cuh). Result channel k reads channel k / multiple; where that is not k itself, items are single
 // channels.
-#include "cuda/activation.cuh"
 #include "cuda/channels.cuh"
 #include "cuda/conv_depthwise.cuh"
-#include "cuda/pool.cuh"
+#include "cuda/conv_depthwise_strips.cuh"
 
 namespace cnnext::cuda {
 namespace {
@@ -46,12 +45,6 @@ CNNEXT_DEVICE void add_products(const DepthwiseShape& s, const T* w, int64_t k, 
 #pragma unroll
   for (int j = 0; j < V; ++j) (*sum)[j] += values[j] * to_float(weights[j * s.channel_step]);
 }
-
-struct DepthwiseEpilogue {
-  const void *bias, *residual;
-  int32_t activation;
-  float alpha;
-};
 
 template <class T, int V, bool kNhwc>
 __global__ void __launch_bounds__(kBlock)
@@ -110,45 +103,67 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-// Elements of y, each times the x that one tap sees from there.
-template <class T, bool kNhwc>
+// Elements of y, each times what kTaps neighbouring taps of a row see of x from there.
+template <class T, bool kNhwc, int kTaps>
 struct TapReader {
-  using State = Sums<1>;
-  using Accumulator = SumAccumulator;
+  using State = Sums<kTaps>;
+  struct Accumulator {
+    State sums;
+    CNNEXT_DEVICE State finish() const { return sums; }
+  };
   DepthwiseShape s;
   Images<1, kNhwc> from, to;
   const T *x, *y;
   int64_t r, t;
 
   // Item numbers are offsets in y: both count in the order of memory.
-  CNNEXT_DEVICE float product(int64_t at) const {
+  CNNEXT_DEVICE State products(int64_t at) const {
+    State result{};
     const Pixel pixel = to.pixel(at);
-    const int64_t h = s.rows.position(pixel.row, r), w = s.columns.position(pixel.column, t);
-    if (h < 0 || h >= s.rows.size || w < 0 || w >= s.columns.size) return 0;
-    return to_float(y[at]) * to_float(x[from.offset(from.base(s.template source<1>(pixel)), h, w)]);
-  }
-  template <int V>
-  CNNEXT_DEVICE Vec<float, V> read(int64_t at) const {
-    Vec<float, V> products;
+    const int64_t h = s.rows.position(pixel.row, r);
+    if (h < 0 || h >= s.rows.size) return result;
+    const float grad = to_float(y[at]);
+    const T* const row = x + from.offset(from.base(s.template source<1>(pixel)), h, 0);
 #pragma unroll
-    for (int j = 0; j < V; ++j) products[j] = product(at + j);
-    return products;
+    for (int i = 0; i < kTaps; ++i) {
+      const int64_t w = s.columns.position(pixel.column, t + i);
+      if (w < 0 || w >= s.columns.size) continue;
+      result.fields[i] = grad * to_float(row[w * from.column_step()]);
+    }
+    return result;
   }
   template <int V>
-  CNNEXT_DEVICE void add(Accumulator* sum, const Vec<float, V>& input, int j, float) const {
-    sum->sum += input[j];
+  struct Input {
+    State products[V];
+  };
+  template <int V>
+  CNNEXT_DEVICE Input<V> read(int64_t at) const {
+    Input<V> input;
+#pragma unroll
+    for (int j = 0; j < V; ++j) input.products[j] = products(at + j);
+    return input;
+  }
+  template <int V>
+  CNNEXT_DEVICE void add(Accumulator* sum, const Input<V>& input, int j, float) const {
+    sum->sums.merge(input.products[j]);
   }
   CNNEXT_DEVICE float centre(int64_t) const { return 0; }
 };
 
-template <class T>
+// w: of the first of kTaps taps.
+template <class T, int kTaps>
 __global__ void __launch_bounds__(kBlock)
-    finish_tap(Partial partial, int64_t K, T* w, int64_t channel_step, PartSum parts) {
+    finish_taps(Partial partial, int64_t K, T* w, int64_t channel_step, int64_t tap_step, PartSum parts) {
   const int64_t k = channel_of_warp();
   if (k >= K) return;
-  Sums<1> sum = join_slices<Sums<1>>(partial.data, partial.slices, K, k);
+  Sums<kTaps> sum = join_slices<Sums<kTaps>>(partial.data, partial.slices, K, k);
   if (threadIdx.x % 32 != 0) return;
-  if (parts.finish(k, &sum.fields[0])) w[k * channel_step] = from_float<T>(sum.fields[0]);
+#pragma unroll
+  for (int i = 0; i < kTaps; ++i) {
+    if (parts.finish(i * K + k, &sum.fields[i])) {
+      w[k * channel_step + i * tap_step] = from_float<T>(sum.fields[i]);
+    }
+  }
 }
 
 // body(T{}, V, kNhwc)
@@ -173,59 +188,82 @@ Ran depthwise_forward(const Op& op, const Conv2dDesc& d) {
   const DepthwiseEpilogue epilogue{present(d.bias) ? d.bias.data : nullptr,
                                    present(d.residual) ? d.residual.data : nullptr, d.activation,
                                    static_cast<float>(d.activation_alpha)};
+  bool strips = false;
   const bool known = dispatch_depthwise(d, [&](auto t, auto v, auto nhwc) {
     using T = decltype(t);
     constexpr int V = decltype(v)::value;
     constexpr bool kNhwc = decltype(nhwc)::value;
+    if constexpr (!kNhwc || V > 1) {
+      strips = is_for_strips(d);
+      if (strips) return run_depthwise_strips<T, V, kNhwc>(op, d, false, epilogue);
+    }
     const Images<V, kNhwc> from(d.N, d.C, d.H, d.W), to(d.N, d.K, d.P, d.Q);
     launch_flat(op, depthwise_forward_kernel<T, V, kNhwc>, blocks_for(to.count(), kBlock), DepthwiseShape(d),
                 from, to, data<const T>(d.x), data<const T>(d.w), data<T>(d.y), epilogue);
   });
-  return known ? op.done("cuda/depthwise_forward") : Ran::kUnsupported;
+  if (!known) return Ran::kUnsupported;
+  return op.done(strips ? "cuda/depthwise_forward_strips" : "cuda/depthwise_forward");
 }
 
 Ran depthwise_backward_data(const Op& op, const Conv2dDesc& d) {
+  bool strips = false;
   const bool known = dispatch_depthwise(d, [&](auto t, auto v, auto nhwc) {
     using T = decltype(t);
     constexpr int V = decltype(v)::value;
     constexpr bool kNhwc = decltype(nhwc)::value;
+    if constexpr (!kNhwc || V > 1) {
+      strips = is_for_strips(d);
+      const DepthwiseEpilogue epilogue{present(d.bias) ? d.bias.data : nullptr, nullptr, CNNEXT_ACT_NONE, 0};
+      if (strips) return run_depthwise_strips<T, V, kNhwc>(op, d, true, epilogue);
+    }
     const Images<V, kNhwc> to(d.N, d.C, d.H, d.W), from(d.N, d.K, d.P, d.Q);
     const T* const bias = present(d.bias) ? data<const T>(d.bias) : nullptr;
     launch_flat(op, depthwise_data_kernel<T, V, kNhwc>, blocks_for(to.count(), kBlock), DepthwiseShape(d), to,
                 from, data<T>(d.x), data<const T>(d.w), data<const T>(d.y), bias);
   });
-  return known ? op.done("cuda/depthwise_backward_data") : Ran::kUnsupported;
+  if (!known) return Ran::kUnsupported;
+  return op.done(strips ? "cuda/depthwise_backward_data_strips" : "cuda/depthwise_backward_data");
 }
 
 Ran depthwise_backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts) {
   const ChannelShape shape{d.N, d.K, d.P * d.Q};
-  ReusedScratch scratch(op);  // of each tap
+  ReusedScratch scratch(op);  // of each run of taps
   const bool known = dispatch_float(d.dtype, [&](auto type) {
     using T = decltype(type);
-    const auto run = [&](auto nhwc) {
+    const auto run = [&](auto nhwc, auto taps) {
       constexpr bool kNhwc = decltype(nhwc)::value;
-      TapReader<T, kNhwc> reader{DepthwiseShape(d),
-                                 Images<1, kNhwc>(d.N, d.C, d.H, d.W),
-                                 Images<1, kNhwc>(d.N, d.K, d.P, d.Q),
-                                 data<const T>(d.x),
-                                 data<const T>(d.y),
-                                 0,
-                                 0};
+      constexpr int kTaps = decltype(taps)::value;
+      TapReader<T, kNhwc, kTaps> reader{DepthwiseShape(d),
+                                        Images<1, kNhwc>(d.N, d.C, d.H, d.W),
+                                        Images<1, kNhwc>(d.N, d.K, d.P, d.Q),
+                                        data<const T>(d.x),
+                                        data<const T>(d.y),
+                                        0,
+                                        0};
       for (reader.r = 0; reader.r < d.R; ++reader.r) {
-        for (reader.t = 0; reader.t < d.S; ++reader.t) {
-          const Op tap = scratch.part();
-          const Partial partial = reduce_channels<T>(tap, d.format, shape, {reader.y}, reader);
+        for (reader.t = 0; reader.t < d.S; reader.t += kTaps) {
+          const Op part = scratch.part();
+          const Partial partial = kNhwc || shape.inner == 1 ? reduce_as<1, true>(part, shape, reader)
+                                                            : reduce_as<1, false>(part, shape, reader);
           T* const w = data<T>(d.w) + reader.r * d.w.strides[2] + reader.t * d.w.strides[3];
           PartSum sum = parts;
           if (sum.total) sum.total += (reader.r * d.S + reader.t) * d.K;
-          launch_flat(op, finish_tap<T>, blocks_of_channels(shape), partial, d.K, w, d.w.strides[0], sum);
+          launch_flat(op, finish_taps<T, kTaps>, blocks_of_channels(shape), partial, d.K, w, d.w.strides[0],
+                      d.w.strides[3], sum);
         }
       }
     };
+    const auto run_taps = [&](auto nhwc) {
+      // Rows of the sizes that nets have in one go.
+      if (d.S == 3) return run(nhwc, std::integral_constant<int, 3>{});
+      if (d.S == 5) return run(nhwc, std::integral_constant<int, 5>{});
+      if (d.S == 7) return run(nhwc, std::integral_constant<int, 7>{});
+      run(nhwc, std::integral_constant<int, 1>{});
+    };
     if (d.format == Format::kNCHW) {
-      run(std::false_type{});
+      run_taps(std::false_type{});
     } else {
-      run(std::true_type{});
+      run_taps(std::true_type{});
     }
   });
   return known ? op.done("cuda/depthwise_backward_weights") : Ran::kUnsupported;

@@ -19,6 +19,13 @@ constexpr ConvShape kShapes[] = {
     {2, 16, 9, 10, 16, 5, 3, 16, 2, 1, 1, 2, 3, 2, 0, 4}, {2, 5, 6, 7, 10, 3, 2, 5, 1, 2, 2, 1, 2, 1, 1, 0},
     {1, 2, 5, 6, 40, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1},    {2, 3, 6, 5, 24, 3, 3, 3, 2, 1, 1, 1, 1, 0, 1, 1},
 };
+// Depthwise without strides: strips that end before, on and behind the last row, more padding than the window
+// reaches, and an image that is smaller than the window.
+constexpr ConvShape kDepthwise[] = {
+    {2, 8, 7, 5, 8, 3, 3, 8, 1, 1, 1, 1, 1, 1, 1, 1},  {1, 16, 8, 6, 16, 5, 5, 16, 1, 1, 1, 1, 2, 2, 2, 2},
+    {1, 8, 9, 10, 8, 7, 7, 8, 1, 1, 1, 1, 3, 3, 3, 3}, {2, 3, 6, 9, 3, 5, 5, 3, 1, 1, 1, 1, 0, 7, 6, 1},
+    {1, 8, 2, 3, 8, 7, 7, 8, 1, 1, 1, 1, 8, 5, 4, 6},
+};
 
 int64_t results(int64_t size, int64_t pads, int64_t kernel, int64_t stride, int64_t dilation) {
   return (size + pads - dilation * (kernel - 1) - 1) / stride + 1;
@@ -101,6 +108,16 @@ void cases_conv(Suite& suite) {
         run_conv_case(suite, {kShapes[i], dtype, CNNEXT_ACT_LEAKY_RELU, format, w_format, i % 2 == 0, false});
       }
     }
+    for (const int32_t dtype : kFloatTypes) {
+      for (size_t i = 0; i < std::size(kDepthwise); ++i) {
+        const Format w_format = i % 2 ? Format::kNHWC : Format::kNCHW;
+        const int32_t activation = i % 2 ? CNNEXT_ACT_SILU : CNNEXT_ACT_RELU;
+        run_conv_case(suite, {kDepthwise[i], dtype, activation, format, w_format, i != 3, false});
+      }
+    }
+    suite.expect_ran("cuda/depthwise_forward_strips");
+    suite.expect_ran("cuda/depthwise_backward_data_strips");
+    run_conv_case(suite, {kDepthwise[4], CNNEXT_FLOAT32, 0, format, Format::kNCHW, false, true});
     // A padding tap contributes nothing, even under an infinite weight.
     run_conv_case(suite, {kShapes[0], CNNEXT_FLOAT32, 0, format, Format::kNCHW, false, true});
     run_conv_case(suite, {kShapes[6], CNNEXT_FLOAT32, 0, format, Format::kNCHW, false, true});
