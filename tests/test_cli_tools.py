@@ -327,6 +327,15 @@ def test_a_divided_folder_in_an_archive(tmp_path: Path, capsys: Any, held: str) 
     assert parts[2].name == ("set/val" if held == "valid" else "set/test")
 
 
+def test_a_folder_with_all_three_parts(tmp_path: Path) -> None:
+    for name, fewer in (("train", 0), ("validation", 4), ("test", 7)):
+        write_folder(tmp_path / name)
+        for i in range(fewer):
+            (tmp_path / name / "standing" / f"{i}.png").unlink()
+    parts = load_data(train.TrainConfig.preset("folder", size=8), tmp_path)
+    assert [len(part) for part in parts] == [24, 20, 17]
+
+
 def test_folders_that_cannot_be_learnt_from(tmp_path: Path, capsys: Any) -> None:
     whole, out = tmp_path / "whole", tmp_path / "run"
     write_folder(whole)

@@ -20,7 +20,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-OBJECTS = ("conv2d", "conv_mma_forward", "conv_mma_data", "conv_mma_weights", "conv_wgmma_forward")
+OBJECTS = (
+    "conv2d",
+    "conv_mma_forward",
+    "conv_mma_data",
+    "conv_mma_weights",
+    "conv_wgmma_forward",
+    "conv_wgmma_data",
+)
 COUNTED = ("HMMA", "FFMA", "LDGSTS", "LDSM", "HGMMA", "UTMALDG")
 
 HOPPER = "sm_90a"

@@ -43,16 +43,17 @@ def load_data(
         raise data.DataError(f"{config.dataset} ships with cnnext; leave out {os.fspath(folder)}")
     if config.dataset == "segment-digits":
         return segment_digits(config)
+    validation = None
     if config.dataset == "digits":
         train, test = data.digits("train"), data.digits("test")
     elif folder is None:
         raise data.DataError(f"{config.dataset} needs the folder of its files: --data-dir DIR")
     elif config.dataset == "folder":
-        train, test = _folder(folder, (config.size, config.size) if config.size else None)
+        train, validation, test = _folder(folder, (config.size, config.size) if config.size else None)
     else:
         read = _READERS[config.dataset]
         train, test = read(folder, "train"), read(folder, "test")
-    fit, validation = data.holdout(train)
+    fit, validation = data.holdout(train) if validation is None else (train, validation)
     if not (len(fit) and len(validation) and len(test)):
         raise data.DataError(
             f"{train.name}: {len(train)} images to train and {len(test)} to test are too few"
@@ -60,13 +61,20 @@ def load_data(
     return fit, validation, test
 
 
-def _folder(folder: Folder, size: tuple[int, int] | None) -> tuple[data.ImageSet, data.ImageSet]:
-    """(train, test) of its subfolders train and test (or val), else every fifth of each class to test."""
+def _folder(
+    folder: Folder, size: tuple[int, int] | None
+) -> tuple[data.ImageSet, data.ImageSet | None, data.ImageSet]:
+    """(train, val if there is one beside test, test) of its subfolders; val is the test set where there is no
+    test. Else every fifth of each class to test."""
     splits = folder_splits(folder)
-    if "train" in splits:
-        held = "test" if "test" in splits else "val"
-        return data.image_folder(folder, "train", size), data.image_folder(folder, held, size)
-    return parted(data.image_folder(folder, None, size), _TEST_EVERY, "train", "test")
+    if "train" not in splits:
+        train, test = parted(data.image_folder(folder, None, size), _TEST_EVERY, "train", "test")
+        return train, None, test
+    train = data.image_folder(folder, "train", size)
+    if "test" not in splits:
+        return train, None, data.image_folder(folder, "val", size)
+    validation = data.image_folder(folder, "val", size) if "val" in splits else None
+    return train, validation, data.image_folder(folder, "test", size)
 
 
 def augmentation(config: TrainConfig) -> Callable | None:
