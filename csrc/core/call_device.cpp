@@ -53,8 +53,11 @@ void Call::fail_apart(const Tensor& t, const char* name) const {
     if (type == CNNEXT_CUDA) return device_name(id);
     return type == CNNEXT_CPU ? std::string("the CPU") : concat("device type ", type);
   };
-  fail_value(name, " is on ", place_name(t.device_type, t.device_id), ", but ", first_, " is on ",
-             place_name(device_type_, device_id_), "; the arrays of one call must be on one device");
+  throw ErrorOfCall(
+      CNNEXT_INVALID_VALUE,
+      concat(name, " is on ", place_name(t.device_type, t.device_id), ", but ", first_, " is on ",
+             place_name(device_type_, device_id_), "; the arrays of one call must be on one device (", name,
+             " is ", dtype_name(t.dtype), " ", shape_string(t), ")"));
 }
 
 void Call::fail_unsupported(const char* op_name) const {

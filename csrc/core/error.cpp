@@ -1,5 +1,6 @@
 #include "core/error.h"
 
+#include <cstdio>
 #include <cstring>
 
 namespace cnnext {
@@ -13,6 +14,13 @@ thread_local char last_error[1024] = "";
 void set_last_error(const char* message) noexcept {
   std::strncpy(last_error, message, sizeof(last_error) - 1);
   last_error[sizeof(last_error) - 1] = '\0';
+}
+
+void set_last_error_of(const char* function, const char* message) noexcept {
+  constexpr char kPrefix[] = "cnnext_";
+  constexpr size_t kLength = sizeof(kPrefix) - 1;
+  const char* const op = std::strncmp(function, kPrefix, kLength) ? function : function + kLength;
+  std::snprintf(last_error, sizeof(last_error), "%s: %s", op, message);
 }
 
 int64_t checked_mul(int64_t a, int64_t b, const char* what) {

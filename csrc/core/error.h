@@ -17,6 +17,11 @@ struct Error : std::runtime_error {
   cnnext_status status;
 };
 
+// Its message is to begin with the operation.
+struct ErrorOfCall : Error {
+  using Error::Error;
+};
+
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
@@ -39,13 +44,18 @@ template <class... Parts>
 }
 
 void set_last_error(const char* message) noexcept;
+// "conv2d: " and the message, where function is cnnext_conv2d.
+void set_last_error_of(const char* function, const char* message) noexcept;
 
-// Runs body; every exception ends here.
+// Runs body; every exception ends here. function: the ABI's, which calls it.
 template <class Body>
-cnnext_status guard(Body&& body) noexcept {
+cnnext_status guard(Body&& body, const char* function = __builtin_FUNCTION()) noexcept {
   try {
     body();
     return CNNEXT_OK;
+  } catch (const ErrorOfCall& e) {
+    set_last_error_of(function, e.what());
+    return e.status;
   } catch (const Error& e) {
     set_last_error(e.what());
     return e.status;

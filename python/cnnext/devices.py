@@ -95,15 +95,18 @@ def two_devices(arrays: Sequence[Any], names: Sequence[str]) -> str | None:
 
     Host arrays of one element count as numbers.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, Any]] = {}
     for array, name in zip(arrays, names, strict=False):
         if is_on_device(array) or (isinstance(array, np.ndarray) and array.ndim):
-            found.setdefault(device_of(array), name)
+            found.setdefault(device_of(array), (name, array))
     if len(found) < 2:
         return None
-    (one, first), (two, second) = list(found.items())[:2]
+    (one, (first, _)), (two, (second, array)) = list(found.items())[:2]
     one, two = ("the CPU" if device == "cpu" else device for device in (one, two))
-    return f"{second} is on {two}, but {first} is on {one}: move one of them with .to()"
+    return (
+        f"{second} is on {two}, but {first} is on {one}: move one of them with .to() "
+        f"({second} is {array.dtype} {tuple(array.shape)})"
+    )
 
 
 def copy_of(array: Any, order: str = "K") -> Any:

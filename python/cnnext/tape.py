@@ -146,7 +146,7 @@ class Primitive:
         if not isinstance(error, ValueError):  # of ops, which says so itself
             mixed = two_devices(arrays, self.arguments or [f"argument {i}" for i in range(len(arrays))])
             if mixed is not None:
-                raise ValueError(mixed) from error
+                raise ValueError(f"{self.name}: {mixed}") from error
 
     def _plan(self, needs: tuple[bool, ...]) -> _Plan:
         """For which arguments there is a gradient to compute, and which arguments and outputs that needs."""

@@ -104,7 +104,7 @@ void test_what_is_refused() {
   cnnext_tensor y = vector_on(0, 0), elsewhere = vector_on(1, 0), host = y;
   host.device_type = CNNEXT_CPU;
   CHECK(cnnext_add(nullptr, &a, &host, &y) == CNNEXT_INVALID_VALUE &&
-        says("b is on the CPU, but a is on cuda:0"));
+        says("add: b is on the CPU, but a is on cuda:0") && says("(b is float32 ("));
   CHECK(cnnext_add(nullptr, &a, &a, &elsewhere) == CNNEXT_INVALID_VALUE && says("y is on cuda:1"));
   cnnext_tensor nowhere = a;
   nowhere.device_id = 7;

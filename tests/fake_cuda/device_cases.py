@@ -210,7 +210,7 @@ def test_checkpoints_go_through_the_host(tmp_path: Path) -> None:
 
 A, B = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
 MIXED = {
-    "add": (lambda a, b: a + b, "y is on the CPU, but x is on cuda:0"),
+    "add": (lambda a, b: a + b, "^add: y is on the CPU, but x is on cuda:0"),
     "reversed": (lambda a, b: b - a, "y is on cuda:0, but x is on the CPU"),
     "an array": (lambda a, b: a * b.numpy(), "y is on the CPU, but x is on cuda:0"),
     "compare": (lambda a, b: a < b, "y is on the CPU, but x is on cuda:0"),

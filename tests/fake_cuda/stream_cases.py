@@ -30,11 +30,11 @@ def test_the_call_runs_on_its_arrays_device() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ops.add(Interface(X), Y), "b is on the CPU, but a is on cuda:0"),
+        (lambda: ops.add(Interface(X), Y), "^add: b is on the CPU, but a is on cuda:0"),
         (lambda: ops.add(X, Interface(Y)), "b is on cuda:0, but a is on the CPU"),
         (lambda: ops.add(Interface(X), Interface(Y, 1)), "b is on cuda:1, but a is on cuda:0"),
         (lambda: ops.conv2d(Interface(X), X), "weight is on the CPU, but x is on cuda:0"),
-        (lambda: ops.conv2d(X, X, Interface(X[0, 0, 0])), "bias is on cuda:0, but x is on the CPU"),
+        (lambda: ops.conv2d(X, X, Interface(X[0, 0, 0])), "^conv2d: bias is on cuda:0, but x is on the CPU"),
         (lambda: ops.conv2d(Interface(X), ops.pack_weight(X)), "weight is on the CPU, but x is on cuda:0"),
         (
             lambda: ops.sgd_step([Interface(X), Interface(X, 1)], [Interface(X), Interface(X)], None, lr=1),
@@ -42,7 +42,7 @@ def test_the_call_runs_on_its_arrays_device() -> None:
         ),
         (
             lambda: ops.batch_norm(Interface(X), X[0, :, 0, 0].copy(), X[0, :, 0, 1].copy()),
-            "running_mean is on the CPU, but x is on cuda:0",
+            "^batch_norm: running_mean is on the CPU, but x is on cuda:0",
         ),
         (
             lambda: ops.cross_entropy(Interface(X[0, 0]), np.zeros(4, np.int64)),
