@@ -110,9 +110,9 @@ def test_a_size_beyond_64_bits() -> None:
 @pytest.mark.parametrize("kind", arrays.kinds(), ids=str)
 def test_a_host_array_beside_a_device_array(kind: arrays.Kind) -> None:
     x = kind.put(X)
-    with pytest.raises(ValueError, match="^add: b is on the CPU, but a is on cuda:0;.* \\(b is float32 \\("):
+    with pytest.raises(ValueError, match=r"^add: b is on the CPU, but a is on cuda:0;.* \(b is float32 \("):
         ops.add(x, X)
-    with pytest.raises(ValueError, match="^conv2d: weight is on the CPU, but x is on cuda:0"):
+    with pytest.raises(ValueError, match=r"^conv2d: weight is on the CPU, but x is on cuda:0"):
         ops.conv2d(x, W)
     with pytest.raises(ValueError, match="out is on the CPU, but x is on cuda:0"):
         ops.relu(x, out=X.copy())
