@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <string>
 #include <utility>
 
 #include "device_array.h"
@@ -123,10 +124,10 @@ void Output::raise_apart(const Origin& out, const Origin& origin) {
     raise_two_libraries(origin.name, out.name);
   }
   const auto place = [](const Origin& of) {
-    return of.on_device() ? py::str("cuda:{}").format(of.device_id) : py::str("the CPU");
+    return of.on_device() ? "cuda:" + std::to_string(of.device_id) : std::string("the CPU");
   };
-  raise(PyExc_ValueError, "%s is on %S, but %s is on %S; the arrays of one call must be on one device",
-        out.name, place(out).ptr(), origin.name, place(origin).ptr());
+  throw ErrorOfCall(std::string(out.name) + " is on " + place(out) + ", but " + origin.name + " is on " +
+                    place(origin) + "; the arrays of one call must be on one device");
 }
 
 py::object Output::take(const Origin& origin) {

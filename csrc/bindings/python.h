@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <new>
+#include <stdexcept>
 
 #include "cnnext/cnnext.h"
 
@@ -26,6 +27,14 @@ py::str type_name(PyObject* object);
 // Attribute `name` of a module, which is imported; kept in *kept for good.
 PyObject* kept_attr(PyObject** kept, const char* module, const char* name);
 
+// A ValueError whose message is to begin with the function.
+struct ErrorOfCall : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// As its row of a method table says.
+template <int Count, py::object (*Body)(Args)>
+inline const char* function_name = "";
+
 template <int Count, py::object (*Body)(Args)>
 PyObject* fastcall(PyObject*, PyObject* const* args, Py_ssize_t given) noexcept {
   if (given != Count) {
@@ -36,6 +45,8 @@ PyObject* fastcall(PyObject*, PyObject* const* args, Py_ssize_t given) noexcept 
     return Body(args).release().ptr();
   } catch (py::error_already_set& e) {
     e.restore();
+  } catch (const ErrorOfCall& e) {
+    PyErr_Format(PyExc_ValueError, "%s: %s", function_name<Count, Body>, e.what());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& e) {
@@ -48,6 +59,7 @@ PyObject* fastcall(PyObject*, PyObject* const* args, Py_ssize_t given) noexcept 
 // "name(a, b, /)\n--\n\nWhat it does."
 template <int Count, py::object (*Body)(Args)>
 PyMethodDef method(const char* name, const char* doc) {
+  function_name<Count, Body> = name;
   return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fastcall<Count, Body>)),
           METH_FASTCALL, doc};
 }
