@@ -52,10 +52,10 @@ struct TapOrder {
 };
 
 // The walk over channels and taps in that order.
-template <bool kNhwc>
+template <bool kChannelsFast>
 TermWalk walk_taps(int64_t channels, int64_t rows, int64_t columns, const Offsets& of_channel,
                    const Offsets& of_row, const Offsets& of_column) {
-  if (kNhwc) return {channels, columns, of_channel, of_column, of_row};
+  if (kChannelsFast) return {channels, columns, of_channel, of_column, of_row};
   return {columns, rows, of_column, of_row, of_channel};
 }
 
@@ -69,12 +69,14 @@ inline bool fits_gemm(const Conv2dDesc& d) {
          d.Q < kMost && d.C < kMost && d.K < kMost;
 }
 
-// A convolution of single pixels side by side, as linear is one: all pixels are images of their own, and
-// there may be as many of them as there are images.
+// A convolution of single pixels side by side, as linear is one.
+inline bool is_pixelwise(const Conv2dDesc& d) {
+  return d.R * d.S == 1 && d.stride_h == 1 && d.stride_w == 1 && d.P == d.H && d.Q == d.W && d.pad_top == 0 &&
+         d.pad_left == 0;
+}
+// All its pixels are images of their own then, and there may be as many of them as there are images.
 inline Conv2dDesc pixels_as_images(const Conv2dDesc& d) {
-  const bool alone = d.R * d.S == 1 && d.stride_h == 1 && d.stride_w == 1 && d.P == d.H && d.Q == d.W &&
-                     d.pad_top == 0 && d.pad_left == 0;
-  if (!alone || d.format != Format::kNHWC) return d;
+  if (!is_pixelwise(d) || d.format != Format::kNHWC) return d;
   Conv2dDesc c = d;
   c.N *= d.H * d.W;
   c.H = c.W = c.P = c.Q = 1;
@@ -106,12 +108,13 @@ CNNEXT_DEVICE void add_values(Vec<float, V>* sums, const T* from) {
   for (int j = 0; j < V; ++j) (*sums)[j] += values[j];
 }
 
-// y (pixels x K of a group) <- x, w.
-template <class T, bool kNhwc>
+// y (pixels x K of a group) <- x, w. kChannelsFast: a sum's terms run through the channels of a tap, then
+// through taps, or the other way round.
+template <class T, bool kNhwc, bool kChannelsFast = kNhwc>
 struct ConvForward {
   using Value = T;
-  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = true, kPaddedA = true,
-                        kResultsAlongColumns = kNhwc;
+  static constexpr bool kAAlongDepth = kChannelsFast, kASteps = kChannelsFast && !kNhwc, kBAlongDepth = true,
+                        kPaddedA = true, kResultsAlongColumns = kNhwc;
   struct Result {
     int64_t offset, k;  // of the group's first channel
   };
@@ -137,7 +140,7 @@ struct ConvForward {
         depth(d.C / d.groups * d.R * d.S),
         by_p(d.P),
         by_q(d.Q),
-        walk(walk_taps<kNhwc>(
+        walk(walk_taps<kChannelsFast>(
             d.C / d.groups, d.R, d.S, {v.xs.c, v.ws.c, 0, 0},
             {worth(d.dilation_h, d.R) * v.xs.h, v.ws.h, static_cast<uint32_t>(worth(d.dilation_h, d.R)), 0},
             {worth(d.dilation_w, d.S) * v.xs.w, v.ws.w, 0, static_cast<uint32_t>(worth(d.dilation_w, d.S))})),
@@ -169,6 +172,7 @@ struct ConvForward {
   }
   CNNEXT_DEVICE const T* a() const { return v.x; }
   CNNEXT_DEVICE const T* b() const { return v.w; }
+  CNNEXT_DEVICE int64_t a_step() const { return v.xs.c; }
   CNNEXT_DEVICE Result result(int64_t group, int64_t m) const {
     const int64_t k = group * v.group_k;
     if (kNhwc) return {m * groups * v.group_k + k, k};

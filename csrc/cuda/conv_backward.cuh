@@ -6,11 +6,11 @@
 namespace cnnext::cuda {
 
 // One phase of x (pixels x C of a group) <- y, w: as a forward with stride 1 over the phase's own taps.
-template <class T, bool kNhwc>
+template <class T, bool kNhwc, bool kChannelsFast = kNhwc>
 struct ConvBackwardData {
   using Value = T;
-  static constexpr bool kAAlongDepth = kNhwc, kBAlongDepth = false, kPaddedA = true,
-                        kResultsAlongColumns = kNhwc;
+  static constexpr bool kAAlongDepth = kChannelsFast, kASteps = kChannelsFast && !kNhwc, kBAlongDepth = false,
+                        kPaddedA = true, kResultsAlongColumns = kNhwc;
   struct Result {
     int64_t offset, c;  // of the group's first channel
   };
@@ -37,7 +37,7 @@ struct ConvBackwardData {
         depth(d.K / d.groups * down.taps * right.taps),
         by_rows(greatest(down.count, 1)),
         by_columns(greatest(right.count, 1)),
-        walk(walk_taps<kNhwc>(
+        walk(walk_taps<kChannelsFast>(
             d.K / d.groups, down.taps, right.taps, {v.ys.c, v.ws.n, 0, 0},
             {-down.result_step * v.ys.h, down.tap_step * v.ws.h, static_cast<uint32_t>(-down.result_step), 0},
             {-right.result_step * v.ys.w, right.tap_step * v.ws.w, 0,
@@ -70,6 +70,7 @@ struct ConvBackwardData {
   }
   CNNEXT_DEVICE const T* a() const { return v.y; }
   CNNEXT_DEVICE const T* b() const { return v.w; }
+  CNNEXT_DEVICE int64_t a_step() const { return v.ys.c; }
   CNNEXT_DEVICE Result result(int64_t group, int64_t m) const {
     int64_t i, j;
     const int64_t n = pixel(m, &i, &j), c = group * v.group_c;
@@ -97,10 +98,11 @@ void for_each_phase(const Conv2dDesc& d, const Body& body) {
 
 // w (K of a group x its channels and taps) <- y, x: a sum over pixels, cut into slices. Their sums go to
 // scratch, slice by slice, and are added in order.
+constexpr int64_t kSliceUnit = 32;  // a slice has whole strips, and begins at whole chunks
 template <class T, bool kNhwc>
 struct ConvBackwardWeights {
   using Value = T;
-  static constexpr bool kAAlongDepth = !kNhwc, kBAlongDepth = !kNhwc, kPaddedA = false,
+  static constexpr bool kAAlongDepth = !kNhwc, kASteps = false, kBAlongDepth = !kNhwc, kPaddedA = false,
                         kResultsAlongColumns = true;
   struct Result {
     int64_t offset;
@@ -121,7 +123,7 @@ struct ConvBackwardWeights {
         pixels(d.N * d.P * d.Q),
         groups(d.groups),
         slices(slices_),
-        per_slice(ceil_div(pixels, slices)),
+        per_slice(ceil_div(ceil_div(pixels, slices), kSliceUnit) * kSliceUnit),
         dilation_h(d.dilation_h),
         dilation_w(d.dilation_w),
         origin_h(-d.pad_top),

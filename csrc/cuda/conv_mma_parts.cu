@@ -62,17 +62,17 @@ Conv2dDesc packed(const Op& op, const Conv2dDesc& d, bool channels_first, int64_
 }  // namespace
 
 template <class T>
-Conv2dDesc with_terms_in_order(const Op& op, const Conv2dDesc& d) {
+Conv2dDesc with_terms_in_order(const Op& op, const Conv2dDesc& d, bool channels_fast) {
   const int64_t channels = d.C / d.groups, terms = channels * d.R * d.S;
-  return packed<T>(op, d, d.format == Format::kNCHW, channels, ceil_div(terms, kWidest<T>) * kWidest<T>);
+  return packed<T>(op, d, !channels_fast, channels, ceil_div(terms, kWidest<T>) * kWidest<T>);
 }
 template <class T>
 Conv2dDesc with_channels_last(const Op& op, const Conv2dDesc& d) {
   const int64_t inner = ceil_div(d.C / d.groups, kWidest<T>) * kWidest<T>;
   return packed<T>(op, d, false, inner, d.R * d.S * inner);
 }
-#define CNNEXT_PACK(T)                                                      \
-  template Conv2dDesc with_terms_in_order<T>(const Op&, const Conv2dDesc&); \
+#define CNNEXT_PACK(T)                                                            \
+  template Conv2dDesc with_terms_in_order<T>(const Op&, const Conv2dDesc&, bool); \
   template Conv2dDesc with_channels_last<T>(const Op&, const Conv2dDesc&);
 CNNEXT_PACK(float)
 CNNEXT_PACK(float16)

@@ -35,7 +35,7 @@ template <class T>
 void forward(const Op& op, const Conv2dDesc& given, int64_t sms) {
   using Tile = WgmmaTile<T>;
   using Problem = ConvForward<T, true>;
-  const Conv2dDesc d = with_terms_in_order<T>(op, given);
+  const Conv2dDesc d = with_terms_in_order<T>(op, given, true);
   const Problem problem(d);
   const int64_t channels = d.C / d.groups, terms = channels * d.R * d.S;
   const auto narrow = [](int64_t n) { return static_cast<int>(n); };

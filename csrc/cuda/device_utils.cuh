@@ -111,7 +111,18 @@ template <class T>
 class Shared {
  public:
   CNNEXT_DEVICE explicit Shared(T* data) : data_(data) {}
-  CNNEXT_DEVICE T get(int at) const { return data_[at]; }
+  CNNEXT_DEVICE T get(int at) const {
+    if constexpr (sizeof(T) == 16) {  // which nvcc would cut, as below
+      uint32_t words[4];
+      asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                   : "r"(address(at))
+                   : "memory");
+      return bits_as<T>(words);
+    } else {
+      return data_[at];
+    }
+  }
   CNNEXT_DEVICE void set(int at, T value) const { data_[at] = value; }
   template <int N>
   CNNEXT_DEVICE Vec<T, N> get_vec(int at) const {
@@ -119,7 +130,15 @@ class Shared {
   }
   template <int N>
   CNNEXT_DEVICE void set_vec(int at, const Vec<T, N>& value) const {
-    *reinterpret_cast<Vec<T, N>*>(data_ + at) = value;
+    if constexpr (sizeof(T) * N == 16) {
+      uint32_t words[4];
+      memcpy(words, &value, 16);
+      asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address(at)), "r"(words[0]),
+                   "r"(words[1]), "r"(words[2]), "r"(words[3])
+                   : "memory");
+    } else {
+      *reinterpret_cast<Vec<T, N>*>(data_ + at) = value;
+    }
   }
   CNNEXT_DEVICE uint32_t address(int at) const {
     return static_cast<uint32_t>(__cvta_generic_to_shared(data_ + at));

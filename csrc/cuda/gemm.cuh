@@ -24,7 +24,7 @@ constexpr int kGemmTermStep = kBlock / kGemmTile;  // between a thread's loads, 
 constexpr int kGemmBlocks = 2;  // on one SM at least: what registers are for (tools/check_cuda_registers.py)
 
 // The row of a or the column of b: where it begins, and the position in the image.
-struct Line {
+struct alignas(16) Line {
   int64_t offset;
   uint32_t h, w;
 };

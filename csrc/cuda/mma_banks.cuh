@@ -36,14 +36,32 @@ constexpr bool copies_are_free() {
   return true;
 }
 
-// What is gathered: a warp's neighbouring lines at one term.
+// What is gathered: a warp's neighbouring lines at one term, or terms of its lines.
 template <class Operand>
 constexpr bool gathers_are_free() {
-  for (int line = 0; line < Operand::kLines; line += 32) {
-    for (int term = 0; term < Operand::kDepth; ++term) {
+  for (int thread = 0; thread < kMmaThreads; thread += 32) {
+    for (int i = 0; i < Operand::kValues / kMmaThreads; ++i) {
       int offsets[32] = {};
-      for (int t = 0; t < 32; ++t) offsets[t] = Operand::at(line + t, term) * Operand::kSize;
+      for (int t = 0; t < 32; ++t) {
+        const auto place = Operand::kAlongDepth ? Operand::gathered(thread + t, i)
+                                                : typename Operand::Place{(thread + t) % Operand::kLines,
+                                                                          i * kMmaThreads / Operand::kLines};
+        offsets[t] = Operand::at(place.line, place.term) * Operand::kSize;
+      }
       if (!meet_no_bank_twice(offsets, Operand::kSize)) return false;
+    }
+  }
+  return true;
+}
+
+// Chunks that are turned round: eight neighbouring lines at one term.
+template <class Operand>
+constexpr bool turns_are_free() {
+  for (int line = 0; line < Operand::kLines; line += 8) {
+    for (int term = 0; term < Operand::kDepth; term += Operand::kChunk) {
+      int offsets[8] = {};
+      for (int t = 0; t < 8; ++t) offsets[t] = Operand::at(line + t, term) * Operand::kSize;
+      if (!meet_no_bank_twice(offsets, 16)) return false;
     }
   }
   return true;
@@ -95,8 +113,9 @@ constexpr bool operand_is_free() {
   using Deep = MmaOperand<T, kLines, true>;
   using Wide = MmaOperand<T, kLines, false>;
   return copies_are_free<Deep>() && copies_are_free<Wide>() && gathers_are_free<Wide>() &&
-         fragments_are_free<Deep, true>() && fragments_are_free<Deep, false>() &&
-         fragments_are_free<Wide, true>() && fragments_are_free<Wide, false>();
+         gathers_are_free<Deep>() && turns_are_free<Deep>() && fragments_are_free<Deep, true>() &&
+         fragments_are_free<Deep, false>() && fragments_are_free<Wide, true>() &&
+         fragments_are_free<Wide, false>();
 }
 template <class T>
 constexpr bool tiles_are_free() {

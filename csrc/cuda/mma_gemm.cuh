@@ -2,84 +2,12 @@
 // a strip of both operands is multiplied while cp.async brings the next ones. Of a Problem this takes, beside
 // what gemm.cuh does:
 //   Value; kResultsAlongColumns: whether results of neighbouring columns are neighbours in memory.
-// An operand is whole where 16 bytes of neighbouring terms (kAAlongDepth, kBAlongDepth; else lines) are
-// neighbours in memory, aligned, and all of them inside the image or none. Others are gathered one by one.
 // Terms of one sum are added in order, so the bits do not depend on the tile.
 #pragma once
 
-#include "cuda/gemm.cuh"
-#include "cuda/mma_tile.cuh"
+#include "cuda/mma_loader.cuh"
 
 namespace cnnext::cuda {
-
-// A thread's part in bringing one operand's strips into shared memory.
-template <class Problem, class Tile, bool kIsA, bool kWhole>
-class MmaLoader {
-  using T = typename Problem::Value;
-  static constexpr int kTileLines = kIsA ? Tile::kRows : Tile::kColumns;
-
- public:
-  using Operand = MmaOperand<T, kTileLines, kWhole && (kIsA ? Problem::kAAlongDepth : Problem::kBAlongDepth)>;
-  // The step of the walk over terms: to the next strip, or to the next term that the thread gathers.
-  static constexpr int kStep = kWhole ? Operand::kDepth : kMmaThreads / kTileLines;
-
-  CNNEXT_DEVICE MmaLoader(const Problem& problem, int64_t batch, int64_t line0, int64_t first) {
-    const int64_t count = kIsA ? problem.rows() : problem.columns();
-    // Past the last line, that one again: its results are not stored.
-    const int64_t last =
-        kWhole && !Operand::kAlongDepth ? (count - 1) / Operand::kChunk * Operand::kChunk : count - 1;
-#pragma unroll
-    for (int i = 0; i < kLines; ++i) {
-      const int64_t line = least(line0 + place(i).line, last);
-      lines_[i] = kIsA ? problem.row(batch, line) : problem.column(batch, line);
-    }
-    term_ = problem.walk.start(first + place(0).term);
-  }
-  // Asks for the next strip, of which `left` terms are there. It goes to values `stage` and on.
-  CNNEXT_DEVICE void fetch(const Problem& problem, const TermWalk::Step& step, const Shared<T>& tiles,
-                           int stage, int left) {
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const Line& line = lines_[kWhole ? i : 0];
-      const typename Operand::Place p = place(i);
-      bool wanted = p.term < left;
-      if (kIsA == Problem::kPaddedA) wanted = wanted && is_inside(problem, line, term_.at);
-      const T* const from =
-          kIsA ? problem.a() + (line.offset + term_.at.a) : problem.b() + (line.offset + term_.at.b);
-      if constexpr (kWhole) {
-        cp_async16(tiles, stage + Operand::at(p.line, p.term), from, wanted);
-      } else {
-        values_[i] = T{};
-        if (wanted) values_[i] = *from;
-      }
-      if (!kWhole) problem.walk.advance(&term_, step);
-    }
-    if (kWhole) problem.walk.advance(&term_, step);
-  }
-  // What was gathered by the last fetch.
-  CNNEXT_DEVICE void put(const Shared<T>& tiles, int stage) const {
-    if constexpr (!kWhole) {
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        const typename Operand::Place p = place(i);
-        tiles.set(stage + Operand::at(p.line, p.term), values_[i]);
-      }
-    }
-  }
-
- private:
-  static constexpr int kLoads = kWhole ? Operand::kCopies : Operand::kValues / kMmaThreads;
-  static constexpr int kLines = kWhole ? kLoads : 1;
-  CNNEXT_DEVICE static typename Operand::Place place(int i) {
-    const int me = static_cast<int>(threadIdx.x);
-    if constexpr (kWhole) return Operand::copied(me, i);
-    return {me % kTileLines, me / kTileLines + i * kStep};  // a warp gathers along lines
-  }
-
-  Line lines_[kLines];
-  TermWalk::Term term_;
-  T values_[kWhole ? 1 : kLoads];
-};
 
 // A launch's arguments.
 template <class Problem>
@@ -97,6 +25,7 @@ class MmaStore {
   static constexpr int kWidth = kVectors ? Tile::kChunk : 1;
   static constexpr int kItems = 16 * Tile::kWarpColumns / kWidth / 32;  // a lane's in a slab
   static constexpr int kSlabs = Tile::kWarpRows / 16, kPitch = Tile::kSlabPitch;
+  static constexpr int kUnrolled = kVectors ? kItems : 4;  // an item's code is long
   static_assert(kItems * kSlabs <= 64, "mend has so many bits");
 
  public:
@@ -121,7 +50,7 @@ class MmaStore {
         if (of == s) fill(slab, sums[of]);
       }
       warp_barrier();
-#pragma unroll
+#pragma unroll(kUnrolled)
       for (int i = 0; i < kItems; ++i) {
         const Item item = item_of(s, i);
         if (!item.wanted) continue;
@@ -226,8 +155,10 @@ __global__ void __launch_bounds__(kMmaThreads, Tile::kBlocks)
     const int row = static_cast<int>(tile / job.column_tiles % job.row_tiles);
     const int batch = static_cast<int>(tile / job.column_tiles / job.row_tiles);
     const Range terms = problem.terms(batch);
-    LoaderA a(problem, batch, int64_t{row} * Tile::kRows, terms.begin);
-    LoaderB b(problem, batch, int64_t{column} * Tile::kColumns, terms.begin);
+    LoaderA a(problem, batch, int64_t{row} * Tile::kRows, terms.begin, Tile::kBytes);
+    LoaderB b(problem, batch, int64_t{column} * Tile::kColumns, terms.begin,
+              Tile::kBytes + LoaderA::kTableBytes);
+    if (LoaderA::kTabled || LoaderB::kTabled) block_barrier();
     const int strips = static_cast<int>(ceil_div(terms.end - terms.begin, Tile::kDepth));
     const int in_last = static_cast<int>(terms.end - terms.begin - int64_t{strips - 1} * Tile::kDepth);
     const auto fetch = [&](int strip, int stage) {
@@ -275,18 +206,21 @@ __global__ void __launch_bounds__(kMmaThreads, Tile::kBlocks)
 
 template <class Tile, bool kWholeA, bool kWholeB, class Problem>
 void run_mma(const Op& op, const Problem& problem, bool whole_results) {
+  using LoaderA = MmaLoader<Problem, Tile, true, kWholeA>;
+  using LoaderB = MmaLoader<Problem, Tile, false, kWholeB>;
   const int64_t row_tiles = ceil_div(problem.rows(), Tile::kRows),
                 column_tiles = ceil_div(problem.columns(), Tile::kColumns);
   const int64_t tiles = row_tiles * column_tiles * problem.batches();
   if (tiles == 0) return;
   const MmaJob<Problem> job{problem,
-                            problem.walk.step(MmaLoader<Problem, Tile, true, kWholeA>::kStep),
-                            problem.walk.step(MmaLoader<Problem, Tile, false, kWholeB>::kStep),
+                            problem.walk.step(LoaderA::kStep),
+                            problem.walk.step(LoaderB::kStep),
                             row_tiles,
                             column_tiles,
                             whole_results};
   launch(op, mma_gemm<Problem, Tile, kWholeA, kWholeB>,
-         dim3(static_cast<unsigned>(least(tiles, kMostBlocks))), kMmaThreads, Tile::kBytes, job);
+         dim3(static_cast<unsigned>(least(tiles, kMostBlocks))), kMmaThreads,
+         Tile::kBytes + LoaderA::kTableBytes + LoaderB::kTableBytes, job);
 }
 
 }  // namespace cnnext::cuda

@@ -40,6 +40,10 @@ struct MmaOperand {
     if (kAlongDepth) return {down + i * (kMmaThreads / kAcross), across * kChunk};
     return {(across + i * kAcross) * kChunk, down};
   }
+  // The element that a thread gathers along depth in step i.
+  CNNEXT_INDEX static Place gathered(int thread, int i) {
+    return {thread / kDepth + i * (kMmaThreads / kDepth), thread % kDepth};
+  }
   // Which row of four 8 x 8 matrices a lane points ldmatrix at. The matrices lie two by two: a's first two
   // below each other, b's beside each other in depth.
   template <bool kIsA>
