@@ -74,6 +74,24 @@ CNNEXT_DEVICE void store(T* to, const Vec<T, N>& value) {
     }
   }
 }
+// The bits of one value, or 0 where !valid, which costs no branch: nothing waits for it before it is used.
+template <class T>
+CNNEXT_DEVICE uint32_t load_bits_if(const T* from, bool valid) {
+  uint32_t bits;
+  if constexpr (sizeof(T) == 2) {
+    asm volatile(
+        "{\n.reg .pred valid;\nsetp.ne.s32 valid, %2, 0;\nmov.b32 %0, 0;\n@valid ld.global.u16 %0, [%1];\n}"
+        : "=r"(bits)
+        : "l"(__cvta_generic_to_global(from)), "r"(static_cast<int>(valid)));
+  } else {
+    static_assert(sizeof(T) == 4, "a value is half a word or one");
+    asm volatile(
+        "{\n.reg .pred valid;\nsetp.ne.s32 valid, %2, 0;\nmov.b32 %0, 0;\n@valid ld.global.u32 %0, [%1];\n}"
+        : "=r"(bits)
+        : "l"(__cvta_generic_to_global(from)), "r"(static_cast<int>(valid)));
+  }
+  return bits;
+}
 // For what this kernel reads once: it takes no room in L1. Not .nc, since elementwise kernels may write the
 // same address.
 template <int N, class T>

@@ -25,7 +25,7 @@ class MmaStore {
   static constexpr int kWidth = kVectors ? Tile::kChunk : 1;
   static constexpr int kItems = 16 * Tile::kWarpColumns / kWidth / 32;  // a lane's in a slab
   static constexpr int kSlabs = Tile::kWarpRows / 16, kPitch = Tile::kSlabPitch;
-  static constexpr int kUnrolled = kVectors ? kItems : 4;  // an item's code is long
+  static constexpr int kUnrolled = kVectors ? 2 : 4;  // an item's code is long
   static_assert(kItems * kSlabs <= 64, "mend has so many bits");
 
  public:

@@ -64,7 +64,13 @@ class MmaLoader {
       if constexpr (kCopied) {
         cp_async16(tiles, stage + Operand::at(p.line, p.term), from, wanted);
       } else {
-        read(problem, from, wanted, &values_[i]);
+        bits_[i * kAtOnce] = load_bits_if(from, wanted);
+        if constexpr (kTurned) {
+#pragma unroll
+          for (int j = 1; j < kAtOnce; ++j) {
+            bits_[i * kAtOnce + j] = load_bits_if(from + j * problem.a_step(), wanted);
+          }
+        }
         if (!kTabled) problem.walk.advance(&term_, step);
       }
     }
@@ -76,7 +82,14 @@ class MmaLoader {
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
         const typename Operand::Place p = place(i);
-        tiles.template set_vec<kAtOnce>(stage + Operand::at(p.line, p.term), values_[i]);
+        const int at = stage + Operand::at(p.line, p.term);
+        if constexpr (kTurned) {
+          tiles.template set_vec<kAtOnce>(at, joined<T>(bits_ + i * kAtOnce));
+        } else if constexpr (sizeof(T) == 2) {
+          tiles.set(at, bits_as<T>(static_cast<uint16_t>(bits_[i])));
+        } else {
+          tiles.set(at, bits_as<T>(bits_[i]));
+        }
       }
     }
   }
@@ -91,20 +104,10 @@ class MmaLoader {
     if constexpr (kTabled) return Operand::gathered(me, i);
     return {me % kTileLines, me / kTileLines * kAtOnce + i * kStep};  // a warp reads along lines
   }
-  CNNEXT_DEVICE static void read(const Problem& problem, const T* from, bool wanted, Vec<T, kAtOnce>* to) {
-    *to = {};
-    if (!wanted) return;
-#pragma unroll
-    for (int j = 0; j < kAtOnce; ++j) {
-      (*to)[j] = *from;
-      if constexpr (kTurned) from += problem.a_step();
-    }
-  }
-
   Shared<Line> table_;
   Line lines_[kLines];
   TermWalk::Term term_;
-  Vec<T, kAtOnce> values_[kCopied ? 1 : kLoads];
+  uint32_t bits_[kCopied ? 1 : kLoads * kAtOnce];  // what was read, until it is put
 };
 
 }  // namespace cnnext::cuda

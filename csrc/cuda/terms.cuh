@@ -56,13 +56,15 @@ class TermWalk {
     term->inner += step.inner;
     term->middle += step.middle;
     term->at = term->at + step.at;
-    if (term->inner >= by_inner_.divisor()) {
-      term->inner -= static_cast<int32_t>(by_inner_.divisor());
+    const auto inner = static_cast<int32_t>(by_inner_.divisor()),
+               middle = static_cast<int32_t>(by_middle_.divisor());
+    if (term->inner >= inner) {
+      term->inner -= inner;
       term->middle += 1;
       term->at = term->at + carry_inner_;
     }
-    if (term->middle >= by_middle_.divisor()) {
-      term->middle -= static_cast<int32_t>(by_middle_.divisor());
+    if (term->middle >= middle) {
+      term->middle -= middle;
       term->at = term->at + carry_middle_;
     }
   }

@@ -46,6 +46,14 @@ CNNEXT_HOST_DEVICE To bits_as(const From& from) {
   return to;
 }
 
+// 16 bytes of values of which each word has one, in its lower bits.
+template <class T>
+CNNEXT_HOST_DEVICE Vec<T, 16 / sizeof(T)> joined(const uint32_t* bits) {
+  uint32_t words[4];
+  for (int i = 0; i < 4; ++i) words[i] = sizeof(T) == 4 ? bits[i] : bits[i * 2] | bits[i * 2 + 1] << 16;
+  return bits_as<Vec<T, 16 / sizeof(T)>>(words);
+}
+
 CNNEXT_DEVICE float to_float(float value) { return value; }
 CNNEXT_DEVICE float to_float(bfloat16 value) {
   return bits_as<float>(static_cast<uint32_t>(value.bits) << 16);

@@ -77,6 +77,12 @@ Vec<T, N> load(const T* from) {
   std::memcpy(&value, from, sizeof(value));
   return value;
 }
+template <class T>
+uint32_t load_bits_if(const T* from, bool valid) {
+  uint32_t bits = 0;
+  if (valid) std::memcpy(&bits, from, sizeof(T));
+  return bits;
+}
 template <class T, int N>
 void store(T* to, const Vec<T, N>& value) {
   if (reinterpret_cast<uintptr_t>(to) % sizeof(value) != 0) {

@@ -29,7 +29,7 @@ __global__ void use_tensor_cores(const T* from, float* to) {
       {shuffle(sums[0], 5), shuffle_xor(sums[1], 1), shuffle_down(sums[2], 2), vote ? 1.0f : 0.0f}};
   store_streaming(to + lane * 4, result);
   tile.template set_vec<kWidest<T>>(0, tile.template get_vec<kWidest<T>>(8));
-  atomic_max(reinterpret_cast<uint32_t*>(to), 1);
+  atomic_max(reinterpret_cast<uint32_t*>(to), load_bits_if(from, lane != 5));
 }
 
 template <class T, bool kAcross>
