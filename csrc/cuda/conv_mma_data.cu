@@ -3,17 +3,16 @@
 namespace cnnext::cuda {
 namespace {
 
-constexpr int kByWgmma = kMmaShapeCount;  // in place of a shape
-
+// The name of what ran, in the last phase by wgmma if there was one.
 template <class T, bool kNhwc, bool kWhole>
-int backward_data(const Op& op, const Conv2dDesc& given) {
+const char* backward_data(const Op& op, const Conv2dDesc& given) {
   const Conv2dDesc d = with_channels_last<T>(op, given);
   const bool whole_results =
       kNhwc && in_chunks<T>(d.x, d.C / d.groups) && (!present(d.bias) || is_aligned(d.bias.data));
   const int64_t sms = multiprocessors(op);
   constexpr bool kMayWgmma = kWhole && sizeof(T) == 2;
-  int last = 0;           // phase's tile
-  bool by_wgmma = false;  // some phase
+  int last = 0;  // phase's tile
+  const char* by_wgmma = nullptr;
   const auto run = [&](int shape) {
     for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
       const ConvBackwardData<T, kNhwc> problem(d, down, right);
@@ -24,8 +23,10 @@ int backward_data(const Op& op, const Conv2dDesc& given) {
                          kFirstShape<T, kWhole>,
                          1};
       if constexpr (kMayWgmma) {
-        if (shape == kAsTable && wgmma_backward_data(op, d, problem, work, whole_results)) {
-          by_wgmma = true;
+        const char* const ran =
+            shape == kAsTable ? wgmma_backward_data(op, d, problem, work, whole_results) : nullptr;
+        if (ran) {
+          by_wgmma = ran;
           return;
         }
       }
@@ -36,25 +37,24 @@ int backward_data(const Op& op, const Conv2dDesc& given) {
   // Between wgmma and mma.sync bits may differ.
   const bool tunes = !(kMayWgmma && has_wgmma(op));
   run(tunes ? tuned_shape(op, MmaPass::kData, d, kFirstShape<T, kWhole>, run) : kAsTable);
-  return by_wgmma ? kByWgmma : last;
+  return by_wgmma ? by_wgmma : mma_name(MmaPass::kData, d, last);
 }
 
 }  // namespace
 
 const char* mma_backward_data(const Op& op, const Conv2dDesc& d) {
-  int shape = 0;
-  const bool runs = dispatch_mma(d, [&](auto t, auto nhwc) {
+  const char* ran = nullptr;
+  dispatch_mma(d, [&](auto t, auto nhwc) {
     using T = decltype(t);
     constexpr bool kNhwc = decltype(nhwc)::value;
     // The weights' channels lie side by side, and so do those of groups, which chunks must not straddle.
     if (kNhwc && in_chunks<T>(d.y, d.K / d.groups)) {
-      shape = backward_data<T, kNhwc, kNhwc>(op, d);
+      ran = backward_data<T, kNhwc, kNhwc>(op, d);
     } else {
-      shape = backward_data<T, kNhwc, false>(op, d);
+      ran = backward_data<T, kNhwc, false>(op, d);
     }
   });
-  if (shape == kByWgmma) return "cuda/conv2d_data_wgmma_128x128_nhwc";
-  return runs ? mma_name(MmaPass::kData, d, shape) : nullptr;
+  return ran;
 }
 
 }  // namespace cnnext::cuda
