@@ -14,7 +14,7 @@ WHOLE = "_ZN6cnnext4cuda8mma_gemmINS0_11ConvForwardINS0_8bfloat16ELb1EEENS0_7Mma
 GATHERED = WHOLE.replace("ELb1ELb1EEEv", "ELb0ELb1EEEv")
 TF32 = "_ZN6cnnext4cuda8mma_gemmINS0_16ConvBackwardDataIfLb1EEENS0_7MmaTileIfLi128ELi64ELi3ELi2EEELb1ELb1EEEvNS0_6MmaJobIT_EE"  # noqa: E501
 STRICT = "_ZN6cnnext4cuda4gemmINS0_11ConvForwardIfLb1EEEEEvT_l"
-HOPPER = "_ZN6cnnext4cuda10wgmma_gemmINS0_11ConvForwardINS0_7float16ELb1EEENS0_9WgmmaTileIS3_EELb1EEEvNS0_8WgmmaJobIT_EE"  # noqa: E501
+HOPPER = "_ZN6cnnext4cuda10wgmma_gemmINS0_11ConvForwardINS0_7float16ELb1EEENS0_9WgmmaTileIS3_Li256ELi4EEELb1EEEvNS0_8WgmmaJobIT_EE"  # noqa: E501
 OTHER = "_ZN6cnnext4cuda10add_slicesINS0_19ConvBackwardWeightsIfLb1EEEEEvT_"
 
 
@@ -35,7 +35,7 @@ def listing(arch: str = "sm_80", **changes: list[str]) -> str:
         GATHERED: ["HMMA"] * 32,
         TF32: ["HMMA"] * 32 + ["LDGSTS"],
         STRICT: ["FFMA"] * 3,
-        HOPPER: ["HGMMA", "UTMALDG"] if arch == "sm_90a" else ["EXIT"],
+        HOPPER: ["HGMMA.64x256x16"] * 4 + ["UTMALDG"] if arch == "sm_90a" else ["EXIT"],
         OTHER: ["LDG"],
     }
     codes.update({globals()[name]: code for name, code in changes.items()})
@@ -66,7 +66,7 @@ def test_what_it_counts(tool: ModuleType) -> None:
         "ConvForward 64x64 16 bits, gathered",
         "ConvBackwardData 128x64 tf32",
         "ConvForward, strict",
-        "ConvForward on Hopper",
+        "ConvForward 128x256 16 bits on Hopper",
         "",
     ]
     assert not tool.check(found)
@@ -83,7 +83,10 @@ def test_what_it_counts(tool: ModuleType) -> None:
         ({"TF32": ["HMMA"] * 32}, "no LDGSTS"),
         ({"STRICT": ["FFMA", "HMMA"]}, "1 HMMA in strict float32"),
         ({"STRICT": ["FMUL"]}, "no FFMA"),
-        ({"HOPPER": ["UTMALDG"]}, "sm_80 ConvForward on Hopper: UTMALDG on another architecture"),
+        (
+            {"HOPPER": ["UTMALDG"]},
+            "sm_80 ConvForward 128x256 16 bits on Hopper: UTMALDG on another architecture",
+        ),
     ],
 )
 def test_what_it_finds(tool: ModuleType, changes: dict[str, list[str]], says: str) -> None:
@@ -91,9 +94,18 @@ def test_what_it_finds(tool: ModuleType, changes: dict[str, list[str]], says: st
     assert says in problem
 
 
-def test_hopper_without_its_instructions(tool: ModuleType) -> None:
-    problems = check(tool, listing("sm_90a", HOPPER=["HMMA"]))
-    assert problems == [f"sm_90a ConvForward on Hopper: no {name}" for name in ("HGMMA", "UTMALDG")]
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (["HGMMA.64x256x16"] * 4, "no UTMALDG"),
+        (["HMMA", "UTMALDG"], "0 HGMMA, 0 of 256 columns; a strip takes 4"),
+        (["HGMMA.64x256x16"] * 3 + ["UTMALDG"], "3 HGMMA, 3 of 256 columns; a strip takes 4"),
+        (["HGMMA.64x128x16"] * 8 + ["UTMALDG"], "8 HGMMA, 0 of 256 columns; a strip takes 4"),
+    ],
+)
+def test_hopper_without_its_instructions(tool: ModuleType, code: list[str], says: str) -> None:
+    problems = check(tool, listing("sm_90a", HOPPER=code))
+    assert problems == [f"sm_90a ConvForward 128x256 16 bits on Hopper: {says}"]
 
 
 def test_an_architecture_that_lacks_a_kernel(tool: ModuleType) -> None:

@@ -47,7 +47,7 @@ FAMILIES = {
         r"mma_gemm<.*MmaTile<.*, 64, 64, 4, 2>.*", blocks=2, threads=128, spilled=0, stack=64
     ),
     # Empty elsewhere than on sm_90a. Its registers are shared out as it runs: 40 to a thread that brings
-    # strips, 232 to one that multiplies and holds 64 sums.
+    # strips, 232 to one that multiplies and holds 64 or 128 sums.
     "wgmma": Family(r"wgmma_gemm<.*>", blocks=1, threads=384, spilled=0, stack=64),
     "pack_terms": Family(r"pack_terms<.*>", blocks=4),
     "depthwise": Family(r"depthwise_(forward|data)_kernel<.*>", blocks=2),

@@ -5,7 +5,8 @@ Reads the machine code (SASS) of the matrix products in a build's objects, for e
 cuobjdump and nvdisasm (of the CUDA toolkit, or PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm). Those
 on tensor cores must multiply a strip of their tile by as many HMMA as it has parts, and, where they take
 operands whole, have them copied by LDGSTS (cp.async) and read by LDSM (ldmatrix). Those for Hopper must have
-HGMMA (wgmma) and UTMALDG (TMA) there, and neither elsewhere; strict float32 must be FFMA without any HMMA.
+UTMALDG (TMA) and four HGMMA (wgmma) of their tile's columns to a strip there, and neither elsewhere; strict
+float32 must be FFMA without any HMMA.
 Prints a line for each kind and architecture; exits 1 where that is not so.
 """
 
@@ -34,11 +35,13 @@ HOPPER = "sm_90a"
 
 _ARCH = re.compile(r"code for (sm_\w+)")
 _KERNEL = re.compile(r"Function : (\S+)")
-_INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9]*)")
+_INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9]*)(?:\.64x(\d+)x)?")
 # Of a mangled name: the problem, the tile's type, rows, columns, stages and blocks, and whether it is whole.
 _TENSOR = re.compile(r"8mma_gemmINS0_\d+(\w+?)I.*?7MmaTileI(\w+?)Li(\d+)ELi(\d+)ELi\d+ELi\d+EEELb([01])E")
-_HOPPER = re.compile(r"10wgmma_gemmINS0_\d+(\w+?)I")
+# The problem, the tile's type and columns.
+_HOPPER = re.compile(r"10wgmma_gemmINS0_\d+(\w+?)I.*?9WgmmaTileI(\w+?)Li(\d+)E")
 _STRICT = re.compile(r"4gemmINS0_\d+(\w+?)I")
+HGMMA_OF_STRIP = 4  # 128 bytes of terms, 32 at a time
 _SUMS_OF_HMMA = (
     256  # rows times columns of a tile for each HMMA of a warp in a strip: 4 warps of 16 x 8, twice
 )
@@ -59,6 +62,8 @@ def kernels(lines: Iterable[str]) -> Iterator[Kernel]:
         if found := _INSTRUCTION.match(line):
             if kernel is not None and found[1] in COUNTED:
                 kernel.count[found[1]] += 1
+                if found[2]:
+                    kernel.count[f"{found[1]} of {found[2]} columns"] += 1
         elif found := _KERNEL.search(line):
             if kernel is not None:
                 yield kernel
@@ -75,7 +80,7 @@ def kind_of(kernel: Kernel) -> str:
         dtype = "tf32" if found[2] == "f" else "16 bits"
         return f"{found[1]} {found[3]}x{found[4]} {dtype}{'' if found[5] == '1' else ', gathered'}"
     if found := _HOPPER.search(kernel.name):
-        return f"{found[1]} on Hopper"
+        return f"{found[1]} 128x{found[3]} {'tf32' if found[2] == 'f' else '16 bits'} on Hopper"
     found = _STRICT.search(kernel.name)
     return f"{found[1]}, strict" if found else ""
 
@@ -83,11 +88,16 @@ def kind_of(kernel: Kernel) -> str:
 def faults(kernel: Kernel) -> list[str]:
     """What is not as it is meant to be."""
     count, found = kernel.count, _TENSOR.search(kernel.name)
-    if _HOPPER.search(kernel.name):
-        there = [name for name in ("HGMMA", "UTMALDG") if count[name]]
+    if tile := _HOPPER.search(kernel.name):
         if kernel.arch != HOPPER:
-            return [f"{name} on another architecture" for name in there]
-        return [f"no {name}" for name in ("HGMMA", "UTMALDG") if name not in there]
+            return [f"{name} on another architecture" for name in ("HGMMA", "UTMALDG") if count[name]]
+        problems = [] if count["UTMALDG"] else ["no UTMALDG"]
+        right = count[f"HGMMA of {tile[3]} columns"]
+        if right == 0 or right % HGMMA_OF_STRIP or right != count["HGMMA"]:
+            problems.append(
+                f"{count['HGMMA']} HGMMA, {right} of {tile[3]} columns; a strip takes {HGMMA_OF_STRIP}"
+            )
+        return problems
     if not found:
         problems = [f"{count['HMMA']} HMMA in strict float32"] if count["HMMA"] else []
         return problems + ([] if count["FFMA"] else ["no FFMA"])

@@ -3,10 +3,9 @@
 namespace cnnext::cuda {
 namespace {
 
-constexpr int kByWgmma = kMmaShapeCount;  // in place of a shape
-
+// The name of what ran, in the last phase by wgmma if there was one.
 template <class T, bool kNhwc, bool kChannelsFast, bool kWhole>
-int backward_data(const Op& op, const Conv2dDesc& given) {
+const char* backward_data(const Op& op, const Conv2dDesc& given) {
   using Problem = ConvBackwardData<T, kNhwc, kChannelsFast>;
   constexpr int kFirst = first_shape<Problem, kWhole, true>();
   const Conv2dDesc d = with_channels_last<T>(op, given);
@@ -14,15 +13,17 @@ int backward_data(const Op& op, const Conv2dDesc& given) {
       kNhwc && in_chunks<T>(d.x, d.C / d.groups) && (!present(d.bias) || is_aligned(d.bias.data));
   const int64_t sms = multiprocessors(op);
   constexpr bool kMayWgmma = kNhwc && kWhole && sizeof(T) == 2;
-  int last = 0;           // phase's tile
-  bool by_wgmma = false;  // some phase
+  int last = 0;  // phase's tile
+  const char* by_wgmma = nullptr;
   const auto run = [&](int shape) {
     for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
       const Problem problem(d, down, right);
       const MmaWork work{problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirst, 1};
       if constexpr (kMayWgmma) {
-        if (shape == kAsTable && wgmma_backward_data(op, d, problem, work, whole_results)) {
-          by_wgmma = true;
+        const char* const ran =
+            shape == kAsTable ? wgmma_backward_data(op, d, problem, work, whole_results) : nullptr;
+        if (ran) {
+          by_wgmma = ran;
           return;
         }
       }
@@ -33,12 +34,12 @@ int backward_data(const Op& op, const Conv2dDesc& given) {
   // Between wgmma and mma.sync bits may differ.
   const bool tunes = !(kMayWgmma && has_wgmma(op));
   run(tunes ? tuned_shape(op, MmaPass::kData, d, kFirst, run) : kAsTable);
-  return by_wgmma ? kByWgmma : last;
+  return by_wgmma ? by_wgmma : mma_name(MmaPass::kData, d, last);
 }
 
 // The weights' channels lie side by side, and so do those of groups, which chunks must not straddle.
 template <class T>
-int backward_data(const Op& op, const Conv2dDesc& d) {
+const char* backward_data(const Op& op, const Conv2dDesc& d) {
   const int64_t channels = d.K / d.groups;
   if (d.format == Format::kNHWC) {
     return in_chunks<T>(d.y, channels) ? backward_data<T, true, true, true>(op, d)
@@ -52,10 +53,9 @@ int backward_data(const Op& op, const Conv2dDesc& d) {
 }  // namespace
 
 const char* mma_backward_data(const Op& op, const Conv2dDesc& d) {
-  int shape = 0;
-  const bool runs = dispatch_mma(d, [&](auto t) { shape = backward_data<decltype(t)>(op, d); });
-  if (shape == kByWgmma) return "cuda/conv2d_data_wgmma_128x128_nhwc";
-  return runs ? mma_name(MmaPass::kData, d, shape) : nullptr;
+  const char* ran = nullptr;
+  dispatch_mma(d, [&](auto t) { ran = backward_data<decltype(t)>(op, d); });
+  return ran;
 }
 
 }  // namespace cnnext::cuda

@@ -21,11 +21,11 @@ bool has_wgmma(const Op& op);  // and TMA: the device, and this library for it
 enum class MmaPass { kForward, kData, kWeights };
 const char* mma_name(MmaPass pass, const Conv2dDesc& d, int shape);
 
-// One phase of backward-data by wgmma, with weights as with_channels_last has them; false where it does not
-// take it. For float16 and bfloat16.
+// One phase of backward-data by wgmma, with weights as with_channels_last has them: the name of what ran, or
+// nullptr where it does not take it. For float16 and bfloat16.
 template <class T>
-bool wgmma_backward_data(const Op& op, const Conv2dDesc& d, const ConvBackwardData<T, true>& problem,
-                         const MmaWork& work, bool whole_results);
+const char* wgmma_backward_data(const Op& op, const Conv2dDesc& d, const ConvBackwardData<T, true>& problem,
+                                const MmaWork& work, bool whole_results);
 
 // So are a dense NCHW image's pixels, of which each is a window.
 template <class T>

@@ -5,7 +5,8 @@
 namespace cnnext::cuda {
 namespace {
 
-static_assert(slab_is_free<WgmmaTile<float16>>());
+static_assert(slab_is_free<WgmmaTileOf<float16, 0>>() && slab_is_free<WgmmaTileOf<float16, 1>>() &&
+              slab_is_free<WgmmaTileOf<float, 0>>());
 
 // The windows' pixels that a tap takes. Their positions are what the results' shape says, so that padding
 // behind the image need not be known.
@@ -17,12 +18,12 @@ PixelBoxes boxes_of(const Conv2dDesc& d, int box_pixels, int box_channels) {
 // One pixel a window, at the same place: then `a` is a matrix.
 bool is_matrix(const Conv2dDesc& d) { return d.H * d.W == 1 && d.R * d.S == 1 && d.P * d.Q == 1; }
 
+template <class T>
 bool takes(const Conv2dDesc& d) {
-  constexpr int64_t kDepth = WgmmaTile<float16>::kDepth, kMost = INT32_MAX;
+  constexpr int64_t kMost = INT32_MAX;
   const int64_t channels = d.C / d.groups, terms = channels * d.R * d.S;
-  if (d.dtype != CNNEXT_FLOAT16 && d.dtype != CNNEXT_BFLOAT16) return false;
-  if (d.format != Format::kNHWC || channels == 0 || channels % kDepth != 0 || terms >= kMost ||
-      d.N >= kMost || d.K + kDepth * 2 >= kMost || !is_aligned(d.x.data)) {
+  if (d.format != Format::kNHWC || channels == 0 || channels % WgmmaTileOf<T, 0>::kDepth != 0 ||
+      terms >= kMost || d.N >= kMost || d.K + 256 >= kMost || !is_aligned(d.x.data)) {
     return false;
   }
   if (d.N * d.P * d.Q == 0 || d.K == 0) return false;
@@ -32,8 +33,8 @@ bool takes(const Conv2dDesc& d) {
 }
 
 template <class T>
-void forward(const Op& op, const Conv2dDesc& given, int64_t sms) {
-  using Tile = WgmmaTile<T>;
+void forward(const Op& op, const Conv2dDesc& given, int shape, int64_t sms) {
+  using Tile = WgmmaTileOf<T, 0>;  // both have the same rows and depth
   using Problem = ConvForward<T, true>;
   const Conv2dDesc d = with_terms_in_order<T>(op, given, true);
   const Problem problem(d);
@@ -50,32 +51,41 @@ void forward(const Op& op, const Conv2dDesc& given, int64_t sms) {
                        {FastDivisor(d.Q), narrow(-d.pad_left), narrow(d.stride_w)}};
   const bool whole_results = in_chunks<T>(d.y, d.K / d.groups) && is_aligned(problem.epilogue.bias) &&
                              is_aligned(problem.epilogue.residual);
-  const TensorMap weights =
-      map_boxes(op, d.dtype, d.w.data, {{terms, 1, Tile::kDepth}, {d.K, d.w.strides[0], Tile::kColumns}});
+  const TensorMap weights = map_boxes(
+      op, d.dtype, d.w.data, {{terms, 1, Tile::kDepth}, {d.K, d.w.strides[0], kWgmmaShapes[shape].columns}});
   WgmmaJob<Problem> job{{}, weights, problem, walk, narrow(terms / Tile::kDepth), 0, 0, whole_results};
   if (is_matrix(d)) {
     job.a = map_boxes(op, d.dtype, d.x.data, {{d.C, 1, Tile::kDepth}, {d.N, d.C, Tile::kRows}});
-    run_wgmma<false>(op, job, sms);
+    run_wgmma<false>(op, job, shape, sms);
   } else {
     job.a = map_pixels(op, d.dtype, d.x.data, boxes_of(d, Tile::kRows, Tile::kDepth));
-    run_wgmma<true>(op, job, sms);
+    run_wgmma<true>(op, job, shape, sms);
   }
 }
 
 }  // namespace
 
 const char* wgmma_forward(const Op& op, const Conv2dDesc& d) {
-  if (!takes(d) || !has_wgmma(op)) return nullptr;
-  const int64_t sms = multiprocessors(op), group_k = d.K / d.groups;
-  const MmaWork work{
-      d.N * d.P * d.Q, group_k, d.groups, strips_of<float16>(d.C / d.groups * d.R * d.S), 0, 1};
-  if (!prefers_wgmma(work, sms)) return nullptr;
-  if (d.dtype == CNNEXT_FLOAT16) {
-    forward<float16>(op, d, sms);
-  } else {
-    forward<bfloat16>(op, d, sms);
+  if (d.dtype == CNNEXT_FLOAT32 && services->float32_matmul_precision() == CNNEXT_FLOAT32_HIGHEST) {
+    return nullptr;
   }
-  return "cuda/conv2d_wgmma_128x128_nhwc";
+  int shape = kByMma;
+  dispatch_float(d.dtype, [&](auto t) {
+    using T = decltype(t);
+    if (!takes<T>(d) || !has_wgmma(op)) return;
+    const int64_t sms = multiprocessors(op);
+    const MmaWork work{d.N * d.P * d.Q,
+                       d.K / d.groups,
+                       d.groups,
+                       strips_of<T>(d.C / d.groups * d.R * d.S),
+                       kFirstShape<T, true>,
+                       1};
+    shape = choose_wgmma(work, kWgmmaShapeCount<T>, sms);
+    if (shape != kByMma) forward<T>(op, d, shape, sms);
+  });
+  if (shape == kByMma) return nullptr;
+  if (d.dtype == CNNEXT_FLOAT32) return "cuda/conv2d_wgmma_128x128_nhwc_tf32";
+  return shape == 0 ? "cuda/conv2d_wgmma_128x128_nhwc" : "cuda/conv2d_wgmma_128x256_nhwc";
 }
 
 }  // namespace cnnext::cuda

@@ -125,42 +125,70 @@ CNNEXT_DEVICE void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
-#define CNNEXT_SUMS(d, i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-#define CNNEXT_SUMS_16(d, i) \
-  CNNEXT_SUMS(d, i), CNNEXT_SUMS(d, i + 1), CNNEXT_SUMS(d, i + 2), CNNEXT_SUMS(d, i + 3)
-#define CNNEXT_WGMMA_64X128(kind, immediates)                                                              \
-  "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\nwgmma.mma_async.sync.aligned.m64n128" kind                \
-  " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
-  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "   \
-  "%42, "                                                                                                  \
-  "%43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, "   \
-  "%63}, "                                                                                                 \
-  "%64, %65, add, 1, 1" immediates ";\n}"
+#define CNNEXT_SUMS(i)                                                        \
+  "+f"(d[(i) / kEach][(i) % kEach][0]), "+f"(d[(i) / kEach][(i) % kEach][1]), \
+      "+f"(d[(i) / kEach][(i) % kEach][2]), "+f"(d[(i) / kEach][(i) % kEach][3])
+#define CNNEXT_SUMS_32(i) CNNEXT_SUMS(i), CNNEXT_SUMS(i + 1), CNNEXT_SUMS(i + 2), CNNEXT_SUMS(i + 3)
+#define CNNEXT_SUMS_128 CNNEXT_SUMS_32(0), CNNEXT_SUMS_32(4), CNNEXT_SUMS_32(8), CNNEXT_SUMS_32(12)
+#define CNNEXT_SUMS_256 \
+  CNNEXT_SUMS_128, CNNEXT_SUMS_32(16), CNNEXT_SUMS_32(20), CNNEXT_SUMS_32(24), CNNEXT_SUMS_32(28)
+#define CNNEXT_PLACES_128                                                                           \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
+  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, " \
+  "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, " \
+  "%59, %60, %61, %62, %63"
+#define CNNEXT_PLACES_256                                                                        \
+  CNNEXT_PLACES_128                                                                              \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
+  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "   \
+  "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, "   \
+  "%115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define CNNEXT_WGMMA_CODE(kind, places, a, b, add, immediates)                                          \
+  "{\n.reg .pred add;\nsetp.ne.b32 add, " add ", 0;\nwgmma.mma_async.sync.aligned.m64" kind " {" places \
+  "}, " a ", " b ", add, 1, 1" immediates ";\n}"
+#define CNNEXT_CODE_128(type, immediates) \
+  CNNEXT_WGMMA_CODE("n128" type, CNNEXT_PLACES_128, "%64", "%65", "%66", immediates)
+#define CNNEXT_CODE_256(type, immediates) \
+  CNNEXT_WGMMA_CODE("n256" type, CNNEXT_PLACES_256, "%128", "%129", "%130", immediates)
+#define CNNEXT_WGMMA(columns, type, immediates)                            \
+  asm volatile(CNNEXT_CODE_##columns("k16.f32." type "." type, immediates) \
+               : CNNEXT_SUMS_##columns                                     \
+               : "l"(a), "l"(b), "r"(adds), "n"(kAcrossA ? 1 : 0), "n"(kAcrossB ? 1 : 0))
 
-// d (64 x 128) = a (64 x 32 bytes of terms) * b (as many terms x 128), plus d where `add`. A thread's sums:
-// d[j] is a fragment of mma.sync, rows 16 * its warp and on, columns 8 * j and on. kAcross: lines lie side by
-// side, not terms; 16-bit types only.
-template <class T, bool kAcrossA, bool kAcrossB>
-CNNEXT_DEVICE void wgmma_64x128(float (&d)[16][4], uint64_t a, uint64_t b, bool add) {
-  static_assert(sizeof(T) == 2 || (!kAcrossA && !kAcrossB), "TF32 has its terms side by side");
-#define CNNEXT_WGMMA_SUMS \
-  CNNEXT_SUMS_16(d, 0), CNNEXT_SUMS_16(d, 4), CNNEXT_SUMS_16(d, 8), CNNEXT_SUMS_16(d, 12)
+// d (64 x 128 or 256) = a (64 x 32 bytes of terms) * b (as many terms x columns), plus d where `add`. A
+// thread's sums: d, in one row, are fragments of mma.sync, rows 16 * its warp and on, columns 8 * j and on.
+// kAcross: lines lie side by side, not terms; 16-bit types only.
+template <class T, bool kAcrossA, bool kAcrossB, int kParts, int kEach>
+CNNEXT_DEVICE void wgmma(float (&d)[kParts][kEach][4], uint64_t a, uint64_t b, bool add) {
+  constexpr int kColumns = kParts * kEach * 8;
   const int adds = add ? 1 : 0;
-  if constexpr (std::is_same_v<T, float16>) {
-    asm volatile(CNNEXT_WGMMA_64X128("k16.f32.f16.f16", ", %67, %68")
-                 : CNNEXT_WGMMA_SUMS
-                 : "l"(a), "l"(b), "r"(adds), "n"(kAcrossA ? 1 : 0), "n"(kAcrossB ? 1 : 0));
-  } else if constexpr (std::is_same_v<T, bfloat16>) {
-    asm volatile(CNNEXT_WGMMA_64X128("k16.f32.bf16.bf16", ", %67, %68")
-                 : CNNEXT_WGMMA_SUMS
-                 : "l"(a), "l"(b), "r"(adds), "n"(kAcrossA ? 1 : 0), "n"(kAcrossB ? 1 : 0));
+  if constexpr (sizeof(T) == 4) {
+    static_assert(kColumns == 128 && !kAcrossA && !kAcrossB, "TF32 has its terms side by side");
+    asm volatile(CNNEXT_CODE_128("k8.f32.tf32.tf32", "") : CNNEXT_SUMS_128 : "l"(a), "l"(b), "r"(adds));
+  } else if constexpr (kColumns == 128) {
+    if constexpr (std::is_same_v<T, float16>) {
+      CNNEXT_WGMMA(128, "f16", ", %67, %68");
+    } else {
+      CNNEXT_WGMMA(128, "bf16", ", %67, %68");
+    }
   } else {
-    asm volatile(CNNEXT_WGMMA_64X128("k8.f32.tf32.tf32", "") : CNNEXT_WGMMA_SUMS : "l"(a), "l"(b), "r"(adds));
+    static_assert(kColumns == 256);
+    if constexpr (std::is_same_v<T, float16>) {
+      CNNEXT_WGMMA(256, "f16", ", %131, %132");
+    } else {
+      CNNEXT_WGMMA(256, "bf16", ", %131, %132");
+    }
   }
-#undef CNNEXT_WGMMA_SUMS
 }
-#undef CNNEXT_WGMMA_64X128
-#undef CNNEXT_SUMS_16
+#undef CNNEXT_WGMMA
+#undef CNNEXT_CODE_256
+#undef CNNEXT_CODE_128
+#undef CNNEXT_WGMMA_CODE
+#undef CNNEXT_PLACES_256
+#undef CNNEXT_PLACES_128
+#undef CNNEXT_SUMS_256
+#undef CNNEXT_SUMS_128
+#undef CNNEXT_SUMS_32
 #undef CNNEXT_SUMS
 
 // Takes registers from this warp group, or gives it some that others gave away.

@@ -8,8 +8,9 @@ namespace cnnext::cuda {
 
 // clocks: what a strip of a tile keeps an SM busy for. That is what its bytes take through shared memory, 128
 // a clock (written once, read by two warps each), or mma.sync itself: 413 clocks for the largest on an H100.
+// around: the clocks before a tile's first strip is there, and to store its results.
 struct MmaShape {
-  int rows, columns, stages, blocks, clocks;
+  int rows, columns, stages, blocks, clocks, around = 1500;
 };
 constexpr MmaShape kMmaShapes[] = {{128, 128, 3, 2, 413}, {128, 64, 3, 2, 288}, {64, 64, 4, 3, 192}};
 constexpr int kMmaShapeCount = 3;
@@ -40,12 +41,11 @@ struct MmaChoice {
 // In clocks: the tiles of the SM that has most of them, one after another, and the slices' way through
 // memory.
 constexpr int64_t mma_clocks(const MmaWork& work, const MmaShape& shape, int64_t slices, int64_t sms) {
-  constexpr int64_t kAround = 1500;       // before a tile's first strip is there, and to store its results
   constexpr int64_t kBytesPerClock = 16;  // of an SM, from and to memory
   const int64_t tiles =
       ceil_div(work.rows, shape.rows) * ceil_div(work.columns, shape.columns) * work.batches;
   const int64_t busiest = ceil_div(tiles * slices, sms);
-  const int64_t multiplying = busiest * (ceil_div(work.strips, slices) * shape.clocks + kAround);
+  const int64_t multiplying = busiest * (ceil_div(work.strips, slices) * shape.clocks + shape.around);
   if (work.most_slices == 1) return multiplying;
   return multiplying + slices * work.rows * work.columns * work.batches * 8 / (sms * kBytesPerClock);
 }
@@ -72,15 +72,27 @@ constexpr MmaChoice choose_mma(const MmaWork& work, int64_t sms) {
   return best;
 }
 
-// The tile of wgmma_gemm.cuh, with the clocks of half of a strip, which is twice as deep as the others'.
-// wgmma takes 512 for a whole one, and shared memory 640: 32 KiB are written, 48 KiB read.
-constexpr MmaShape kWgmmaShape = {128, 128, 4, 1, 320};
+// The tiles of wgmma_gemm.cuh, with the clocks of half of a strip, which is twice as deep as the others'. For
+// a whole one of 128 x 128 wgmma takes 512, and shared memory 640: 32 KiB are written, 48 KiB read. For 128 x
+// 256, whose results take twice as long to store, both take 1,024: 48 KiB are written, 80 KiB read.
+constexpr MmaShape kWgmmaShapes[] = {{128, 128, 4, 1, 320}, {128, 256, 4, 1, 512, 3000}};
+// TF32 has the first of them only.
+template <class T>
+constexpr int kWgmmaShapeCount = sizeof(T) == 2 ? 2 : 1;
+constexpr int kByMma = -1;
 
-// Whether it is done sooner than the best tile of mma.sync.
-constexpr bool prefers_wgmma(const MmaWork& work, int64_t sms) {
+// Which of the first `count` is done soonest, or kByMma: the best tile of mma.sync is sooner.
+constexpr int choose_wgmma(const MmaWork& work, int count, int64_t sms) {
   const MmaChoice other = choose_mma(work, sms);
-  return mma_clocks(work, kWgmmaShape, 1, sms) <=
-         mma_clocks(work, kMmaShapes[other.shape], other.slices, sms);
+  int best = kByMma;
+  int64_t least_clocks = mma_clocks(work, kMmaShapes[other.shape], other.slices, sms);
+  for (int shape = 0; shape < count; ++shape) {
+    const int64_t clocks = mma_clocks(work, kWgmmaShapes[shape], 1, sms);
+    if (clocks > least_clocks || (clocks == least_clocks && best != kByMma)) continue;
+    least_clocks = clocks;
+    best = shape;
+  }
+  return best;
 }
 
 }  // namespace cnnext::cuda

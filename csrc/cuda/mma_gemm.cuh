@@ -24,7 +24,7 @@ class MmaStore {
   static constexpr bool kVectors = Problem::kResultsAlongColumns;
   static constexpr int kWidth = kVectors ? Tile::kChunk : 1;
   static constexpr int kItems = 16 * Tile::kWarpColumns / kWidth / 32;  // a lane's in a slab
-  static constexpr int kSlabs = Tile::kWarpRows / 16, kPitch = Tile::kSlabPitch;
+  static constexpr int kSlabs = Tile::kWarpRows / 16 * Tile::kSlabsAcross, kPitch = Tile::kSlabPitch;
   static constexpr int kUnrolled = kVectors ? 2 : 4;  // an item's code is long
   static_assert(kItems * kSlabs <= 64, "mend has so many bits");
 
@@ -103,7 +103,8 @@ class MmaStore {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int row = kVectors ? Tile::item_row(lane, i) : lane % 16;
     const int column = kVectors ? Tile::item_column(lane) : lane / 16 + i * 2;
-    const int64_t m = row0_ + s * 16 + row, n = column0_ + column;
+    const int64_t m = row0_ + s / Tile::kSlabsAcross * 16 + row,
+                  n = column0_ + s % Tile::kSlabsAcross * Tile::kWarpColumns + column;
     return {m, n, row * kPitch + column, m < problem_.rows() && n < problem_.columns()};
   }
   CNNEXT_DEVICE void put(const Item& item, const Vec<float, kWidth>& values) const {

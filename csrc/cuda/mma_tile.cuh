@@ -85,6 +85,7 @@ CNNEXT_DEVICE void load_fragments(uint32_t (&out)[4], const Shared<T>& tile, int
 template <class T, int kColumns>
 struct MmaSlab {
   static constexpr int kChunk = kWidest<T>, kWarpColumns = kColumns;
+  static constexpr int kSlabsAcross = 1;  // of the warp's columns
   static constexpr int kSlabPitch = kColumns + 8, kSlabBytes = 16 * kSlabPitch * 4;
   // Where a lane puts its first two sums of eight columns; the others are eight rows further down.
   CNNEXT_INDEX static int sum_in_slab(int lane, int j) {

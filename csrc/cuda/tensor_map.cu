@@ -25,10 +25,11 @@ void* driver_function(const Op& op, const char* name) {
 }
 
 CUtensorMapDataType type_of(int32_t dtype) {
+  if (dtype == CNNEXT_FLOAT32) return CU_TENSOR_MAP_DATA_TYPE_TFLOAT32;
   if (dtype == CNNEXT_FLOAT16) return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
   return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
 }
-constexpr uint64_t kElement = 2;  // bytes
+uint64_t bytes_of(int32_t dtype) { return dtype == CNNEXT_FLOAT32 ? 4 : 2; }
 constexpr int kMostAxes = 5;
 
 void check_map(const Op& op, CUresult result) {
@@ -43,7 +44,7 @@ TensorMap map_boxes(const Op& op, int32_t dtype, const void* data, std::initiali
   cuuint32_t box[kMostAxes], steps[kMostAxes], rank = 0;
   for (const BoxAxis& axis : axes) {
     sizes[rank] = static_cast<cuuint64_t>(axis.size);
-    if (rank > 0) strides[rank - 1] = static_cast<cuuint64_t>(axis.stride) * kElement;
+    if (rank > 0) strides[rank - 1] = static_cast<cuuint64_t>(axis.stride) * bytes_of(dtype);
     box[rank] = static_cast<cuuint32_t>(axis.box);
     steps[rank++] = 1;
   }
@@ -74,8 +75,8 @@ TensorMap map_pixels(const Op& op, int32_t dtype, const void* data, const PixelB
   const auto sizes_of = [](int64_t n) { return static_cast<cuuint64_t>(n); };
   const cuuint64_t sizes[] = {sizes_of(boxes.channels), sizes_of(boxes.width), sizes_of(boxes.height),
                               sizes_of(boxes.images)};
-  const cuuint64_t strides[] = {sizes[0] * kElement, sizes[0] * sizes[1] * kElement,
-                                sizes[0] * sizes[1] * sizes[2] * kElement};
+  const cuuint64_t pixel = sizes[0] * bytes_of(dtype);
+  const cuuint64_t strides[] = {pixel, pixel * sizes[1], pixel * sizes[1] * sizes[2]};
   // Columns before rows, as the axes come. The upper corner is seen from the image's last pixel.
   const auto first = [](const WindowPositions& p) { return static_cast<int>(p.first); };
   const auto last = [](const WindowPositions& p, int64_t size) {

@@ -1,6 +1,7 @@
 // What TMA is to copy: boxes of a tensor in global memory, each of which lands in shared memory as rows of
 // 128 bytes whose chunks of 16 bytes have changed places by an exclusive or with the row's number (the
-// 128-byte swizzle). What a box has outside the tensor is 0.
+// 128-byte swizzle). What a box has outside the tensor is 0. float32 is rounded to TF32 on its way, to the
+// nearest, ties to even: tensor cores, which read it from shared memory by themselves, would cut it off.
 #pragma once
 
 #include "cuda/launch.cuh"

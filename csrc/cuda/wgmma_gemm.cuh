@@ -2,10 +2,11 @@
 // multiprocessor and goes from tile to tile. One thread of the first warp group has TMA bring strips of both
 // operands, as far ahead as there are stages; the other two multiply them, 64 rows of the tile each, and
 // store what they have summed up while the next tile's strips are on their way. Terms of one sum are added in
-// order, 16 at a time.
+// order, 32 bytes of them at a time, so the bits do not depend on the tile.
 #pragma once
 
 #include "cuda/hopper_utils.cuh"
+#include "cuda/mma_choice.cuh"
 #include "cuda/mma_gemm.cuh"
 
 namespace cnnext::cuda {
@@ -14,18 +15,25 @@ constexpr int kWgmmaConsumers = 2, kWgmmaThreads = (kWgmmaConsumers + 1) * kWarp
 constexpr int kSwizzleBytes = 128, kSwizzleAlignment = 1024;
 constexpr int kSwizzledLines = 64;  // where lines lie side by side, of 16 bits
 
+// How many columns of results leave at a time: beside four stages of the wider tile there is no room for
+// more.
+constexpr int wgmma_slab_columns(int columns) { return columns == 128 ? 128 : 32; }
+
 // A strip is 128 bytes of terms, so that a line of it is a row of the swizzle.
-template <class T>
-struct WgmmaTile : MmaSlab<T, 128> {
-  static constexpr int kRows = kWgmmaConsumers * 64, kColumns = 128, kStages = 4, kWarpRows = 16;
+template <class T, int kColumns_, int kStages_>
+struct WgmmaTile : MmaSlab<T, wgmma_slab_columns(kColumns_)> {
+  using Slab = MmaSlab<T, wgmma_slab_columns(kColumns_)>;
+  static constexpr int kRows = kWgmmaConsumers * 64, kColumns = kColumns_, kStages = kStages_, kWarpRows = 16;
+  static constexpr int kSlabsAcross = kColumns / Slab::kWarpColumns;
   static constexpr int kDepth = kSwizzleBytes / static_cast<int>(sizeof(T));
   static constexpr int kBytesA = kRows * kSwizzleBytes, kBytesB = kColumns * kSwizzleBytes;
   static constexpr int kStageBytes = kBytesA + kBytesB;
   static constexpr int kSlabs = kStages * kStageBytes;  // where they begin
-  static constexpr int kBytes =
-      kSwizzleAlignment + kSlabs + kWgmmaConsumers * 4 * MmaSlab<T, 128>::kSlabBytes;
+  static constexpr int kBytes = kSwizzleAlignment + kSlabs + kWgmmaConsumers * 4 * Slab::kSlabBytes;
   static_assert(kBytes + 1024 <= 227 << 10);
 };
+template <class T, int kShape>
+using WgmmaTileOf = WgmmaTile<T, kWgmmaShapes[kShape].columns, kWgmmaShapes[kShape].stages>;
 
 // Which pixels and channels of `a` a strip takes: its blocks of channels run fastest, then the columns of
 // taps, then their rows. Of b it takes terms strip * kDepth and on where they lie side by side, else the
@@ -142,7 +150,7 @@ CNNEXT_DEVICE void multiply_strips(const WgmmaJob<Problem>& job, int base, uint3
   const uint32_t rows = address + static_cast<uint32_t>(warp / 4 * 64 * kSwizzleBytes);
   WgmmaStage<Tile::kStages> stage;
   for_each_wgmma_tile(job, [&](int64_t batch, int64_t row, int64_t column) {
-    float sums[1][16][4];
+    float sums[Tile::kSlabsAcross][Tile::kWarpColumns / 8][4];
     int before = 0;  // the stage of the strip before
 #pragma unroll 1
     for (int strip = 0; strip < job.strips; ++strip) {
@@ -153,8 +161,8 @@ CNNEXT_DEVICE void multiply_strips(const WgmmaJob<Problem>& job, int base, uint3
       wgmma_fence();
 #pragma unroll
       for (int i = 0; i < kSwizzleBytes / kStep; ++i) {
-        wgmma_64x128<typename Problem::Value, false, kAcrossB>(sums[0], advanced(a, i * kStep),
-                                                               advanced(b, i * kStepB), strip > 0 || i > 0);
+        wgmma<typename Problem::Value, false, kAcrossB>(sums, advanced(a, i * kStep), advanced(b, i * kStepB),
+                                                        strip > 0 || i > 0);
       }
       wgmma_commit();
       wgmma_wait<1>();  // the strip before is multiplied
@@ -201,9 +209,14 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
 #endif
 }
 
-template <bool kPixels, class Problem>
-void run_wgmma(const Op& op, WgmmaJob<Problem> job, int64_t sms) {
-  using Tile = WgmmaTile<typename Problem::Value>;
+// By that tile of kWgmmaShapes.
+template <bool kPixels, int kShape = 0, class Problem>
+void run_wgmma(const Op& op, WgmmaJob<Problem> job, int shape, int64_t sms) {
+  using T = typename Problem::Value;
+  if constexpr (kShape + 1 < kWgmmaShapeCount<T>) {
+    if (shape > kShape) return run_wgmma<kPixels, kShape + 1>(op, job, shape, sms);
+  }
+  using Tile = WgmmaTileOf<T, kShape>;
   job.row_tiles = ceil_div(job.problem.rows(), Tile::kRows);
   job.column_tiles = ceil_div(job.problem.columns(), Tile::kColumns);
   const int64_t tiles = job.row_tiles * job.column_tiles * job.problem.batches();

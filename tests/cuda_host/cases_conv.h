@@ -14,5 +14,6 @@ struct ConvCase {
   bool extras;    // bias, residual, activation
   bool infinite;  // some weights
   bool tf32 = false;
+  bool weights = true;  // backward-weights too
 };
 void run_conv_case(Suite& suite, const ConvCase& c);

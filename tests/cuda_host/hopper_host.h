@@ -40,14 +40,17 @@ struct WgmmaOperand {
   uint64_t descriptor;
   bool across;  // lines lie side by side
 };
-void wgmma_64x128_of(Element element, float (&d)[16][4], const WgmmaOperand& a, const WgmmaOperand& b,
-                     bool add, const char* file, int line);
-template <class T, bool kAcrossA, bool kAcrossB>
-void wgmma_64x128(float (&d)[16][4], uint64_t a, uint64_t b, bool add, CNNEXT_WHERE) {
+// d: columns / 2 sums of the thread, in the order of the registers.
+void wgmma_of(Element element, int columns, float* d, const WgmmaOperand& a, const WgmmaOperand& b, bool add,
+              const char* file, int line);
+template <class T, bool kAcrossA, bool kAcrossB, int kParts, int kEach>
+void wgmma(float (&d)[kParts][kEach][4], uint64_t a, uint64_t b, bool add, CNNEXT_WHERE) {
+  constexpr int kColumns = kParts * kEach * 8;
+  static_assert(kColumns == 128 || (kColumns == 256 && sizeof(T) == 2));
   constexpr Element element = std::is_same_v<T, float16>    ? Element::kFloat16
                               : std::is_same_v<T, bfloat16> ? Element::kBFloat16
                                                             : Element::kTf32;
-  wgmma_64x128_of(element, d, {a, kAcrossA}, {b, kAcrossB}, add, file, line);
+  wgmma_of(element, kColumns, &d[0][0][0], {a, kAcrossA}, {b, kAcrossB}, add, file, line);
 }
 // All warps of the group come to it; how many registers there are the bed does not know.
 void change_registers(CNNEXT_WHERE);

@@ -32,6 +32,20 @@ __global__ void use_tensor_cores(const T* from, float* to) {
   atomic_max(reinterpret_cast<uint32_t*>(to), load_bits_if(from, lane != 5));
 }
 
+#if CNNEXT_HOPPER
+template <class T, bool kAcross, int kParts>
+CNNEXT_DEVICE void use_wgmma(uint64_t a, float* to) {
+  float sums[kParts][16][4];
+  wgmma_fence();
+  wgmma<T, kAcross, kAcross>(sums, a, advanced(a, 32), false);
+  wgmma_commit();
+  wgmma_wait<0>();
+  for (int i = 0; i < kParts * 64; ++i) {
+    to[threadIdx.x * 128 + static_cast<unsigned>(i)] = sums[i / 64][i / 4 % 16][i % 4];
+  }
+}
+#endif
+
 template <class T, bool kAcross>
 __global__ void __launch_bounds__(384, 1)
     use_hopper([[maybe_unused]] const __grid_constant__ TensorMap map, [[maybe_unused]] float* to) {
@@ -55,12 +69,8 @@ __global__ void __launch_bounds__(384, 1)
   more_registers<232>();
   async_proxy_fence();
   const uint64_t a = wgmma_descriptor(tile.address(0), 8192, 1024);
-  float sums[16][4];
-  wgmma_fence();
-  wgmma_64x128<T, kAcross, kAcross>(sums, a, advanced(a, 32), false);
-  wgmma_commit();
-  wgmma_wait<0>();
-  for (int i = 0; i < 64; ++i) to[threadIdx.x * 64 + static_cast<unsigned>(i)] = sums[i / 4][i % 4];
+  use_wgmma<T, kAcross, 1>(a, to);
+  if constexpr (sizeof(T) == 2) use_wgmma<T, kAcross, 2>(a, to);
 #endif
 }
 

@@ -12,11 +12,13 @@ namespace {
 
 static_assert(sizeof(MapContents) <= sizeof(CUtensorMap));
 
-bool begin_map(MapContents* m, cuuint32_t rank, void* address, const cuuint64_t* sizes,
-               const cuuint64_t* strides, const cuuint32_t* steps) {
+bool begin_map(MapContents* m, CUtensorMapDataType type, cuuint32_t rank, void* address,
+               const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* steps) {
   if (rank < 1 || rank > 5 || reinterpret_cast<uintptr_t>(address) % 16 != 0 || !owns(address)) return false;
   m->address = static_cast<const unsigned char*>(address);
   m->rank = static_cast<uint8_t>(rank);
+  m->rounds = type == CU_TENSOR_MAP_DATA_TYPE_TFLOAT32;
+  m->element = m->rounds || type == CU_TENSOR_MAP_DATA_TYPE_FLOAT32 ? 4 : 2;
   m->mark = kMapMark;
   for (cuuint32_t i = 0; i < rank; ++i) {
     if (sizes[i] == 0 || sizes[i] > 0xffffffffu || steps[i] == 0 || steps[i] > 8) return false;
@@ -29,6 +31,10 @@ bool begin_map(MapContents* m, cuuint32_t rank, void* address, const cuuint64_t*
   return true;
 }
 
+bool fits_swizzle(const MapContents& m, cuuint32_t elements) {
+  return elements * m.element <= 128 && elements * m.element % 16 == 0;
+}
+
 CUresult end_map(const MapContents& m, CUtensorMap* map) {
   std::memcpy(map, &m, sizeof(m));
   return CUDA_SUCCESS;
@@ -39,27 +45,27 @@ CUresult end_map(const MapContents& m, CUtensorMap* map) {
 
 using cuda_host::MapContents;
 
-CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* address,
+CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
                                 const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* box,
                                 const cuuint32_t* steps, CUtensorMapInterleave, CUtensorMapSwizzle,
                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   MapContents m{};
-  if (!cuda_host::begin_map(&m, rank, address, sizes, strides, steps)) return CUDA_ERROR_INVALID_VALUE;
+  if (!cuda_host::begin_map(&m, type, rank, address, sizes, strides, steps)) return CUDA_ERROR_INVALID_VALUE;
   for (cuuint32_t i = 0; i < rank; ++i) {
     if (box[i] == 0 || box[i] > 256 || steps[i] != 1) return CUDA_ERROR_INVALID_VALUE;
     m.box[i] = static_cast<uint16_t>(box[i]);
   }
-  if (box[0] * 2 > 128 || box[0] * 2 % 16 != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (!cuda_host::fits_swizzle(m, box[0])) return CUDA_ERROR_INVALID_VALUE;
   return cuda_host::end_map(m, map);
 }
 
-CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* address,
+CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
                                  const cuuint64_t* sizes, const cuuint64_t* strides, const int* lower,
                                  const int* upper, cuuint32_t channels, cuuint32_t pixels,
                                  const cuuint32_t* steps, CUtensorMapInterleave, CUtensorMapSwizzle,
                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   MapContents m{};
-  if (rank != 4 || !cuda_host::begin_map(&m, rank, address, sizes, strides, steps)) {
+  if (rank != 4 || !cuda_host::begin_map(&m, type, rank, address, sizes, strides, steps)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   for (int i = 0; i < 2; ++i) {
@@ -71,7 +77,7 @@ CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType, cuuint32
     m.lower[i] = static_cast<int8_t>(lower[i]);
     m.upper[i] = static_cast<int8_t>(upper[i]);
   }
-  if (channels == 0 || channels * 2 > 128 || channels * 2 % 16 != 0 || pixels == 0 || pixels > 1024) {
+  if (channels == 0 || !cuda_host::fits_swizzle(m, channels) || pixels == 0 || pixels > 1024) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   m.is_im2col = true;

@@ -84,10 +84,31 @@ void tiles_follow_the_shape() {
 }
 
 void wgmma_is_taken_where_it_is_faster() {
-  CHECK(prefers_wgmma({32 * 28 * 28, 512, 1, 36, 0, 1}, kSms));
-  CHECK(prefers_wgmma({32 * 56 * 56, 256, 1, 2, 0, 1}, kSms));
-  CHECK(!prefers_wgmma({32 * 56 * 56, 64, 1, 18, 0, 1}, kSms));  // half of its columns would stay empty
-  CHECK(!prefers_wgmma({49, 2048, 1, 16, 0, 1}, kSms));          // too few tiles
+  constexpr int k128x128 = 0, k128x256 = 1;
+  const auto choose = [](const MmaWork& work) { return choose_wgmma(work, 2, kSms); };
+  // The wider tile multiplies faster, where there are columns for it and as many rounds of tiles.
+  const MmaWork much{256 * 14 * 14, 256, 1, 72, 0, 1};
+  CHECK_EQ(choose(much), k128x256);
+  CHECK_EQ(choose({32 * 56 * 56, 256, 1, 2, 0, 1}), k128x256);
+  CHECK_EQ(choose({256 * 28 * 28, 128, 1, 36, 0, 1}), k128x128);
+  CHECK_EQ(choose({256 * 28 * 28, 384, 1, 36, 0, 1}), k128x128);  // a quarter would stay empty
+  CHECK_EQ(choose({32 * 14 * 14, 256, 1, 72, 0, 1}), k128x128);   // one round of either
+  CHECK_EQ(choose({32 * 56 * 56, 64, 1, 18, 0, 1}), kByMma);      // half of the columns would stay empty
+  CHECK_EQ(choose({49, 2048, 1, 16, 0, 1}), kByMma);              // too few tiles
+  // TF32 has the first alone.
+  CHECK_EQ(choose_wgmma({256 * 14 * 14, 256, 1, 144, 1, 1}, kWgmmaShapeCount<float>, kSms), k128x128);
+  CHECK_EQ(kWgmmaShapeCount<bfloat16>, 2);
+  // Never what takes longer by the model.
+  for (int64_t rows = 50; rows < 100000; rows += rows) {
+    for (int64_t columns = 40; columns < 3000; columns += columns / 2) {
+      const MmaWork work{rows, columns, 1, 32, 0, 1};
+      const MmaShape& taken =
+          choose(work) == kByMma ? kMmaShapes[choose_mma(work, kSms).shape] : kWgmmaShapes[choose(work)];
+      for (const MmaShape& other : kWgmmaShapes) {
+        CHECK(mma_clocks(work, taken, 1, kSms) <= mma_clocks(work, other, 1, kSms));
+      }
+    }
+  }
 }
 
 void slices_fill_the_device() {

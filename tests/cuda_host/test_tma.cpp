@@ -121,6 +121,34 @@ void boxes_of_four_axes() {  // weights (K, R, S, C): 64 channels of a tap for s
   }
 }
 
+// float32 is rounded to the nearest TF32, ties to even; what is not finite stays.
+void float32_is_rounded() {
+  constexpr uint32_t kValues[][2] = {
+      {0x3f800fff, 0x3f800000}, {0x3f801000, 0x3f800000}, {0x3f801001, 0x3f802000},
+      {0x3f803000, 0x3f804000}, {0xbf802fff, 0xbf802000}, {0x3ffff000, 0x40000000},
+      {0x7f7fffff, 0x7f800000}, {0x7f800000, 0x7f800000}, {0x7fc01001, 0x7fc01001}};
+  constexpr int kCount = static_cast<int>(std::size(kValues)), kTerms = 36, kLines = 16;
+  const Memory m(kLines * kTerms * 2);
+  auto* const words = reinterpret_cast<uint32_t*>(m.values);
+  for (int i = 0; i < kLines * kTerms; ++i) words[i] = kValues[i % kCount][0];
+  const cuuint64_t sizes[] = {kTerms, kLines}, strides[] = {kTerms * 4};
+  const cuuint32_t box[] = {32, 16}, steps[] = {1, 1};
+  for (const auto type : {CU_TENSOR_MAP_DATA_TYPE_TFLOAT32, CU_TENSOR_MAP_DATA_TYPE_FLOAT32}) {
+    CUtensorMap map;
+    CHECK_EQ(cuTensorMapEncodeTiled(&map, type, 2, m.values, sizes, strides, box, steps,
+                                    CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+             CUDA_SUCCESS);
+    uint32_t out[16 * 32];
+    CHECK_EQ(run({as_map(map), 16, 2, {8, 0, 0, 0}, false, 0, 0}, reinterpret_cast<uint16_t*>(out)),
+             cudaSuccess);
+    for (int i = 0; i < 16 * 32; ++i) {
+      const int term = 8 + i % 32, number = (i / 32 * kTerms + term) % kCount;
+      CHECK_EQ(out[i], term < kTerms ? kValues[number][type == CU_TENSOR_MAP_DATA_TYPE_TFLOAT32] : 0);
+    }
+  }
+}
+
 struct Windows {
   int N, H, W, R, S, stride_h, stride_w, dilation_h, dilation_w, top, left, P, Q;
 };
@@ -216,6 +244,7 @@ void limits_of_maps() {
 int main() {
   RUN(boxes_of_a_matrix);
   RUN(boxes_of_four_axes);
+  RUN(float32_is_rounded);
   RUN(pixels_of_windows);
   RUN(faults_are_reported);
   RUN(limits_of_maps);

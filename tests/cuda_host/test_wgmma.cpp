@@ -24,7 +24,7 @@ enum Fault {
   kOverwritten
 };
 
-constexpr int kRows = 64, kColumns = 128, kRowBytes = 128;
+constexpr int kRows = 64, kMostColumns = 256, kRowBytes = 128;
 
 // Where an element of an operand lies, in values: in a row of its line's terms, or in one of its term's
 // lines.
@@ -38,8 +38,8 @@ int place(int line, int term, bool swizzled) {
   return at / kSize;
 }
 
-// d (64 x 128) = a (64 x 128 bytes of terms) b^T (128 x as many), both row-major.
-template <class T, bool kAcrossA, bool kAcrossB>
+// d (64 x columns) = a (64 x 128 bytes of terms) b^T (columns x as many), all row-major.
+template <class T, int kColumns, bool kAcrossA, bool kAcrossB>
 void product(const float* a, const float* b, float* d, Fault fault) {
   constexpr int kSize = static_cast<int>(sizeof(T)), kTerms = kRowBytes / kSize;
   const int start = static_cast<int>((0u - dynamic_shared<T>(0, 8).address(0)) % 1024);
@@ -59,32 +59,32 @@ void product(const float* a, const float* b, float* d, Fault fault) {
   const uint32_t leading = fault == kWrongLeading ? 1024 : 64 * kRowBytes;
   const uint64_t from_a = wgmma_descriptor(tile_a.address(0), leading, stride),
                  from_b = wgmma_descriptor(tile_b.address(0), leading, stride);
-  float sums[16][4] = {};
+  float sums[kColumns / 32][4][4] = {};  // in rows of any length
   if (fault != kNoWgmmaFence) wgmma_fence();
   for (int step = 0; step < 4; ++step) {
     const int by = fault == kWrongAdvance ? 16 : 32;
-    wgmma_64x128<T, kAcrossA, kAcrossB>(sums, advanced(from_a, step * (kAcrossA ? 16 * kRowBytes : by)),
-                                        advanced(from_b, step * (kAcrossB ? 16 * kRowBytes : by)), step > 0);
+    wgmma<T, kAcrossA, kAcrossB>(sums, advanced(from_a, step * (kAcrossA ? 16 * kRowBytes : by)),
+                                 advanced(from_b, step * (kAcrossB ? 16 * kRowBytes : by)), step > 0);
   }
   wgmma_commit();
   if (fault == kOverwritten) tile_a.set(me, T{});
   if (fault != kNoWait) wgmma_wait<0>();
-  for (int i = 0; i < 64; ++i) {
+  for (int i = 0; i < kColumns / 2; ++i) {
     const int row = me / 32 * 16 + me % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + me % 4 * 2 + i % 2;
-    d[row * kColumns + column] = sums[i / 4][i % 4];
+    d[row * kColumns + column] = sums[i / 16][i / 4 % 4][i % 4];
   }
 }
 
 // Whether the kernel's product of small whole numbers, which all types hold, is right; "" or what was
 // reported.
-template <class T, bool kAcrossA, bool kAcrossB>
+template <class T, bool kAcrossA, bool kAcrossB, int kColumns = 128>
 bool is_right(Fault fault, std::string* reported = nullptr) {
   constexpr int kTerms = kRowBytes / static_cast<int>(sizeof(T));
   std::mt19937 random(3);
-  static float a[kRows * kTerms], b[kColumns * kTerms], d[kRows * kColumns];
+  static float a[kRows * kTerms], b[kMostColumns * kTerms], d[kRows * kMostColumns];
   for (float& value : a) value = static_cast<float>(random() % 17) - 8;
   for (float& value : b) value = static_cast<float>(random() % 17) - 8;
-  const cudaError_t error = raw_launch(product<T, kAcrossA, kAcrossB>, dim3(1), dim3(kWarpgroup),
+  const cudaError_t error = raw_launch(product<T, kColumns, kAcrossA, kAcrossB>, dim3(1), dim3(kWarpgroup),
                                        (kRows + kColumns) * kRowBytes + 1024, nullptr, a, b, d, fault);
   if (reported) *reported = error == cudaSuccess ? "" : cudaGetErrorString(error);
   if (!reported) CHECK_EQ(error, cudaSuccess);
@@ -105,6 +105,8 @@ void products() {
   CHECK((is_right<bfloat16, false, true>(kNone)));
   CHECK((is_right<float16, true, true>(kNone)));
   CHECK((is_right<float, false, false>(kNone)));  // TF32
+  CHECK((is_right<float16, false, false, 256>(kNone)));
+  CHECK((is_right<bfloat16, false, true, 256>(kNone)));
 }
 
 void faults_show() {
@@ -116,6 +118,8 @@ void faults_show() {
   std::string reported;
   CHECK((!is_right<bfloat16, false, true>(kWrongLeading, &reported)));
   CHECK((!is_right<bfloat16, true, true>(kWrongStride, &reported)));
+  CHECK((!is_right<bfloat16, false, true, 256>(kWrongLeading, &reported)));
+  CHECK((!is_right<float16, false, false, 256>(kNoWait, &reported)));
 }
 
 void what_is_reported() {

@@ -50,6 +50,15 @@ MapContents contents_of(const cnnext::cuda::TensorMap& map, bool is_im2col, int 
   return m;
 }
 
+// To the nearest of 10 bits of fraction, ties to even; not finite values stay (docs/CUDA.md).
+void round_to_tf32(unsigned char* value) {
+  uint32_t bits;
+  std::memcpy(&bits, value, 4);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return;
+  bits = (bits + 0xfffu + (bits >> 13 & 1)) & ~0x1fffu;
+  std::memcpy(value, &bits, 4);
+}
+
 // `count` elements along axis 0 from `first` on, at these places of the other axes.
 void append_row(std::vector<unsigned char>* bytes, const MapContents& m, int64_t first, int count,
                 const int64_t (&places)[5]) {
@@ -61,7 +70,10 @@ void append_row(std::vector<unsigned char>* bytes, const MapContents& m, int64_t
   }
   for (int64_t i = first; i < first + count; ++i) {
     const bool is_there = inside && i >= 0 && i < m.sizes[0];
-    for (int byte = 0; byte < 2; ++byte) bytes->push_back(is_there ? from[i * 2 + byte] : 0);
+    unsigned char value[4] = {};
+    if (is_there) std::memcpy(value, from + i * m.element, m.element);
+    if (m.rounds) round_to_tf32(value);
+    bytes->insert(bytes->end(), value, value + m.element);
   }
 }
 

@@ -11,17 +11,17 @@
 namespace cnnext::cuda {
 namespace {
 
-constexpr int kRows = 64, kColumns = 128, kMostDepth = 16, kWarps = 32;
+constexpr int kRows = 64, kMostColumns = 256, kMostDepth = 16, kWarps = 32;
 
 struct Values {
-  float a[kRows][kMostDepth], b[kColumns][kMostDepth];
-  int depth;
+  float a[kRows][kMostDepth], b[kMostColumns][kMostDepth];
+  int columns, depth;
 };
 struct Product {
   std::shared_ptr<const Values> values;
   ::cuda_host::AsyncRead *reads_a, *reads_b;
   bool add;
-  std::array<float (*)[16][4], 32> sums;  // of the warp's lanes
+  std::array<float*, 32> sums;  // of the warp's lanes
 };
 // Of a warp: what it has committed, and the open group behind it.
 struct Queue {
@@ -37,7 +37,8 @@ int warp_number() { return thread_number() / 32; }
 
 struct Request {
   Element element;
-  float (*sums)[16][4];
+  int columns;
+  float* sums;
   WgmmaOperand a, b;
   bool add;
 };
@@ -53,10 +54,9 @@ float value_of(Element element, const unsigned char* bytes) {
   return element == Element::kFloat16 ? to_float(float16{bits}) : to_float(bfloat16{bits});
 }
 
-// values[line][term] <- what the descriptor says; the bytes that it reaches over.
-template <int kLines>
-std::pair<size_t, size_t> read_operand(Element element, const WgmmaOperand& operand, int depth,
-                                       float (&values)[kLines][kMostDepth]) {
+// values[line][term] <- what the descriptor says, of so many lines; the bytes that it reaches over.
+std::pair<size_t, size_t> read_operand(Element element, const WgmmaOperand& operand, int count, int depth,
+                                       float (*values)[kMostDepth]) {
   const uint64_t d = operand.descriptor;
   if (d >> 62 != 1 || (d >> 49 & 7) != 0) {
     ::cuda_host::report("wgmma with a swizzle other than that of 128 bytes, or with a base offset");
@@ -65,7 +65,7 @@ std::pair<size_t, size_t> read_operand(Element element, const WgmmaOperand& oper
   const int size = element == Element::kTf32 ? 4 : 2, chunk = 16 / size;
   const int lines = operand.across ? chunk : 1, terms = operand.across ? 1 : chunk;  // of a chunk
   size_t first = SIZE_MAX, last = 0;
-  for (int line = 0; line < kLines; line += lines) {
+  for (int line = 0; line < count; line += lines) {
     for (int term = 0; term < depth; term += terms) {
       const auto l = static_cast<size_t>(line), t = static_cast<size_t>(term);
       size_t at = begin;
@@ -98,9 +98,10 @@ void start(void* const* threads) {
     }
   }
   const auto values = std::make_shared<Values>();
+  values->columns = first.columns;
   values->depth = first.element == Element::kTf32 ? 8 : 16;
-  const auto a = read_operand(first.element, first.a, values->depth, values->a);
-  const auto b = read_operand(first.element, first.b, values->depth, values->b);
+  const auto a = read_operand(first.element, first.a, kRows, values->depth, values->a);
+  const auto b = read_operand(first.element, first.b, values->columns, values->depth, values->b);
   const int warp0 = warp_number() / 4 * 4;
   const uint32_t warps = 15u << warp0;
   auto* const reads_a = ::cuda_host::begin_async_read(a.first, a.second, warps);
@@ -120,9 +121,9 @@ void start(void* const* threads) {
 void finish(const Product& product, int warp) {
   const Values& v = *product.values;
   for (int lane = 0; lane < 32; ++lane) {
-    for (int i = 0; i < 64; ++i) {
+    for (int i = 0; i < v.columns / 2; ++i) {
       const int row = warp % 4 * 16 + lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      float& to = (*product.sums[static_cast<size_t>(lane)])[i / 4][i % 4];
+      float& to = product.sums[static_cast<size_t>(lane)][i];
       double sum = product.add ? static_cast<double>(to) : 0;
       for (int k = 0; k < v.depth; ++k) {
         sum += static_cast<double>(v.a[row][k]) * static_cast<double>(v.b[column][k]);
@@ -162,9 +163,9 @@ void wgmma_wait_for(int pending, const char* file, int line) {
   });
 }
 
-void wgmma_64x128_of(Element element, float (&d)[16][4], const WgmmaOperand& a, const WgmmaOperand& b,
-                     bool add, const char* file, int line) {
-  Request mine{element, &d, a, b, add};
+void wgmma_of(Element element, int columns, float* d, const WgmmaOperand& a, const WgmmaOperand& b, bool add,
+              const char* file, int line) {
+  Request mine{element, columns, d, a, b, add};
   ::cuda_host::meet_in_group("wgmma", {file, line}, &mine, start);
 }
 
