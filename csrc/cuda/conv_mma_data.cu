@@ -3,7 +3,7 @@
 namespace cnnext::cuda {
 namespace {
 
-// The name of what ran, in the last phase by wgmma if there was one.
+// The name of what ran.
 template <class T, bool kNhwc, bool kChannelsFast, bool kWhole>
 const char* backward_data(const Op& op, const Conv2dDesc& given) {
   using Problem = ConvBackwardData<T, kNhwc, kChannelsFast>;
@@ -13,28 +13,34 @@ const char* backward_data(const Op& op, const Conv2dDesc& given) {
       kNhwc && in_chunks<T>(d.x, d.C / d.groups) && (!present(d.bias) || is_aligned(d.bias.data));
   const int64_t sms = multiprocessors(op);
   constexpr bool kMayWgmma = kNhwc && kWhole && sizeof(T) == 2;
-  int last = 0;  // phase's tile
-  const char* by_wgmma = nullptr;
-  const auto run = [&](int shape) {
+  // body(problem, the table's tile) for each phase.
+  const auto for_each_problem = [&](const auto& body) {
     for_each_phase(d, [&](const ConvPhase& down, const ConvPhase& right) {
       const Problem problem(d, down, right);
       const MmaWork work{problem.rows(), problem.columns(), d.groups, strips_of<T>(problem.depth), kFirst, 1};
-      if constexpr (kMayWgmma) {
-        const char* const ran =
-            shape == kAsTable ? wgmma_backward_data(op, d, problem, work, whole_results) : nullptr;
-        if (ran) {
-          by_wgmma = ran;
-          return;
-        }
-      }
-      last = shape == kAsTable ? choose_mma(work, sms).shape : shape;
-      run_choice<kWhole, true>(op, problem, last, whole_results);
+      int shape = kByMma;
+      if constexpr (kMayWgmma) shape = wgmma_data_shape(op, d, problem, work);
+      body(problem, shape == kByMma ? choose_mma(work, sms).shape : kFirstWgmma + shape);
     });
   };
-  // Between wgmma and mma.sync bits may differ.
-  const bool tunes = !(kMayWgmma && has_wgmma(op));
-  run(tunes ? tuned_shape(op, MmaPass::kData, d, kFirst, run) : kAsTable);
-  return by_wgmma ? by_wgmma : mma_name(MmaPass::kData, d, last);
+  // Between wgmma and mma.sync bits may differ, so that the table decides between them.
+  bool by_mma = false, by_wgmma = false;
+  for_each_problem([&](const Problem&, int shape) { (shape < kFirstWgmma ? by_mma : by_wgmma) = true; });
+  int ran = 0;  // in the last phase of those by wgmma, if there are any
+  const auto run = [&](int wanted) {
+    for_each_problem([&](const Problem& problem, int shape) {
+      const bool takes = shape >= kFirstWgmma;
+      if (wanted != kAsTable && takes == (wanted >= kFirstWgmma)) shape = wanted;
+      if (takes || !by_wgmma) ran = shape;
+      if constexpr (kMayWgmma) {
+        if (takes) return run_wgmma_data(op, d, problem, shape - kFirstWgmma, whole_results);
+      }
+      run_choice<kWhole, true>(op, problem, shape, whole_results);
+    });
+  };
+  run(tuned_shape(op, MmaPass::kData, d, by_mma ? kFirst : kFirstWgmma,
+                  by_wgmma ? kShapeCount - 1 : kFirstWgmma - 1, run));
+  return mma_name(MmaPass::kData, d, ran);
 }
 
 // The weights' channels lie side by side, and so do those of groups, which chunks must not straddle.

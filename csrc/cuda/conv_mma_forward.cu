@@ -15,7 +15,7 @@ int forward(const Op& op, const Conv2dDesc& given) {
   const auto run = [&](int shape) {
     run_choice<kWhole, true>(op, problem, shape == kAsTable ? chosen : shape, whole_results);
   };
-  const int tuned = tuned_shape(op, MmaPass::kForward, d, kFirst, run);
+  const int tuned = tuned_shape(op, MmaPass::kForward, d, kFirst, kFirstWgmma - 1, run);
   run(tuned);
   return tuned == kAsTable ? chosen : tuned;
 }

@@ -103,23 +103,25 @@ bool has_wgmma(const Op& op) {
 }
 
 const char* mma_name(MmaPass pass, const Conv2dDesc& d, int shape) {
-  constexpr int kPasses = 3, kKinds = 4;
+  constexpr int kPasses = 3, kKinds = 4;  // wgmma takes not all of them
   using Name = std::array<char, 48>;
   static const auto names = [] {
-    std::array<Name, kPasses * kMmaShapeCount * kKinds> all{};
+    std::array<Name, kPasses * kShapeCount * kKinds> all{};
     size_t i = 0;
     for (const char* of : {"", "_data", "_weights"}) {
-      for (const MmaShape& s : kMmaShapes) {
+      for (int shape = 0; shape < kShapeCount; ++shape) {
+        const bool by_wgmma = shape >= kFirstWgmma;
+        const MmaShape& s = by_wgmma ? kWgmmaShapes[shape - kFirstWgmma] : kMmaShapes[shape];
         for (const char* kind : {"nchw", "nchw_tf32", "nhwc", "nhwc_tf32"}) {
-          std::snprintf(all[i++].data(), sizeof(Name), "cuda/conv2d%s_mma_%dx%d_%s", of, s.rows, s.columns,
-                        kind);
+          std::snprintf(all[i++].data(), sizeof(Name), "cuda/conv2d%s_%s_%dx%d_%s", of,
+                        by_wgmma ? "wgmma" : "mma", s.rows, s.columns, kind);
         }
       }
     }
     return all;
   }();
   const int kind = (d.format == Format::kNHWC ? 2 : 0) + (d.dtype == CNNEXT_FLOAT32 ? 1 : 0);
-  return names[static_cast<size_t>((static_cast<int>(pass) * kMmaShapeCount + shape) * kKinds + kind)].data();
+  return names[static_cast<size_t>((static_cast<int>(pass) * kShapeCount + shape) * kKinds + kind)].data();
 }
 
 }  // namespace cnnext::cuda

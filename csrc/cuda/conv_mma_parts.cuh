@@ -19,13 +19,16 @@ int64_t multiprocessors(const Op& op);
 bool has_wgmma(const Op& op);  // and TMA: the device, and this library for it
 
 enum class MmaPass { kForward, kData, kWeights };
-const char* mma_name(MmaPass pass, const Conv2dDesc& d, int shape);
+const char* mma_name(MmaPass pass, const Conv2dDesc& d, int shape);  // kFirstWgmma and on: by wgmma
 
-// One phase of backward-data by wgmma, with weights as with_channels_last has them: the name of what ran, or
-// nullptr where it does not take it. For float16 and bfloat16.
+// One phase of backward-data by wgmma, with weights as with_channels_last has them, for float16 and bfloat16:
+// by which of its tiles, or kByMma where it does not take it.
 template <class T>
-const char* wgmma_backward_data(const Op& op, const Conv2dDesc& d, const ConvBackwardData<T, true>& problem,
-                                const MmaWork& work, bool whole_results);
+int wgmma_data_shape(const Op& op, const Conv2dDesc& d, const ConvBackwardData<T, true>& problem,
+                     const MmaWork& work);
+template <class T>
+void run_wgmma_data(const Op& op, const Conv2dDesc& d, const ConvBackwardData<T, true>& problem, int shape,
+                    bool whole_results);
 
 // So are a dense NCHW image's pixels, of which each is a window.
 template <class T>

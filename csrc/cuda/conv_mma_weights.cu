@@ -21,7 +21,7 @@ int backward_weights(const Op& op, const Conv2dDesc& d, const PartSum& parts) {
     run_choice<kWholeY, kWholeX>(op, problem, shape == kAsTable ? choice.shape : shape,
                                  columns % kWidest<T> == 0);
   };
-  const int tuned = tuned_shape(op, MmaPass::kWeights, d, kFirst, run);
+  const int tuned = tuned_shape(op, MmaPass::kWeights, d, kFirst, kFirstWgmma - 1, run);
   run(tuned);
   run_add_slices(op, problem, parts);
   return tuned == kAsTable ? choice.shape : tuned;

@@ -1,5 +1,5 @@
-#include "cuda/conv_mma_parts.cuh"
 #include "cuda/mma_banks.cuh"
+#include "cuda/mma_tuned.cuh"
 #include "cuda/wgmma_gemm.cuh"
 
 namespace cnnext::cuda {
@@ -33,10 +33,9 @@ bool takes(const Conv2dDesc& d) {
 }
 
 template <class T>
-void forward(const Op& op, const Conv2dDesc& given, int shape, int64_t sms) {
+void forward(const Op& op, const Conv2dDesc& d, int shape, int64_t sms) {
   using Tile = WgmmaTileOf<T, 0>;  // both have the same rows and depth
   using Problem = ConvForward<T, true>;
-  const Conv2dDesc d = with_terms_in_order<T>(op, given, true);
   const Problem problem(d);
   const int64_t channels = d.C / d.groups, terms = channels * d.R * d.S;
   const auto narrow = [](int64_t n) { return static_cast<int>(n); };
@@ -81,11 +80,18 @@ const char* wgmma_forward(const Op& op, const Conv2dDesc& d) {
                        kFirstShape<T, true>,
                        1};
     shape = choose_wgmma(work, kWgmmaShapeCount<T>, sms);
-    if (shape != kByMma) forward<T>(op, d, shape, sms);
+    if (shape == kByMma) return;
+    const Conv2dDesc ordered = with_terms_in_order<T>(op, d, true);
+    const auto run = [&](int wanted) {
+      if (wanted != kAsTable) shape = wanted - kFirstWgmma;
+      forward<T>(op, ordered, shape, sms);
+    };
+    const int table = shape, tuned = tuned_shape(op, MmaPass::kForward, d, kFirstWgmma,
+                                                 kFirstWgmma + kWgmmaShapeCount<T> - 1, run);
+    shape = table;
+    run(tuned);
   });
-  if (shape == kByMma) return nullptr;
-  if (d.dtype == CNNEXT_FLOAT32) return "cuda/conv2d_wgmma_128x128_nhwc_tf32";
-  return shape == 0 ? "cuda/conv2d_wgmma_128x128_nhwc" : "cuda/conv2d_wgmma_128x256_nhwc";
+  return shape == kByMma ? nullptr : mma_name(MmaPass::kForward, d, kFirstWgmma + shape);
 }
 
 }  // namespace cnnext::cuda

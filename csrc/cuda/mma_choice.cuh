@@ -80,6 +80,9 @@ constexpr MmaShape kWgmmaShapes[] = {{128, 128, 4, 1, 320}, {128, 256, 4, 1, 512
 template <class T>
 constexpr int kWgmmaShapeCount = sizeof(T) == 2 ? 2 : 1;
 constexpr int kByMma = -1;
+// In one row with mma.sync's, they are numbered from here on.
+constexpr int kFirstWgmma = kMmaShapeCount;
+constexpr int kShapeCount = kFirstWgmma + kWgmmaShapeCount<uint16_t>;
 
 // Which of the first `count` is done soonest, or kByMma: the best tile of mma.sync is sooner.
 constexpr int choose_wgmma(const MmaWork& work, int count, int64_t sms) {

@@ -7,8 +7,9 @@ namespace {
 constexpr int kRounds = 5;
 constexpr float kGain = 0.95f;  // of the table's time: less is noise
 
-constexpr const char* kChoices[1 + kMmaShapeCount] = {"autotune: as the table", "autotune: 128x128",
-                                                      "autotune: 128x64", "autotune: 64x64"};
+constexpr const char* kChoices[1 + kShapeCount] = {"autotune: as the table",  "autotune: 128x128",
+                                                   "autotune: 128x64",        "autotune: 64x64",
+                                                   "autotune: wgmma 128x128", "autotune: wgmma 128x256"};
 
 int64_t attribute(const Op& op, int device, cudaDeviceAttr which) {
   int value = 0;
@@ -47,12 +48,12 @@ class Event {
 };
 
 // Alternated, after a round that is not counted.
-int fastest(const Op& op, int first_shape, const std::function<void(int)>& launches) {
+int fastest(const Op& op, int first, int last, const std::function<void(int)>& launches) {
   Event start(op), end(op);
-  float least[1 + kMmaShapeCount];
+  float least[1 + kShapeCount];
   for (int round = 0; round <= kRounds; ++round) {
-    for (int shape = kAsTable; shape < kMmaShapeCount; ++shape) {
-      if (shape != kAsTable && shape < first_shape) continue;
+    for (int shape = kAsTable; shape <= last; ++shape) {
+      if (shape != kAsTable && shape < first) continue;
       start.record();
       launches(shape);
       end.record();
@@ -62,7 +63,7 @@ int fastest(const Op& op, int first_shape, const std::function<void(int)>& launc
     }
   }
   int best = kAsTable;
-  for (int shape = first_shape; shape < kMmaShapeCount; ++shape) {
+  for (int shape = first; shape <= last; ++shape) {
     if (least[1 + shape] < least[1 + best] * (best == kAsTable ? kGain : 1)) best = shape;
   }
   return best;
@@ -77,16 +78,16 @@ bool may_time(const Op& op) {
 
 }  // namespace
 
-int tuned_shape(const Op& op, MmaPass pass, const Conv2dDesc& d, int first_shape,
+int tuned_shape(const Op& op, MmaPass pass, const Conv2dDesc& d, int first, int last,
                 const std::function<void(int)>& launches) {
   const cnnext_autotune mode = services->autotune_mode();
-  if (mode == CNNEXT_AUTOTUNE_OFF || first_shape == kMmaShapeCount - 1) return kAsTable;
+  if (mode == CNNEXT_AUTOTUNE_OFF || first == last) return kAsTable;
   const TuneKey key = conv_key(mode, static_cast<int64_t>(pass), device_kind(op), d, CNNEXT_BACKEND_CUDA);
   int32_t variant = services->find_tuned(key);  // 0 is the table's, then the shapes
-  const bool kept = variant == 0 || (variant > first_shape && variant <= kMmaShapeCount);
+  const bool kept = variant == 0 || (variant > first && variant <= 1 + last);
   if (!kept) {
     if (!may_time(op)) return kAsTable;
-    variant = 1 + fastest(op, first_shape, launches);
+    variant = 1 + fastest(op, first, last, launches);
     services->keep_tuned(key, variant);
   }
   services->chose(op.exec, kChoices[variant]);

@@ -10,11 +10,11 @@ namespace cnnext::cuda {
 
 constexpr int kAsTable = -1;
 
-// The tile that autotune keeps for the convolution, which it times first where none is kept: launches(shape)
-// queues the products by that tile, whose results are the same bits by any. kAsTable where autotune is off,
-// where nothing else is faster, and where the stream is being captured or the call only plans and nothing is
-// kept.
-int tuned_shape(const Op& op, MmaPass pass, const Conv2dDesc& d, int first_shape,
+// The tile, of first to last (shapes of mma.sync, then wgmma's from kFirstWgmma on), that autotune keeps for
+// the convolution, which it times first where none is kept: launches(shape) queues the products by that tile,
+// whose results are the same bits by any of them. kAsTable where autotune is off, where nothing else is
+// faster, and where the stream is being captured or the call only plans and nothing is kept.
+int tuned_shape(const Op& op, MmaPass pass, const Conv2dDesc& d, int first, int last,
                 const std::function<void(int shape)>& launches);
 
 }  // namespace cnnext::cuda
