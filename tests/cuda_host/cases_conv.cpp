@@ -90,10 +90,17 @@ void run_conv_case(Suite& suite, const ConvCase& c) {
   };
   const auto n = static_cast<double>(s.C * s.R * s.S), m = static_cast<double>(s.K * s.R * s.S);
   suite.check<Conv2dDesc>(name, &OpTable::conv2d_forward, forward, {y}, {2, 2e-6 * n});
+  if (c.also_forward > 0) {
+    suite.check_bits<Conv2dDesc>(name, &OpTable::conv2d_forward, forward, y, c.also_forward);
+  }
   fill_short(y);
   if (c.infinite) y->values()[0] = y->values()[y->count() - 1] = INFINITY;
   y->upload();
   suite.check<Conv2dDesc>(name + " data", &OpTable::conv2d_backward_data, backward_data, {x}, {2, 2e-6 * m});
+  if (c.also_data > 0) {
+    suite.check_bits<Conv2dDesc>(name + " data", &OpTable::conv2d_backward_data, backward_data, x,
+                                 c.also_data);
+  }
   fill_short(x);
   const auto pixels = static_cast<double>(s.N * P * Q);
   if (c.weights) {

@@ -15,5 +15,7 @@ struct ConvCase {
   bool infinite;  // some weights
   bool tf32 = false;
   bool weights = true;  // backward-weights too
+  // Multiprocessors of a device on which another kernel gives the same bits: forward's, backward-data's.
+  int also_forward = 0, also_data = 0;
 };
 void run_conv_case(Suite& suite, const ConvCase& c);

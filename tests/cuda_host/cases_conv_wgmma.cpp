@@ -69,6 +69,13 @@ void cases_conv_wgmma(Suite& suite) {
     for (size_t i = 0; i < std::size(kForward); ++i) cases += run_by(suite, kForward[i], wide, i);
     suite.expect_ran("cuda/conv2d_wgmma_" + tile + "_nhwc", cases);
   }
+  // Both tiles add a sum's terms in the same order.
+  suite.control().multiprocessors = kForward[2].narrow;
+  run_conv_case(suite, {kForward[2].s, CNNEXT_BFLOAT16, 0, Format::kNHWC, Format::kNHWC, false, false, false,
+                        false, kForward[2].wide});
+  suite.control().multiprocessors = kBackwardData[0].narrow;
+  run_conv_case(suite, {kBackwardData[0].s, CNNEXT_FLOAT16, 0, Format::kNHWC, Format::kNHWC, false, false,
+                        false, false, 0, kBackwardData[0].wide});
   suite.control().multiprocessors = 1;
   // A padding tap contributes nothing, even under an infinite weight.
   for (const size_t i : {size_t{3}, size_t{4}}) {

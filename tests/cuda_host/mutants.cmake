@@ -143,3 +143,4 @@ cnnext_mutant(conv_wgmma conv_wgmma_data/wgmma_gemm.cuh "part < Tile::kColumns; 
 cnnext_mutant(conv_wgmma conv_wgmma_forward "kWgmmaShapes[shape].columns" "kWgmmaShapes[0].columns")
 cnnext_mutant(conv_wgmma tensor_map "CU_TENSOR_MAP_DATA_TYPE_TFLOAT32" "CU_TENSOR_MAP_DATA_TYPE_FLOAT32")
 cnnext_mutant(conv_wgmma tensor_map "dtype == CNNEXT_FLOAT32 ? 4 : 2" "2")
+cnnext_mutant(conv_wgmma conv_wgmma_forward/wgmma_gemm.cuh "advanced(a, i * kStep), advanced(b, i * kStepB)" "advanced(a, (Tile::kColumns == 128 ? i : 3 - i) * kStep), advanced(b, (Tile::kColumns == 128 ? i : 3 - i) * kStepB)")

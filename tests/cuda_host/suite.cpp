@@ -211,6 +211,19 @@ void Suite::compare(const std::string& name, const Runner& run, const std::vecto
   for (size_t i = 0; i < outputs.size(); ++i) compare_values(name, *outputs[i], i, tolerance);
 }
 
+void Suite::compare_bits(const std::string& name, const Runner& run, const ArgPtr& output,
+                         int multiprocessors) {
+  if ((stops_ && failures_ > 0) || !run_on_device(name, run, 0)) return;
+  const std::vector<unsigned char> bits = output->download();
+  const std::string ran = kernel_ran;
+  std::swap(control_->multiprocessors, multiprocessors);
+  const bool good = run_on_device(name, run, 0);
+  std::swap(control_->multiprocessors, multiprocessors);
+  if (!good) return;
+  if (kernel_ran == ran) fail(name + ": both times by " + ran);
+  if (output->download() != bits) fail(name + ": " + ran + " and " + kernel_ran + " differ in their bits");
+}
+
 void Suite::compare_values(const std::string& name, const Arg& arg, size_t number, Tolerance tolerance) {
   const int32_t dtype = arg.device_.dtype;
   char text[256];

@@ -66,6 +66,18 @@ class Suite {
         outputs, tolerance);
   }
 
+  // Runs it on the device with so many multiprocessors, and then others: the bits must be the same.
+  template <class Desc>
+  void check_bits(const std::string& name, cnnext::Ran (*cnnext::OpTable::*op)(const Desc&, cnnext::Exec&),
+                  const std::function<Desc(Side)>& describe, const ArgPtr& output, int multiprocessors) {
+    compare_bits(
+        name,
+        [&](const cnnext::OpTable& table, Side side, cnnext::Exec& exec) {
+          return (table.*op)(describe(side), exec);
+        },
+        output, multiprocessors);
+  }
+
   std::mt19937& random() { return random_; }
   cuda_host::Control& control() const { return *control_; }
   int failures() const { return failures_; }
@@ -82,6 +94,7 @@ class Suite {
   using Runner = std::function<cnnext::Ran(const cnnext::OpTable&, Side, cnnext::Exec&)>;
   void compare(const std::string& name, const Runner& run, const std::vector<ArgPtr>& outputs,
                Tolerance tolerance);
+  void compare_bits(const std::string& name, const Runner& run, const ArgPtr& output, int multiprocessors);
   bool run_on_device(const std::string& name, const Runner& run, uint64_t order);
   void compare_values(const std::string& name, const Arg& arg, size_t number, Tolerance tolerance);
 
