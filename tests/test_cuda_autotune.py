@@ -26,6 +26,7 @@ rng = np.random.default_rng(0)
 LAYERS = [
     ((1, 16, 6, 7), (72, 16, 3, 3), {"padding": 1}),
     ((1, 8, 7, 9), (24, 8, 1, 1), {"stride": (2, 1)}),
+    ((12, 128, 6, 7), (128, 128, 1, 1), {}),
 ]
 
 def nhwc(array):
@@ -42,14 +43,14 @@ def passes(x, w, params):
     yield ops.conv2d_backward_data(y, w, x.array.shape, **params), testing.last_kernel()
     yield ops.conv2d_backward_weights(y, x, w.array.shape, **params), testing.last_kernel()
 
-def all_passes(**how):
-    return [(INTERFACE.take(y), kernel) for n in range(2) for y, kernel in passes(*layer(n, **how))]
+def all_passes(numbers=range(2), **how):
+    return [(INTERFACE.take(y), kernel) for n in numbers for y, kernel in passes(*layer(n, **how))]
 """
 BITS = "print(json.dumps([[y.tobytes().hex(), kernel] for y, kernel in all_passes()]))"
 
 
-def run(code: str, folder: Path, mode: str = "same_bits") -> str:
-    result = python(SETUP + code, CNNEXT_CACHE_DIR=str(folder), CNNEXT_AUTOTUNE=mode)
+def run(code: str, folder: Path, mode: str = "same_bits", **environment: str) -> str:
+    result = python(SETUP + code, CNNEXT_CACHE_DIR=str(folder), CNNEXT_AUTOTUNE=mode, **environment)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -121,16 +122,39 @@ def test_explain_says_where_the_choice_comes_from(tmp_path: Path) -> None:
     assert not empty.exists()
 
 
-def test_tf32_and_what_is_gathered(tmp_path: Path) -> None:
-    """float32 has no tile of 128 x 128; where operands are gathered there is but one, so nothing is timed."""
+def test_tf32_and_nchw(tmp_path: Path) -> None:
+    """Neither has a tile of 128 x 128; where rows are gathered there is but one, so nothing is timed."""
     code = (
         'cx.set_float32_matmul_precision("high"); r = all_passes(dtype="float32"); print([k for _, k in r])'
     )
     assert "128x128" not in run(code, tmp_path)
     assert {entry[-1] for entry in kept(tmp_path)} <= {0, 2, 3}
+    nchw = tmp_path / "nchw"
+    assert "128x128" not in run("print([k for _, k in all_passes(order=np.ascontiguousarray)])", nchw)
+    assert {entry[-1] for entry in kept(nchw)} <= {0, 2, 3}
     gathered = tmp_path / "gathered"
-    run("all_passes(order=np.ascontiguousarray)", gathered)
+    run("LAYERS[0] = (1, 5, 7, 9), (21, 5, 3, 3), {}; all_passes([0], order=np.ascontiguousarray)", gathered)
     assert not gathered.exists()
+
+
+def test_on_hopper_the_tiles_of_wgmma_are_timed(tmp_path: Path) -> None:
+    if not gpu.ON_BED:
+        pytest.skip("what is kept depends on the device")
+    code = BITS.replace("all_passes()", "all_passes([2])")
+    hopper = {"CNNEXT_BED_CAPABILITY": "90"}
+    plain = json.loads(run(code, tmp_path, "off", **hopper))
+    run(code, tmp_path, **hopper)
+    assert all(0 <= entry[-1] <= 5 for entry in kept(tmp_path))
+    for variant, tile in ((4, "128x128"), (5, "128x256")):
+        rewrite(tmp_path, variant)
+        found = json.loads(run(code, tmp_path, **hopper))
+        assert [bits for bits, _ in found] == [bits for bits, _ in plain]
+        forward, data, weights = (kernel for _, kernel in found)
+        assert (forward, data) == (
+            f"cuda/conv2d_wgmma_{tile}_nhwc",
+            f"cuda/conv2d_data_wgmma_{tile}_nhwc",
+        )
+        assert "_mma_" in weights  # which has no such tile: timed anew
 
 
 CAPTURE = """

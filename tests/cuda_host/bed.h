@@ -25,7 +25,7 @@ struct Control {
   Site skipped{"", 0};  // this barrier does nothing: what a forgotten one would do
   std::set<Site> seen;  // the barriers that ran
   size_t shared_limit = 227 * 1024;
-  // Of the fake device; capability 90 has TMA and wgmma.
+  // Of the fake device; capability 90, which CNNEXT_BED_CAPABILITY may say too, has TMA and wgmma.
   int capability = 80, multiprocessors = 4;
   uint64_t threads = 0;  // that have run
 };

@@ -278,6 +278,7 @@ cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : note_error(cudaErrorInvalidDevice);
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const int wanted = number_in("CNNEXT_BED_CAPABILITY"), capability = wanted ? wanted : control().capability;
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
       *value = control().multiprocessors;
@@ -286,10 +287,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       *value = static_cast<int>(control().shared_limit);
       break;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = control().capability / 10;
+      *value = capability / 10;
       break;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = control().capability % 10;
+      *value = capability % 10;
       break;
     case cudaDevAttrL2CacheSize:
       *value = 1 << 20;
